@@ -1,0 +1,48 @@
+# Everything sets itself up: `make sweep` in a fresh clone is enough.
+#   make sweep [GPU=all|auto|0,2|sim|sim:h200x4] [SWEEP=sweeps/x.toml] [ARGS="--fresh --plain"]
+
+GPU ?= auto
+SWEEP ?= sweeps/demo.toml
+ARGS ?=
+PYTHON ?= python3
+VENV := .venv
+# Ray starts six Python processes and vLLM two more: without bytecode on disk each of them compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+BIN := $(VENV)/bin
+# The run directory of a sweep file, as the sweep names it.
+RUN ?= $(shell ls -td runs/*/ 2>/dev/null | head -n 1)
+
+.PHONY: sweep plan test check bench report doctor lock setup clean
+
+sweep: setup
+	$(BIN)/sweep run $(SWEEP) --gpu $(GPU) $(ARGS)
+
+plan: setup
+	$(BIN)/sweep plan $(SWEEP) --gpu $(GPU) $(ARGS)
+
+report: setup
+	$(BIN)/sweep report $(RUN)
+
+doctor: setup
+	$(BIN)/sweep doctor --gpu $(GPU) $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
+setup:
+	@$(PYTHON) scripts/set_up.py $(VENV)
+
+lock: setup
+	$(PYTHON) scripts/lock.py $(VENV)
+
+clean:
+	rm -rf $(VENV)

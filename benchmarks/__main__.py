@@ -1,0 +1,109 @@
+"""`make bench`: the benchmarks that need no GPU, a line of result each.
+
+benchmarks/throughput.py compares with `vllm bench throughput` and needs a GPU; it is run by itself.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+
+def bench_plan() -> str:
+    """A 100,000-trial sweep from its file to a plan with estimates; the goal is 2 s."""
+    from runner.execution.cluster import choose_gpus
+    from runner.execution.plan import plan_sweep
+    from runner.spec.sweep import parse_sweep
+    from runner.spec.trial import expand_trials
+
+    document = {
+        "name": "large",
+        "repeats": 20,
+        "model": [{"id": f"m{k}"} for k in range(5)],
+        "task": [{"name": "tiny_qa", "label": f"t{k}"} for k in range(5)],
+        "axes": {"concurrency": [1, 8, 32, 64, 128], "sm_clock": {"spaced": 40}},
+    }
+    _, gpus = choose_gpus("sim")
+    start_s = time.perf_counter()
+    sweep = parse_sweep(document)
+    blocks = expand_trials(sweep)
+    expanded_s = time.perf_counter() - start_s
+    plan = plan_sweep(sweep, blocks, gpus, read_only=False, finished=frozenset())
+    return (
+        f"{len(plan.trials)} trials: expanded in {expanded_s:.2f} s, planned in {time.perf_counter() - start_s:.2f} s"
+    )
+
+
+def bench_simulated_engine() -> str:
+    """Steps a second of the board model in virtual time."""
+    from runner.inference.engine import Sampling
+    from runner.inference.simulated_engine import SimulatedEngine
+    from runner.physics.board import load_board
+    from runner.physics.board_state import BoardState
+    from runner.physics.clock import VirtualClock
+    from runner.physics.shape import get_shape
+    from runner.spec.request import Request
+
+    with TemporaryDirectory() as folder:
+        engine = SimulatedEngine(
+            shape=get_shape("qwen2.5-32b"),
+            board=load_board("h200"),
+            state=BoardState(Path(folder)),
+            clock=VirtualClock(),
+        )
+        requests = [
+            Request(
+                request_id=str(k),
+                sample_id=str(k),
+                kind="generate",
+                prompt_token_ids=(1,) * 64,
+                num_context_tokens=64,
+                max_output_tokens=128,
+                ignore_eos=True,
+            )
+            for k in range(2000)
+        ]
+        start_s = time.perf_counter()
+        run = engine.run(iter(requests), 16, Sampling())
+        took_s = time.perf_counter() - start_s
+    virtual_s = (run.end_ns - run.start_ns) * 1e-9
+    return f"{len(run.steps) / took_s:,.0f} steps a second: {virtual_s:.0f} virtual seconds in {took_s:.2f}"
+
+
+def bench_sampler() -> str:
+    """Processor time of the sampler's thread, simulated board included."""
+    from runner.hardware.nvml import NvmlGpu, open_nvml
+    from runner.hardware.sampler import PowerSampler
+    from runner.physics.clock import WallClock
+
+    with TemporaryDirectory() as folder:
+        clock = WallClock()
+        gpu = NvmlGpu(open_nvml("sim", clock, Path(folder)), 0, read_only=True)
+        sampler = PowerSampler(gpu, clock, lambda _: None)
+        sampler.start()
+        start_s = time.process_time()
+        time.sleep(5.0)
+        used_s = time.process_time() - start_s
+        sampler.stop()
+    stats = sampler.stats
+    return (
+        f"{used_s / 5.0:.2%} of a core; {stats.num_samples} samples, {stats.num_lost} lost, "
+        f"late by {stats.max_lateness_s * 1e3:.1f} ms at worst"
+    )
+
+
+BENCHMARKS: dict[str, Callable[[], str]] = {
+    "plan": bench_plan,
+    "simulated engine": bench_simulated_engine,
+    "power sampler": bench_sampler,
+}
+
+
+def main() -> None:
+    """Run them all."""
+    for name, benchmark in BENCHMARKS.items():
+        print(f"{name:<18} {benchmark()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

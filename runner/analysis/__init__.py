@@ -1,0 +1,1 @@
+"""What the readings mean: energy, verdicts and summaries, as pure functions on frames."""

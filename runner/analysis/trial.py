@@ -1,0 +1,249 @@
+"""One trial's row: a `Measurement` and its scores enter, a row of `tables.TRIALS` and the table of requests leave."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from runner.analysis.energy import (
+    CounterBackwardsError,
+    EdgeNotCoveredError,
+    TraceGapError,
+    compare_with_counter,
+    integrate_power,
+    scale_counter_to_window,
+)
+from runner.analysis.validity import Verdict, judge
+from runner.results.measurement import Identity, Measurement, Placement
+from runner.results.tables import REQUESTS
+from runner.spec.request import Completion
+
+POWER_CAP_BIT = 0x4
+THROTTLE_BITS = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
+"""Software power cap, hardware slowdown, software and hardware thermal slowdown, power brake (nvml.h)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """What the task says of the completions; None, with the reason, where it says nothing."""
+
+    quality: float | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    stderr: float | None = None
+    reason: str | None = None
+    chance: float | None = None
+    per_sample: Mapping[str, float] = field(default_factory=dict)
+    output_agreement: float | None = None
+    output_agreement_default: float | None = None
+
+
+def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
+    """Return a row of `tables.TRIALS` for a trial that was measured."""
+    row = _identify(measurement.identity, measurement.placement)
+    sound = [completion for completion in measurement.completions if completion.error is None]
+    duration_s = (measurement.end_ns - measurement.start_ns) * 1e-9
+    row |= {"status": "ok", "start_ns": measurement.start_ns, "duration_s": duration_s}
+    row |= {"pace_lost_s": measurement.pace_lost_s, "idle_power_w": measurement.idle_power_w}
+    row |= _count_work(measurement.completions, sound)
+    row |= _describe_times(sound, duration_s, measurement.identity.request_kind)
+    energy, disagreement, problems = _account_energy(measurement, duration_s)
+    row |= energy | _share_energy(energy["energy_j"], row)
+    row |= _describe_steady_part(measurement, sound)
+    board, capped_fraction = _describe_board(measurement)
+    row |= board
+    row |= {
+        "quality": scores.quality,
+        "quality_metric": scores.metric,
+        "quality_higher_is_better": scores.higher_is_better,
+        "quality_stderr": scores.stderr,
+        "quality_reason": scores.reason,
+        "quality_chance": scores.chance,
+        "output_agreement": scores.output_agreement,
+        "output_agreement_default": scores.output_agreement_default,
+    }
+    row["verdicts"] = judge(row, disagreement=disagreement, source_problems=problems, capped_fraction=capped_fraction)
+    return row
+
+
+def build_failed_row(identity: Identity, placement: Placement, error: str, start_ns: int) -> dict[str, Any]:
+    """Return the row of a trial that came to nothing: what was asked for, where, and why it failed."""
+    return _identify(identity, placement) | {"status": "failed", "error": error, "verdicts": [], "start_ns": start_ns}
+
+
+def build_requests_table(measurement: Measurement, per_sample: Mapping[str, float]) -> pl.DataFrame:
+    """Return [num_requests] rows of `tables.REQUESTS`; energy stays null until it is attributed."""
+    names = [name for name in REQUESTS if name in Completion.__dataclass_fields__]
+    rows = [
+        {name: getattr(completion, name) for name in names}
+        | {
+            "trial_id": measurement.identity.trial_id,
+            "request_kind": completion.kind,
+            "score": per_sample.get(completion.sample_id) if completion.error is None else None,
+        }
+        for completion in measurement.completions
+    ]
+    return pl.DataFrame(rows, schema=REQUESTS)
+
+
+def _identify(identity: Identity, placement: Placement) -> dict[str, Any]:
+    row = asdict(identity) | asdict(placement)
+    return row | {"gpu_uuids": list(placement.gpu_uuids)}
+
+
+def _count_work(completions: Sequence[Completion], sound: Sequence[Completion]) -> dict[str, Any]:
+    cached = [completion.num_cached_tokens for completion in sound if completion.num_cached_tokens is not None]
+    return {
+        "num_requests": len(completions),
+        "num_failed_requests": len(completions) - len(sound),
+        "num_prompt_tokens": sum(completion.num_prompt_tokens for completion in sound),
+        "num_cached_tokens": sum(cached) if len(cached) == len(sound) else None,
+        "num_output_tokens": sum(completion.num_output_tokens for completion in sound),
+    }
+
+
+def _describe_times(sound: Sequence[Completion], duration_s: float, kind: str) -> dict[str, Any]:
+    latency_s, ttft_s, tpot_s = [], [], []
+    for completion in sound:
+        queued_ns, first_ns, last_ns = completion.queued_ns, completion.first_token_ns, completion.last_token_ns
+        if queued_ns is None or first_ns is None or last_ns is None:
+            continue
+        latency_s.append((last_ns - queued_ns) * 1e-9)
+        if kind == "generate":
+            ttft_s.append((first_ns - queued_ns) * 1e-9)
+            if completion.num_output_tokens > 1:
+                tpot_s.append((last_ns - first_ns) * 1e-9 / (completion.num_output_tokens - 1))
+    num_output_tokens = sum(completion.num_output_tokens for completion in sound)
+    row: dict[str, Any] = {
+        "concurrency_mean": sum(latency_s) / duration_s if latency_s and duration_s > 0 else None,
+        "requests_per_s": len(sound) / duration_s if duration_s > 0 else None,
+        "output_tokens_per_s": num_output_tokens / duration_s if kind == "generate" and duration_s > 0 else None,
+    }
+    for name, values in (("ttft_s", ttft_s), ("tpot_s", tpot_s), ("latency_s", latency_s)):
+        for percent in (50, 95):
+            row[f"{name}_p{percent}"] = float(np.percentile(values, percent)) if values else None
+    return row
+
+
+def _account_energy(measurement: Measurement, duration_s: float) -> tuple[dict[str, Any], float | None, list[Verdict]]:
+    """Energy columns, the sources' disagreement, and why a source could not be used if it could not."""
+    problems: list[Verdict] = []
+    trace_j: float | None = None
+    try:
+        trace_j = integrate_power(measurement.power, measurement.start_ns, measurement.end_ns)
+    except TraceGapError:
+        problems.append("trace_gap")
+    except EdgeNotCoveredError:
+        problems.append("edge_uncovered")
+    comparison = None
+    try:
+        comparison = compare_with_counter(measurement.power, measurement.counter_start, measurement.counter_end)
+    except CounterBackwardsError:
+        problems.append("counter_backwards")
+    counter_j: float | None = None
+    if comparison and measurement.counter_start and measurement.counter_end:
+        interval_s = (measurement.counter_end.time_ns - measurement.counter_start.time_ns) * 1e-9
+        counter_j = scale_counter_to_window(comparison, interval_s, duration_s, trace_j)
+    in_window = _window(measurement).drop_nulls("power_w")
+    gaps_ns = in_window["time_ns"].sort().diff().drop_nulls()
+    source = "trace" if trace_j is not None else "counter" if counter_j is not None else None
+    row = {
+        "energy_j": trace_j if trace_j is not None else counter_j,
+        "energy_source": source,
+        "energy_trace_j": trace_j,
+        "energy_counter_j": counter_j,
+        "counter_interval_j": comparison.counter_j if comparison else None,
+        "counter_interval_trace_j": comparison.trace_j if comparison else None,
+        "num_power_samples": in_window.height,
+        "max_power_gap_s": int(gaps_ns.max()) * 1e-9 if len(gaps_ns) else None,  # type: ignore[arg-type]
+    }
+    return row, comparison.disagreement if comparison else None, problems
+
+
+def _share_energy(energy_j: float | None, row: Mapping[str, Any]) -> dict[str, Any]:
+    if energy_j is None:
+        return {}
+    duration_s, idle_w = row["duration_s"], row["idle_power_w"]
+    num_sound = row["num_requests"] - row["num_failed_requests"]
+    generates = row["request_kind"] == "generate"
+    per_request_j = energy_j / num_sound if num_sound else None
+    latency_s = row["latency_s_p50"]
+    return {
+        "mean_power_w": energy_j / duration_s if duration_s > 0 else None,
+        "energy_above_idle_j": energy_j - idle_w * duration_s if idle_w is not None else None,
+        "joules_per_output_token": energy_j / row["num_output_tokens"]
+        if generates and row["num_output_tokens"]
+        else None,
+        "joules_per_prompt_token": energy_j / row["num_prompt_tokens"]
+        if not generates and row["num_prompt_tokens"]
+        else None,
+        "joules_per_request": per_request_j,
+        "energy_delay_product_js": per_request_j * latency_s if per_request_j and latency_s is not None else None,
+    }
+
+
+def _describe_steady_part(measurement: Measurement, sound: Sequence[Completion]) -> dict[str, Any]:
+    """From when `concurrency` requests have their first token until the first place that stays empty."""
+    timed = [
+        c for c in sound if c.queued_ns is not None and c.first_token_ns is not None and c.last_token_ns is not None
+    ]
+    concurrency = measurement.identity.concurrency
+    if len(timed) < 2 * concurrency:
+        return {}
+    by_queue = sorted(timed, key=lambda c: c.queued_ns or 0)
+    start_ns = max(c.first_token_ns or 0 for c in by_queue[:concurrency])
+    end_ns = sorted(c.last_token_ns or 0 for c in timed)[len(timed) - concurrency]
+    if end_ns <= start_ns:
+        return {}
+    try:
+        energy_j = integrate_power(measurement.power, start_ns, end_ns)
+    except (TraceGapError, EdgeNotCoveredError):
+        return {}
+    return {
+        "steady_duration_s": (end_ns - start_ns) * 1e-9,
+        "steady_energy_j": energy_j,
+        "steady_num_output_tokens": round(sum(_tokens_between(c, start_ns, end_ns) for c in timed)),
+    }
+
+
+def _tokens_between(completion: Completion, start_ns: int, end_ns: int) -> float:
+    """Output tokens in (start, end], taking a request's tokens as evenly spaced from its first to its last."""
+    first_ns, last_ns, count = (
+        completion.first_token_ns or 0,
+        completion.last_token_ns or 0,
+        completion.num_output_tokens,
+    )
+    if count == 0:
+        return 0.0
+    if count == 1 or last_ns == first_ns:
+        return float(count) if start_ns < first_ns <= end_ns else 0.0
+
+    def made_by(time_ns: int) -> float:
+        if time_ns < first_ns:
+            return 0.0
+        return min(1 + (time_ns - first_ns) / (last_ns - first_ns) * (count - 1), float(count))
+
+    return made_by(end_ns) - made_by(start_ns)
+
+
+def _describe_board(measurement: Measurement) -> tuple[dict[str, Any], float | None]:
+    window = _window(measurement)
+    clocks = window["sm_clock_mhz"].drop_nulls()
+    memory_clocks = window["mem_clock_mhz"].drop_nulls()
+    reasons = window["event_reasons"].drop_nulls().to_numpy()
+    temperatures = window.drop_nulls("temperature_c").sort("time_ns")["temperature_c"]
+    row = {
+        "sm_clock_mhz": clocks.median(),
+        "sm_clock_mhz_p05": clocks.quantile(0.05, "linear"),
+        "mem_clock_mhz": memory_clocks.median(),
+        "throttled_fraction": float(np.mean((reasons & THROTTLE_BITS) != 0)) if len(reasons) else None,
+        "temperature_c_start": temperatures[0] if len(temperatures) else None,
+        "temperature_c_end": temperatures[-1] if len(temperatures) else None,
+    }
+    return row, float(np.mean((reasons & POWER_CAP_BIT) != 0)) if len(reasons) else None
+
+
+def _window(measurement: Measurement) -> pl.DataFrame:
+    return measurement.power.filter(pl.col("time_ns").is_between(measurement.start_ns, measurement.end_ns))

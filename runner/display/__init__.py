@@ -1,0 +1,1 @@
+"""What a person sees: the live dashboard and the report's tables."""

@@ -1,0 +1,1 @@
+"""A sweep at work: one trial measured, one actor a GPU, one aggregator, one driver."""

@@ -1,0 +1,51 @@
+"""The run's actors: one aggregator beside the driver, one worker on each seat; started, and asked."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from runner.execution.aggregator import Aggregator
+from runner.execution.cluster import ClusterError
+from runner.execution.worker import GpuWorker, WorkerConfig
+from runner.hardware.read_only import CLOCKS_VARIABLE
+from runner.hardware.simulated import PERMISSION_VARIABLE
+from runner.results.live import SweepView
+
+_PASSED_ON = (CLOCKS_VARIABLE, PERMISSION_VARIABLE)
+"""What decides whether a board may be set: it must reach every worker, on every node. Nothing else is passed on."""
+
+
+def start_aggregator(directory: Path, view: SweepView) -> Any:
+    """Start the aggregator on this node, where the run directory is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Aggregator).remote(directory.resolve(), view)
+
+
+def start_worker(config: WorkerConfig, aggregator: Any) -> Any:
+    """Start the worker of a seat, on the seat's node."""
+    actor = ray.remote(
+        # Two threads: a block runs in one, `stop` must get through in the other.
+        num_cpus=0,
+        max_concurrency=2,
+        runtime_env={"env_vars": {name: os.environ[name] for name in _PASSED_ON if name in os.environ}},
+    )(GpuWorker)
+    if config.seat.node_id is not None:
+        actor = actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(config.seat.node_id, soft=False))
+    return actor.remote(config, aggregator)
+
+
+def await_answer(reference: Any, timeout_s: float | None = None) -> Any:
+    """Wait for an actor's answer; what it raised is raised here as it was.
+
+    Raises: ClusterError: the actor's process died. GetTimeoutError: no answer in time.
+    """
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayActorError as error:
+        raise ClusterError(f"a process of this run died ({error}); the same command goes on from here") from None

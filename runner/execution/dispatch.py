@@ -1,0 +1,101 @@
+"""Which block goes to which worker next: pure bookkeeping, no Ray in it.
+
+A block stays on one board. A worker keeps the model that it has loaded as long as there is work for it.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from runner.spec.trial import Block
+
+MAX_STRIKES = 2
+"""A trial that was running when this many workers died is at fault: it becomes a failed row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """A block for a worker, and which of its trials are still to be run."""
+
+    block: Block
+    trial_ids: frozenset[str]
+
+
+class Queue:
+    """Blocks that wait; those begun on a board, in this run or an earlier one, wait for it while it is there."""
+
+    def __init__(
+        self, blocks: Iterable[Block], finished: Collection[str], begun_on: Mapping[str, str], boards: Collection[str]
+    ) -> None:
+        self._waiting: dict[str, Assignment] = {}
+        self._board_of = {block_id: board for block_id, board in begun_on.items() if board in boards}
+        self._strikes: Counter[str] = Counter()
+        self._model_of_worker: dict[str, str] = {}
+        for block in blocks:
+            left = frozenset(trial.trial_id for trial in block.trials) - frozenset(finished)
+            if left:
+                self._waiting[block.block_id] = Assignment(block=block, trial_ids=left)
+
+    @property
+    def trial_ids(self) -> frozenset[str]:
+        """Trials that wait."""
+        return frozenset().union(*(assignment.trial_ids for assignment in self._waiting.values()))
+
+    def limit(self, num_trials: int) -> None:
+        """Keep the first `num_trials` trials that wait and forget the rest until a later run."""
+        for block_id, assignment in list(self._waiting.items()):
+            ordered = [t.trial_id for t in assignment.block.trials if t.trial_id in assignment.trial_ids]
+            kept = frozenset(ordered[:num_trials])
+            num_trials -= len(kept)
+            if kept:
+                self._waiting[block_id] = Assignment(block=assignment.block, trial_ids=kept)
+            else:
+                del self._waiting[block_id]
+
+    def take(self, board: str) -> Assignment | None:
+        """Return the next block for a board's worker, None if there is none for it.
+
+        First the model that it has loaded, then a model that nobody has, then the one with most blocks a worker.
+        """
+        free = [a for a in self._waiting.values() if self._board_of.get(a.block.block_id, board) == board]
+        if not free:
+            return None
+        loaded = self._model_of_worker.pop(board, None)
+        num_waiting = Counter(assignment.block.model.label for assignment in free)
+        num_workers = Counter(self._model_of_worker.values())
+
+        def urgency(assignment: Assignment) -> tuple[bool, float]:
+            model = assignment.block.model.label
+            return model == loaded, num_waiting[model] / (1 + num_workers[model])
+
+        chosen = max(free, key=urgency)  # of equals, the first in the sweep's order
+        self._model_of_worker[board] = chosen.block.model.label
+        self._board_of[chosen.block.block_id] = board
+        return self._waiting.pop(chosen.block.block_id)
+
+    def give_back(self, assignment: Assignment, finished: Collection[str]) -> str | None:
+        """Take a block back whose worker died, without its finished trials.
+
+        Returns: the id of a trial that has now cost `MAX_STRIKES` workers, which is not run again; None otherwise.
+        """
+        left = [
+            t.trial_id
+            for t in assignment.block.trials
+            if t.trial_id in assignment.trial_ids and t.trial_id not in finished
+        ]
+        if not left:
+            return None
+        suspect: str | None = left[0]
+        self._strikes[left[0]] += 1
+        if self._strikes[left[0]] >= MAX_STRIKES:
+            left = left[1:]
+        else:
+            suspect = None
+        if left:
+            self._waiting[assignment.block.block_id] = Assignment(block=assignment.block, trial_ids=frozenset(left))
+        return suspect
+
+    def lose_board(self, board: str) -> None:
+        """A board is gone for good: the blocks that waited for it may go elsewhere."""
+        self._board_of = {block_id: owner for block_id, owner in self._board_of.items() if owner != board}
+        self._model_of_worker.pop(board, None)

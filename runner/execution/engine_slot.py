@@ -1,0 +1,68 @@
+"""The one engine of a worker: kept over blocks, and replaced when another model's turn comes."""
+
+import time
+
+from runner.execution.engines import EngineKind, open_engine
+from runner.execution.reporter import Reporter
+from runner.hardware.gpu import Gpu
+from runner.inference.engine import Engine, EngineError
+from runner.spec.sweep import ModelSpec, SweepSpec
+
+MEMORY_LIMIT_S = 10.0
+MEMORY_SLACK_BYTES = 512 * 1024 * 1024
+
+
+class EngineSlot:
+    """Holds at most one loaded engine on one board."""
+
+    def __init__(self, sweep: SweepSpec, kind: EngineKind, gpu: Gpu, reporter: Reporter) -> None:
+        self._sweep = sweep
+        self._kind = kind
+        self._gpu = gpu
+        self._reporter = reporter
+        self._engine: Engine | None = None
+        self._loaded: ModelSpec | None = None
+        self._unloadable: dict[str, str] = {}
+        self._memory_before_bytes = gpu.read_memory_used_bytes()
+
+    def open(self, model: ModelSpec) -> Engine:
+        """Return the engine of a model, loading it where another one, or none, is loaded. Raises: EngineError."""
+        if self._engine is not None and self._loaded == model:
+            return self._engine
+        self.close()
+        if model.label in self._unloadable:  # a second try takes as long as the first; a later run may try again
+            raise EngineError(self._unloadable[model.label])
+        self._reporter.update(phase="loading")
+        self._reporter.say("info", "engine_loading", f"loading {model.label}")
+        start_s = time.monotonic()
+        try:
+            self._engine = open_engine(model, self._sweep, self._kind)
+        except (EngineError, ValueError) as error:
+            self._unloadable[model.label] = str(error)
+            raise EngineError(str(error)) from error
+        self._loaded = model
+        took_s = time.monotonic() - start_s
+        self._reporter.say("info", "engine_loaded", f"{model.label} loaded in {took_s:.0f} s")
+        return self._engine
+
+    def close(self) -> None:
+        """End the engine, if there is one, and wait until the board's memory is free again."""
+        engine, self._engine, self._loaded = self._engine, None, None
+        if engine is None:
+            return
+        engine.close()
+        if not self._await_free_memory():
+            self._reporter.say("warning", "memory_left_behind", "memory is still held after the engine has ended")
+
+    def _await_free_memory(self) -> bool:
+        """False: the board still holds more than before the first engine, and the next load finds less room."""
+        deadline_s = time.monotonic() + MEMORY_LIMIT_S
+        while True:
+            used_bytes = self._gpu.read_memory_used_bytes()
+            if used_bytes is None or self._memory_before_bytes is None:
+                return True
+            if used_bytes <= self._memory_before_bytes + MEMORY_SLACK_BYTES:
+                return True
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(0.2)

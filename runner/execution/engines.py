@@ -1,0 +1,59 @@
+"""Which engine a worker opens: real vLLM, real vLLM paced by a simulated board, or the board model alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.inference.engine import Engine
+from runner.inference.pace import Pace
+from runner.inference.simulated_engine import SimulatedEngine
+from runner.inference.vllm_engine import VllmEngine
+from runner.physics.board import board_names, load_board
+from runner.physics.board_state import BoardState
+from runner.physics.clock import Clock, VirtualClock
+from runner.physics.shape import get_shape
+from runner.spec.sweep import ModelSpec, SweepSpec
+
+DEFAULT_TWIN = "qwen2.5-32b"
+"""The shape whose seconds and joules a simulated board computes where the sweep file names none."""
+DEFAULT_BOARD = "h200"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineKind:
+    """Which engine a worker opens, and the simulated board under it if there is one."""
+
+    name: str
+    """"vllm" or "simulated"."""
+    clock: Clock
+    board: str | None = None
+    """The board model's name; None on a real board."""
+    board_dir: Path | None = None
+    """The simulated board's state."""
+
+
+def find_board(gpu_name: str) -> str:
+    """Return the name of the board model that describes a GPU, the H200's where there is none for it."""
+    return next((name for name in board_names() if load_board(name).name in gpu_name), DEFAULT_BOARD)
+
+
+def open_engine(model: ModelSpec, sweep: SweepSpec, kind: EngineKind) -> Engine:
+    """Open the engine for a model. Raises: EngineError: it did not come up; ValueError: no such twin."""
+    twin = model.twin or DEFAULT_TWIN
+    if kind.name == "simulated":
+        if kind.board is None or kind.board_dir is None or not isinstance(kind.clock, VirtualClock):
+            raise AssertionError("the simulated engine needs a simulated board and virtual time")
+        return SimulatedEngine(
+            shape=get_shape(twin), board=load_board(kind.board), state=BoardState(kind.board_dir), clock=kind.clock
+        )
+    pace = None
+    if kind.board is not None and kind.board_dir is not None:
+        pace = Pace(board=kind.board, twin=twin, state_dir=kind.board_dir)
+    return VllmEngine(
+        model.id,
+        revision=model.revision,
+        engine_args=model.engine,
+        seed=sweep.seed,
+        load_timeout_s=sweep.limits.load_s,
+        request_limit_s=sweep.limits.request_s,
+        pace=pace,
+    )

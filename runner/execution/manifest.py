@@ -1,0 +1,150 @@
+"""The manifest: what was asked for, with what it was measured, where and when."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runner.execution.fingerprint import DECISIVE_PACKAGES
+from runner.hardware.gpu import GpuInfo
+from runner.results.measurement import Placement
+from runner.results.store import RunDirectoryError, RunStore
+from runner.spec.sweep import SweepSpec
+from runner.spec.trial import Block
+
+Description = tuple[GpuInfo, Placement, dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How a sweep is run, beside what it measures."""
+
+    engine: str
+    read_only: bool
+    limit: int | None = None
+    command: str = ""
+
+
+def build_manifest(
+    sweep: SweepSpec,
+    descriptions: Sequence[Description],
+    *,
+    options: RunOptions,
+    num_trials: int,
+    earlier: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the manifest of a run that begins, or goes on from `earlier`.
+
+    Args:
+        descriptions: what each worker says of its board and its versions.
+    Raises: RunDirectoryError: the earlier part was measured with another board, driver or version.
+    """
+    fingerprints = {placement.gpu_name: placement.fingerprint for _, placement, _ in descriptions}
+    versions = descriptions[0][2] if descriptions else {}
+    manifest = {
+        **_describe_sweep(sweep, num_trials),
+        "simulated": any(info.simulated for info, _, _ in descriptions),
+        "options": {"engine": options.engine, "read_only": options.read_only, "command": options.command},
+        "versions": versions,
+        "git_revision": _git_revision(),
+        "fingerprints": {**(earlier or {}).get("fingerprints", {}), **fingerprints},
+        "gpus": _merge_gpus((earlier or {}).get("gpus", []), descriptions),
+        "hosts": sorted({*(earlier or {}).get("hosts", []), *(placement.host for _, placement, _ in descriptions)}),
+        "runs": [*(earlier or {}).get("runs", []), {"start": _now(), "command": options.command, "end": None}],
+    }
+    if earlier:
+        _require_same_fingerprints(earlier, manifest, fingerprints)
+    return manifest
+
+
+def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block], *, options: RunOptions) -> bool:
+    """Return whether every trial is finished already; nothing is left then but to gather and to note the run."""
+    trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
+    earlier = store.read_manifest()
+    if earlier is None or (earlier["options"]["engine"], earlier["options"]["read_only"]) != (
+        options.engine,
+        options.read_only,
+    ):
+        return False
+    if not store.finished_trial_ids().issuperset(trial_ids):
+        return False
+    store.gather_trials(trial_ids)
+    runs = [*earlier["runs"], {"start": _now(), "command": options.command, "end": None}]
+    renewed = {**earlier, **_describe_sweep(sweep, len(trial_ids)), "runs": runs}  # the file may name fewer trials now
+    store.write_manifest(close_manifest(renewed, "done"))
+    return True
+
+
+def close_manifest(manifest: dict[str, Any], outcome: str) -> dict[str, Any]:
+    """Return the manifest with the end of the last run; `outcome` is done, failed or interrupted."""
+    *before, last = manifest["runs"]
+    return {**manifest, "runs": [*before, {**last, "end": _now(), "outcome": outcome}]}
+
+
+def _describe_sweep(sweep: SweepSpec, num_trials: int) -> dict[str, Any]:
+    content = sweep.model_dump(mode="json")
+    return {
+        "name": sweep.name,
+        "sweep": content,
+        "sweep_hash": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
+        "num_trials": num_trials,
+    }
+
+
+def _require_same_fingerprints(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], fingerprints: Mapping[str, str]
+) -> None:
+    known: Mapping[str, str] = earlier.get("fingerprints", {})
+    if all(known.get(name, mark) == mark for name, mark in fingerprints.items()):
+        return
+    before, after = _list_decisive(earlier), _list_decisive(now)
+    changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
+    raise RunDirectoryError(
+        "this directory's trials were measured with other software, another driver or another engine "
+        f"({', '.join(changed) or 'their fingerprints differ'}), and the two must not be mixed: "
+        "start anew with --fresh, or give another --out"
+    )
+
+
+def _list_decisive(manifest: Mapping[str, Any]) -> dict[str, str | None]:
+    """What a fingerprint is made of, by name."""
+    versions: Mapping[str, str] = manifest.get("versions", {})
+    return {
+        **{package: versions.get(package) for package in DECISIVE_PACKAGES},
+        "engine": manifest.get("options", {}).get("engine"),
+        **{f"driver of {gpu['name']}": gpu["driver_version"] for gpu in manifest.get("gpus", [])},
+    }
+
+
+def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[Description]) -> list[dict[str, Any]]:
+    gpus = {gpu["uuid"]: dict(gpu) for gpu in earlier}
+    for info, placement, _ in descriptions:
+        clocks = info.sm_clocks_mhz
+        shown = {key: value for key, value in asdict(info).items() if key != "sm_clocks_mhz"}
+        gpus[info.uuid] = {
+            **shown,
+            "sm_clock_mhz_min": clocks[0] if clocks else None,
+            "sm_clock_mhz_max": clocks[-1] if clocks else None,
+            "num_sm_clocks": len(clocks),
+            "host": placement.host,
+            "fingerprint": placement.fingerprint,
+        }
+    return list(gpus.values())
+
+
+def _git_revision() -> str | None:
+    """The revision of this program's own checkout; None where it was installed without one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,318 @@
+"""A worker: one actor that holds one GPU, keeps an engine loaded over blocks, and measures their trials.
+
+Blocks come from the driver; measurements, progress and events go to the aggregator. What fails inside a trial becomes
+that trial's row; a board that is lost ends the worker.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.execution.cluster import Seat
+from runner.execution.engine_slot import EngineSlot
+from runner.execution.engines import EngineKind, find_board
+from runner.execution.fingerprint import describe_versions, fingerprint
+from runner.execution.measure import Bench, CancelledError, Procedure, measure_idle_power, measure_trial
+from runner.execution.reporter import Reporter
+from runner.execution.virtual_state import borrow_virtual_state
+from runner.hardware.cuda_device import require_same_board
+from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo, GpuLostError
+from runner.hardware.lease import ClockLease
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.operating_point import resolve_clocks
+from runner.hardware.sampler import PowerSampler
+from runner.inference.engine import Engine, EngineError, Sampling
+from runner.physics.clock import Clock, VirtualClock, WallClock
+from runner.results.live import GpuPhase, GpuView
+from runner.results.measurement import Identity, Placement
+from runner.spec.request import Request, RequestKind
+from runner.spec.sweep import ModelSpec, SweepSpec
+from runner.spec.trial import Block, Trial
+from runner.tasks.chat import load_chat_template
+from runner.tasks.harness import RenderChat
+from runner.tasks.loading import describe_task, load_task
+from runner.tasks.task import Task, TaskError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """What a worker is told once."""
+
+    seat: Seat
+    sweep: SweepSpec
+    engine: str
+    """"vllm" or "simulated"."""
+    read_only: bool
+    driver_process_id: int | None
+    """The driver, if it is on this worker's host: when it dies, the guard restores the board."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockOutcome:
+    """What became of a block's trials."""
+
+    num_finished: int = 0
+    num_failed: int = 0
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """A block's own things, made once for each engine that it meets."""
+
+    bench: Bench
+    requests: Sequence[Request]
+    procedure: Procedure
+    idle_power_w: float | None
+
+
+class GpuWorker:
+    """One GPU's worker. `aggregator` is an actor handle; `run_block` runs in one thread, `stop` in another."""
+
+    def __init__(self, config: WorkerConfig, aggregator: Any) -> None:
+        self._config = config
+        self._cancelled = threading.Event()
+        self._resources = ExitStack()
+        self._clock: Clock = WallClock() if config.engine == "vllm" else VirtualClock(time.time_ns())
+        self._reporter = Reporter(aggregator, config.seat.info.uuid, self._clock)
+        # What a constructor raises reaches the driver as text alone, so it is kept until somebody asks.
+        self._refusal: Exception | None = None
+        try:
+            self._take_board()
+        except (GpuError, ValueError) as error:
+            self._resources.close()
+            self._refusal = error
+
+    def _take_board(self) -> None:
+        """Raises: GpuError, ValueError: the board cannot be had."""
+        config, info = self._config, self._config.seat.info
+        if not info.simulated:
+            # NVML counts boards in the order of the PCI bus; CUDA does so only when told to.
+            os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(info.index)}
+            require_same_board(info.uuid)
+        state_dir = None if config.engine == "vllm" else self._resources.enter_context(borrow_virtual_state())
+        self._nvml = open_nvml(config.seat.gpu_request, self._clock, state_dir)
+        self._gpu = NvmlGpu(self._nvml, info.uuid, read_only=config.read_only)
+        self._info: GpuInfo = self._gpu.info
+        self._placement = Placement(
+            gpu_uuids=(self._info.uuid,),
+            gpu_name=self._info.name,
+            host=socket.gethostname(),
+            fingerprint=fingerprint(self._info, config.engine),
+            simulated=self._info.simulated,
+            simulated_time_scale=1.0 if self._info.simulated else None,
+        )
+        self._reporter.add_board(
+            GpuView(
+                gpu_uuid=self._info.uuid,
+                label=config.seat.label,
+                name=self._info.name,
+                simulated=self._info.simulated,
+                power_limit_w=self._gpu.read_power_limit_w(),
+            )
+        )
+        owners = [os.getpid()] + ([config.driver_process_id] if config.driver_process_id else [])
+        self._lease = self._resources.enter_context(ClockLease(self._gpu, owner_pids=owners))
+        self._sampler = PowerSampler(self._gpu, self._clock, on_batch=self._reporter.send_power)
+        self._sampler.start()
+        self._resources.callback(self._sampler.stop)
+        self._slot = EngineSlot(config.sweep, self._engine_kind(), self._gpu, self._reporter)
+
+    # what the driver calls -------------------------------------------------------------------------------------------
+
+    def describe(self) -> tuple[GpuInfo, Placement, dict[str, str]]:
+        """Return the board, the placement of every trial measured here, and the versions behind its fingerprint.
+
+        Raises: GpuError, LeaseHeldError, ValueError: the board cannot be had.
+        """
+        self._require_board()
+        return self._info, self._placement, describe_versions()
+
+    def run_block(self, block: Block, trial_ids: Collection[str]) -> BlockOutcome:
+        """Measure those trials of a block that `trial_ids` names, in the block's order.
+
+        Raises: GpuLostError: the board no longer answers; as `describe`.
+        """
+        self._require_board()
+        trials = [trial for trial in block.trials if trial.trial_id in trial_ids]
+        self._reporter.update(
+            model=block.model.label,
+            task=block.task.display_name,
+            concurrency=block.concurrency,
+            sm_clock_mhz_requested=None,
+        )
+        try:
+            task = self._load_task(block)
+        except (TaskError, OSError, ValueError) as error:  # a model without a chat template, data gone since the start
+            for trial in trials:
+                self._fail(trial, describe_task(block.task.name).request_kind, error)
+            self._reporter.await_writes()
+            return BlockOutcome(num_failed=len(trials))
+        self._reporter.add_samples(block.task.display_name, task.samples())
+        outcome = BlockOutcome()
+        ready: _Ready | None = None
+        for trial in trials:
+            try:
+                if self._cancelled.is_set():
+                    raise CancelledError
+                engine = self._slot.open(block.model)
+                if ready is None or ready.bench.engine is not engine:
+                    ready = self._get_ready(engine, task, block)
+                self._measure(ready, self._identify(trial, task.request_kind))
+                outcome = replace(outcome, num_finished=outcome.num_finished + 1)
+            except CancelledError:
+                return replace(outcome, cancelled=True)
+            except GpuLostError:
+                raise
+            except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
+                self._fail(trial, task.request_kind, error)
+                outcome = replace(outcome, num_failed=outcome.num_failed + 1)
+        self._reporter.update(phase="idle", sm_clock_mhz_requested=None)
+        self._reporter.await_writes()
+        return outcome
+
+    def stop(self) -> None:
+        """Give up the trial in progress; `run_block` returns as soon as what is in flight has drained."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """End the engine, put the clocks back, let the board go."""
+        if self._refusal is not None:
+            return
+        self._reporter.update(phase="closing")
+        try:
+            self._slot.close()
+        finally:
+            self._resources.close()
+        self._reporter.update(phase="idle", model=None, task=None, sm_clock_mhz_requested=None)
+        self._reporter.await_writes()
+
+    def _require_board(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+    # one trial -------------------------------------------------------------------------------------------------------
+
+    def _get_ready(self, engine: Engine, task: Task, block: Block) -> _Ready:
+        """Make a block's requests, and watch idle power: at the board's own clocks, right after some work."""
+        self._reporter.update(phase="settling")
+        requests = task.requests(engine.encode, max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
+        if not requests:
+            raise TaskError(f"{task.name} has no documents")
+        procedure = self._procedure(block)
+        bench = Bench(
+            engine=engine, lease=self._lease, sampler=self._sampler, clock=self._clock, placement=self._placement
+        )
+        bench.lease.apply(ClockRequest())
+        warmup = iter(requests[: procedure.num_warmup_requests])
+        engine.run(warmup, block.concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
+        idle_power_w = measure_idle_power(bench.sampler, bench.clock)
+        return _Ready(bench=bench, requests=requests, procedure=procedure, idle_power_w=idle_power_w)
+
+    def _measure(self, ready: _Ready, identity: Identity) -> None:
+        requests = ready.requests
+        window_start_ns = 0
+        prompt_tokens_per_request = sum(len(request.prompt_token_ids) for request in requests) / len(requests)
+
+        def on_phase(phase: GpuPhase) -> None:
+            nonlocal window_start_ns
+            window_start_ns = self._clock.now_ns()
+            self._reporter.update(phase=phase)
+
+        def on_progress(num_requests: int, num_tokens: int) -> None:
+            if identity.request_kind == "loglikelihood":
+                num_tokens = round(num_requests * prompt_tokens_per_request)
+            self._reporter.send_progress(
+                window_start_ns=window_start_ns, num_requests=num_requests, num_tokens=num_tokens
+            )
+
+        token_kind = "output" if identity.request_kind == "generate" else "prompt"
+        self._reporter.update(sm_clock_mhz_requested=identity.sm_clock_mhz_requested, token_kind=token_kind)
+        measurement = measure_trial(
+            ready.bench,
+            identity,
+            requests,
+            ready.procedure,
+            idle_power_w=ready.idle_power_w,
+            on_phase=on_phase,
+            on_progress=on_progress,
+            is_cancelled=self._cancelled.is_set,
+        )
+        self._reporter.finish(measurement)
+
+    def _procedure(self, block: Block) -> Procedure:
+        sweep = self._config.sweep
+        num_warmup = sweep.num_warmup_requests
+        return Procedure(
+            sampling=Sampling(
+                temperature=sweep.sampling.temperature, top_p=sweep.sampling.top_p, seed=sweep.sampling.seed
+            ),
+            min_window_s=sweep.min_window_s,
+            num_warmup_requests=block.concurrency if num_warmup is None else num_warmup,
+            deadline_s=sweep.limits.trial_s,
+        )
+
+    def _identify(self, trial: Trial, kind: RequestKind) -> Identity:
+        """Raises: GpuError, ValueError: the board cannot be set to what the trial asks for."""
+        point = trial.point
+        request = resolve_clocks(self._info, point.sm_clock, point.mem_clock, point.power_limit)
+        return replace(
+            _identify_without_point(trial, kind),
+            sm_clock_mhz_requested=request.sm_clock_mhz,
+            mem_clock_mhz_requested=request.mem_clock_mhz,
+            power_limit_w_requested=request.power_limit_w,
+        )
+
+    def _fail(self, trial: Trial, kind: RequestKind, error: Exception) -> None:
+        try:
+            identity = self._identify(trial, kind)
+        except (GpuError, ValueError):
+            identity = _identify_without_point(trial, kind)
+        self._reporter.fail(identity, self._placement, error)
+        if isinstance(error, EngineError):
+            self._slot.close()
+
+    # engine and task -------------------------------------------------------------------------------------------------
+
+    def _engine_kind(self) -> EngineKind:
+        if not self._info.simulated:
+            return EngineKind(name=self._config.engine, clock=self._clock)
+        return EngineKind(
+            name=self._config.engine,
+            clock=self._clock,
+            board=find_board(self._info.name),
+            board_dir=self._nvml.state_dir / self._info.uuid,
+        )
+
+    def _load_task(self, block: Block) -> Task:
+        sweep = self._config.sweep
+        return load_task(
+            block.task,
+            seed=sweep.seed,
+            max_output_tokens=sweep.max_output_tokens,
+            fixed_output_length=sweep.fixed_output_length,
+            render_chat=self._load_chat_template(block.model),
+        )
+
+    def _load_chat_template(self, model: ModelSpec) -> RenderChat | None:
+        if not model.apply_chat_template or self._config.engine != "vllm":
+            return None
+        return load_chat_template(model.id, model.revision)
+
+
+def _identify_without_point(trial: Trial, kind: RequestKind) -> Identity:
+    return Identity(
+        trial_id=trial.trial_id,
+        block_id=trial.block_id,
+        model=trial.model.label,
+        task=trial.task.display_name,
+        request_kind=kind,
+        concurrency=trial.concurrency,
+        repeat=trial.repeat,
+        is_sentinel=trial.is_sentinel,
+    )

@@ -1,0 +1,1 @@
+"""The boards: read their power and clocks, set their clocks, and put everything back."""

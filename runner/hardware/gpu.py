@@ -1,0 +1,134 @@
+"""What the rest of the program may ask of a board: the `Gpu` protocol, its records and its errors.
+
+Units are W, J, MHz, °C, bytes and ns since the epoch; NVML's milliwatts and millijoules stay in `nvml.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class GpuError(Exception):
+    """Something a board, or its driver, did not do. The message says what to do next where anything can be done."""
+
+
+class NoGpuError(GpuError):
+    """There is no board here that may be used."""
+
+
+class PermissionDeniedError(GpuError):
+    """The driver refuses to let this user set clocks or limits."""
+
+
+class NotSupportedError(GpuError):
+    """This board has no such reading or setting."""
+
+
+class ReadOnlyError(GpuError):
+    """Read-only mode: nothing may be set. Raised before NVML is called."""
+
+
+class GpuLostError(GpuError):
+    """The board no longer answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuInfo:
+    """What does not change about a board while the program runs; None where the board does not say."""
+
+    uuid: str
+    index: int
+    """NVML's index (PCI bus order), which is not CUDA's."""
+    name: str
+    driver_version: str
+    simulated: bool
+    sm_clocks_mhz: tuple[int, ...]
+    """Supported SM clocks at the highest memory clock, ascending; empty where the board does not say."""
+    mem_clocks_mhz: tuple[int, ...]
+    """Supported memory clocks, ascending."""
+    power_limit_min_w: float | None
+    power_limit_max_w: float | None
+    power_limit_default_w: float | None
+    memory_total_bytes: int | None
+    persistence_mode: bool | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockRequest:
+    """An operating point in the board's own values; None leaves the board's default."""
+
+    sm_clock_mhz: int | None = None
+    mem_clock_mhz: int | None = None
+    power_limit_w: float | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing at all is asked for."""
+        return self.sm_clock_mhz is None and self.mem_clock_mhz is None and self.power_limit_w is None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PowerReading:
+    """One entry of the driver's sample buffer: near-instantaneous power."""
+
+    time_ns: int
+    power_w: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateReading:
+    """Clocks, temperature and event reasons at one instant; None where a reading failed."""
+
+    time_ns: int
+    sm_clock_mhz: int | None
+    mem_clock_mhz: int | None
+    temperature_c: float | None
+    event_reasons: int | None
+    """NVML's bits: 0x4 software power cap, 0x8 hardware slowdown, 0x20 0x40 thermal, 0x80 power brake."""
+
+
+class Gpu(Protocol):
+    """One board. Every method may raise `GpuError`."""
+
+    @property
+    def info(self) -> GpuInfo:
+        """The board's fixed facts, read once."""
+        ...
+
+    def read_power_samples(self, after_ns: int) -> list[PowerReading]:
+        """Return what the driver's sample buffer holds with stamps later than `after_ns`, oldest first."""
+        ...
+
+    def read_state(self) -> StateReading:
+        """Return clocks, temperature and event reasons now; costs microseconds."""
+        ...
+
+    def read_energy_counter_j(self) -> float:
+        """Return the energy since the driver loaded; ticks about every 100 ms and costs about 3 ms."""
+        ...
+
+    def read_power_limit_w(self) -> float | None:
+        """Return the limit in force, None where the board has none."""
+        ...
+
+    def read_memory_used_bytes(self) -> int | None:
+        """Return the memory in use by anybody."""
+        ...
+
+    def read_process_ids(self) -> list[int]:
+        """Return the ids of the processes that compute on the board."""
+        ...
+
+    def apply(self, request: ClockRequest) -> None:
+        """Lock clocks and set the limit as asked; what is None is reset to the board's default.
+
+        Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
+            ValueError for a value that the board does not support.
+        """
+        ...
+
+    def reset(self, power_limit_w: float | None) -> None:
+        """Unlock SM and memory clocks and put the power limit back to what it was (None: leave it).
+
+        Raises: ReadOnlyError before NVML is called in read-only mode.
+        """
+        ...

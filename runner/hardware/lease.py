@@ -1,0 +1,226 @@
+"""ClockLease: the right to set a board's clocks, and the duty to put them back whatever happens.
+
+In: an open board and the processes that live off it. Around: a journal on disk, written before anything is changed,
+and a guard process that carries it out when an owner dies, SIGKILL included. Next: `execution` sets the operating
+point of each trial through `apply`.
+"""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import runner
+from runner.hardware.gpu import ClockRequest, GpuError, PermissionDeniedError, ReadOnlyError
+from runner.hardware.journal import (
+    Change,
+    LeaseJournal,
+    find_journal_dir,
+    hold_journal,
+    journal_path,
+    read_journal,
+    write_journal,
+)
+from runner.hardware.nvml import NvmlGpu
+from runner.hardware.processes import ProcessId, identify_process, is_alive, read_boot_id
+from runner.hardware.recovery import GUARD_MODULE, LEASE_VARIABLE, end_orphans, restore_board
+
+GUARD_START_LIMIT_S = 30.0
+GUARD_AT_WORK_LIMIT_S = 10.0
+
+
+class LeaseHeldError(GpuError):
+    """Somebody who is alive holds the board; the message says who and since when."""
+
+
+class ClockLease:
+    """Holds one board from `acquire` to `release`, or as a context manager.
+
+    A read-only board is leased too: nothing is ever set on it, but its engine's orphans are ended.
+
+    Args:
+        gpu: the board.
+        owner_pids: the worker first, whose engine runs on the board, then those whose death ends its work (the
+            driver); all on this machine.
+        journal_dir: where journals lie; by default SWEEP_LEASE_DIR, or a folder in the temporary folder.
+        guarded: False only in virtual time, where no other process shares the clock and nothing outlives this one.
+    """
+
+    def __init__(
+        self, gpu: NvmlGpu, *, owner_pids: Sequence[int], journal_dir: Path | None = None, guarded: bool = True
+    ) -> None:
+        self._gpu = gpu
+        self._owners = tuple(_identify_owner(pid) for pid in owner_pids)
+        self._state_dir = str(gpu.nvml.state_dir) if gpu.info.simulated else None
+        self._path = journal_path(find_journal_dir(journal_dir), gpu.info.uuid, self._state_dir)
+        self._lease_id = uuid.uuid4().hex
+        self._guarded = guarded
+        self._guard: ProcessId | None = None
+        self._prior_power_limit_w: float | None = None
+        self._changed: tuple[Change, ...] = ()
+
+    def __enter__(self) -> "ClockLease":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the board; what a dead owner owes on it is carried out first.
+
+        Raises: LeaseHeldError: its owner is alive. ReadOnlyError: it is still locked by a dead owner, and may not be
+            reset. GpuError: the guard does not start.
+        """
+        self._await_guard_at_work()
+        with hold_journal(self._path):
+            last = read_journal(self._path)
+            if last is not None:
+                self._take_over(last)
+            self._prior_power_limit_w = self._gpu.read_power_limit_w()
+            write_journal(self._path, self._new_journal())
+        os.environ[LEASE_VARIABLE] = " ".join([*os.environ.get(LEASE_VARIABLE, "").split(), self._lease_id])
+        if self._guarded:
+            try:
+                self._guard = self._start_guard()
+            except BaseException:
+                self.release()
+                raise
+
+    def apply(self, request: ClockRequest) -> None:
+        """Set the board to an operating point, journalled first; None leaves what it had before the lease.
+
+        Raises: ReadOnlyError: something is asked for in read-only mode. As `NvmlGpu.apply` otherwise.
+        """
+        nothing_owed = not self._changed
+        if request.is_default and nothing_owed:
+            return
+        if self._gpu.read_only:
+            raise ReadOnlyError("read-only mode: measure at the board's own clocks, or use --clocks apply")
+        if self._guard is not None and not is_alive(self._guard):
+            self._guard = self._start_guard()
+        self._note_change("clocks")
+        if request.power_limit_w is not None:
+            self._note_change("power_limit")
+        # The board's default need not be what its administrator had set.
+        limit_w = self._prior_power_limit_w if request.power_limit_w is None else request.power_limit_w
+        try:
+            self._gpu.apply(replace(request, power_limit_w=limit_w))
+        except PermissionDeniedError:
+            if nothing_owed:
+                self._take_back_changes()
+            raise
+
+    def release(self) -> None:
+        """Reset what was changed and give the board back. The journal stays if that fails, and the guard with it."""
+        with hold_journal(self._path):
+            journal = read_journal(self._path)
+            if journal is not None and journal.lease_id == self._lease_id:
+                restore_board(journal, self._gpu)
+                self._path.unlink()
+        leases = [lease_id for lease_id in os.environ.get(LEASE_VARIABLE, "").split() if lease_id != self._lease_id]
+        if leases:
+            os.environ[LEASE_VARIABLE] = " ".join(leases)
+        else:
+            os.environ.pop(LEASE_VARIABLE, None)
+
+    def _await_guard_at_work(self) -> None:
+        """Let the guard of a worker whose driver died finish: it is ending that worker."""
+        deadline_s = time.monotonic() + GUARD_AT_WORK_LIMIT_S
+        while time.monotonic() < deadline_s:
+            last = read_journal(self._path)
+            if last is None or last.all_owners_live or not last.worker_lives:
+                return
+            time.sleep(0.1)
+
+    def _take_over(self, last: LeaseJournal) -> None:
+        if last.worker_lives:
+            raise LeaseHeldError(
+                f"{self._gpu.info.name} {last.gpu_uuid} is held by {last.describe()}; "
+                "wait until it is done, or choose another board with --gpu"
+            )
+        if last.changed and self._gpu.read_only:
+            raise ReadOnlyError(
+                f"{last.gpu_uuid} is still locked by a run that died ({last.describe()}), and read-only mode may not "
+                "reset it; run sweep doctor --reset-clocks where clocks may be set"
+            )
+        end_orphans(last)
+        restore_board(last, self._gpu)
+
+    def _new_journal(self) -> LeaseJournal:
+        return LeaseJournal(
+            lease_id=self._lease_id,
+            gpu_uuid=self._gpu.info.uuid,
+            host=socket.gethostname(),
+            boot_id=read_boot_id(),
+            since_ns=time.time_ns(),
+            owners=self._owners,
+            nvml_request=self._gpu.nvml.request if self._gpu.info.simulated else "nvml",
+            state_dir=self._state_dir,
+            read_only=self._gpu.read_only,
+            prior_power_limit_w=self._prior_power_limit_w,
+        )
+
+    def _note_change(self, change: Change) -> None:
+        if change in self._changed:
+            return
+        with hold_journal(self._path):
+            journal = read_journal(self._path)
+            if journal is None or journal.lease_id != self._lease_id:
+                raise GpuError(f"the lease on {self._gpu.info.uuid} is no longer held; acquire it before apply")
+            self._changed = (*self._changed, change)
+            write_journal(self._path, replace(journal, changed=self._changed))
+
+    def _take_back_changes(self) -> None:
+        """After a refusal: what was permitted is reset, and what was not needs no reset. Default trials may go on."""
+        with suppress(PermissionDeniedError):
+            self._gpu.reset(self._prior_power_limit_w if "power_limit" in self._changed else None)
+        self._changed = ()
+        with hold_journal(self._path):
+            journal = read_journal(self._path)
+            if journal is not None and journal.lease_id == self._lease_id:
+                write_journal(self._path, replace(journal, changed=()))
+
+    def _start_guard(self) -> ProcessId:
+        """Start a guard and wait until it is on duty."""
+        environment = {name: value for name, value in os.environ.items() if name != LEASE_VARIABLE}
+        root = str(Path(runner.__file__).parent.parent)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+        log_path = self._path.with_suffix(".guard.log")
+        with log_path.open("ab") as log:
+            starter = subprocess.Popen(
+                [sys.executable, "-m", GUARD_MODULE, str(self._path), self._lease_id],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+                cwd="/",
+            )
+        with starter:
+            assert starter.stdout is not None
+            ready, _, _ = select.select([starter.stdout], [], [], GUARD_START_LIMIT_S)
+            answer = starter.stdout.readline() if ready else b""
+            if not answer:
+                starter.kill()
+        guard = identify_process(int(answer)) if answer else None
+        if guard is None:
+            raise GpuError(f"the guard process of {self._gpu.info.uuid} did not start; see {log_path}")
+        return guard
+
+
+def _identify_owner(pid: int) -> ProcessId:
+    owner = identify_process(pid)
+    if owner is None:
+        raise ValueError(f"owner process {pid} does not run on this machine")
+    return owner

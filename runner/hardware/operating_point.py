@@ -1,0 +1,91 @@
+"""From what a sweep file asks for ("60%", 1200, "default") to what one board supports."""
+
+import re
+from collections.abc import Sequence
+
+from runner.hardware.gpu import ClockRequest, GpuInfo, NotSupportedError
+
+_SLACK = 0.1
+"""How far outside the board's range a request may lie and still be snapped to its end."""
+
+
+def resolve_clocks(
+    info: GpuInfo,
+    sm_clock: str | int | None = None,
+    mem_clock: str | int | None = None,
+    power_limit: str | float | None = None,
+) -> ClockRequest:
+    """Return the operating point in the board's own values, each clock the nearest that it supports.
+
+    Args:
+        sm_clock, mem_clock: "default" or None; a share of the highest supported clock, "60%"; "spaced 2/8", the second
+            of eight from the highest to the lowest; or MHz.
+        power_limit: "default" or None; a share of the board's default limit, "80%"; or W.
+    Raises: ValueError: not of these forms, or outside the board's range. NotSupportedError: the board has no such axis.
+    """
+    return ClockRequest(
+        sm_clock_mhz=_resolve_clock("SM", sm_clock, info.sm_clocks_mhz, info.name),
+        mem_clock_mhz=_resolve_clock("memory", mem_clock, info.mem_clocks_mhz, info.name),
+        power_limit_w=_resolve_power_limit(power_limit, info),
+    )
+
+
+def _resolve_clock(axis: str, asked: str | int | None, supported: Sequence[int], board: str) -> int | None:
+    if asked is None or asked == "default":
+        return None
+    supported = _require_clocks(axis, supported, board)
+    if axis == "memory" and len(supported) == 1:
+        raise NotSupportedError(f"{board} has one memory clock, {supported[0]} MHz: leave mem_clock at default")
+    if spaced := re.fullmatch(r"spaced (\d+)/(\d+)", str(asked)):
+        return _space(supported, int(spaced[2]))[int(spaced[1]) - 1]
+    lowest, highest = supported[0], supported[-1]
+    clock_mhz = _parse(f"{axis} clock", asked, highest, "MHz")
+    if not (1 - _SLACK) * lowest <= clock_mhz <= (1 + _SLACK) * highest:
+        raise ValueError(
+            f"an {axis} clock of {asked!r} ({clock_mhz:.0f} MHz) is outside what {board} supports, "
+            f"{lowest} to {highest} MHz"
+        )
+    return _nearest(clock_mhz, supported)
+
+
+def _resolve_power_limit(asked: str | float | None, info: GpuInfo) -> float | None:
+    if asked is None or asked == "default":
+        return None
+    default_w, low_w, high_w = info.power_limit_default_w, info.power_limit_min_w, info.power_limit_max_w
+    if default_w is None or low_w is None or high_w is None:
+        raise NotSupportedError(f"{info.name} has no power limit to set: leave power_limit at default")
+    limit_w = _parse("power limit", asked, default_w, "W")
+    if not low_w <= limit_w <= high_w:
+        raise ValueError(
+            f"a power limit of {asked!r} ({limit_w:g} W) is outside what {info.name} allows, {low_w:g} to {high_w:g} W"
+        )
+    return limit_w
+
+
+def _parse(what: str, asked: str | float, full: float, unit: str) -> float:
+    """Return MHz or W from a number, or from a share of `full`."""
+    text = str(asked).strip()
+    try:
+        return float(text[:-1]) / 100 * full if text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError(
+            f'a {what} is "default", a share such as "60%", or a number of {unit}, not {asked!r}'
+        ) from None
+
+
+def _require_clocks(axis: str, supported: Sequence[int], board: str) -> Sequence[int]:
+    if not supported:
+        raise NotSupportedError(
+            f"{board} does not say which {axis} clocks it supports: leave its {axis} clock at default"
+        )
+    return supported
+
+
+def _space(supported: Sequence[int], num_clocks: int) -> list[int]:
+    """Return supported clocks (MHz), evenly spaced from the highest to the lowest."""
+    gap = (supported[-1] - supported[0]) / (num_clocks - 1)
+    return [_nearest(supported[-1] - k * gap, supported) for k in range(num_clocks)]
+
+
+def _nearest(clock_mhz: float, supported: Sequence[int]) -> int:
+    return min(supported, key=lambda mhz: abs(mhz - clock_mhz))

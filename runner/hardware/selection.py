@@ -1,0 +1,95 @@
+"""Which boards may be used: those of NVML that CUDA_VISIBLE_DEVICES allows, and of these the ones asked for."""
+
+from typing import Any
+
+from runner.hardware.gpu import GpuInfo, NoGpuError, NotSupportedError
+from runner.hardware.nvml import NvmlGpu, call_nvml
+
+
+def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> list[GpuInfo]:
+    """Return the boards asked for, in the order in which they were asked for.
+
+    Args:
+        request: "all"; or NVML indices and UUIDs (beginnings that fit one board suffice), separated by commas.
+        cuda_visible_devices: the variable's value; None where it is not set, and for simulated boards. Its indices
+            are taken in the order of the PCI bus, which is CUDA's only under CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    Raises: NoGpuError: no board may be used, or one asked for lies outside cuda_visible_devices or does not exist.
+        ValueError: the request cannot be read. NotSupportedError: a chosen board is split by MIG.
+    """
+    uuids = _list_uuids(nvml)
+    allowed = _allowed_indices(uuids, cuda_visible_devices)
+    if not allowed:
+        raise NoGpuError(_describe_none(uuids, cuda_visible_devices))
+    chosen = allowed if request == "all" else _parse_request(request, uuids)
+    for index in chosen:
+        if index not in allowed:
+            raise NoGpuError(
+                f"GPU {index} ({uuids[index]}) is outside CUDA_VISIBLE_DEVICES={cuda_visible_devices}, which allows "
+                f"{', '.join(map(str, allowed))} by NVML's count; such a board is never touched"
+            )
+    return [NvmlGpu(nvml, index, read_only=True).info for index in chosen]
+
+
+def _list_uuids(nvml: Any) -> list[str]:
+    uuids = []
+    for index in range(call_nvml(nvml, "nvmlDeviceGetCount")):
+        uuid = call_nvml(nvml, "nvmlDeviceGetUUID", call_nvml(nvml, "nvmlDeviceGetHandleByIndex", index))
+        uuids.append(uuid.decode() if isinstance(uuid, bytes) else uuid)
+    return uuids
+
+
+def _allowed_indices(uuids: list[str], cuda_visible_devices: str | None) -> list[int]:
+    """Return NVML's indices of the boards that CUDA would show, in its order; CUDA stops at the first invalid entry."""
+    if cuda_visible_devices is None:
+        return list(range(len(uuids)))
+    allowed: list[int] = []
+    for entry in (part.strip() for part in cuda_visible_devices.split(",")):
+        if entry.startswith("MIG-"):
+            raise NotSupportedError(
+                f"CUDA_VISIBLE_DEVICES names the MIG instance {entry}, which has no power or clocks of its own; "
+                "name whole boards"
+            )
+        index = _find(entry, uuids)
+        if index is None:
+            break
+        if index not in allowed:
+            allowed.append(index)
+    return allowed
+
+
+def _parse_request(request: str, uuids: list[str]) -> list[int]:
+    chosen: list[int] = []
+    for entry in (part.strip() for part in request.split(",")):
+        if not (entry.isascii() and entry.isdigit()) and not entry.startswith("GPU-"):
+            raise ValueError(
+                f"{entry!r} in --gpu {request!r} is no board: say all, auto, sim, sim:h200x4, or indices and UUIDs "
+                "separated by commas, such as 0,2 or GPU-1a2b3c4d"
+            )
+        index = _find(entry, uuids)
+        if index is None:
+            found = ", ".join(f"{i} ({uuid})" for i, uuid in enumerate(uuids))
+            raise NoGpuError(f"no GPU, or more than one, is {entry}; this machine has {found}")
+        if index not in chosen:
+            chosen.append(index)
+    return chosen
+
+
+def _find(entry: str, uuids: list[str]) -> int | None:
+    """Return the one board that an index or the beginning of a UUID means; None where it is none, or not one."""
+    if entry.isascii() and entry.isdigit():
+        return int(entry) if int(entry) < len(uuids) else None
+    if not entry.startswith("GPU-"):
+        return None
+    if entry in uuids:
+        return uuids.index(entry)
+    fitting = [index for index, uuid in enumerate(uuids) if uuid.lower().startswith(entry.lower())]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _describe_none(uuids: list[str], cuda_visible_devices: str | None) -> str:
+    if not uuids:
+        return "the NVIDIA driver shows no GPU on this machine; use one that has a GPU, or --gpu sim"
+    return (
+        f"CUDA_VISIBLE_DEVICES={cuda_visible_devices!r} allows none of this machine's {len(uuids)} GPUs; "
+        "unset it or name boards that exist"
+    )

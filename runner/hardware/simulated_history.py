@@ -1,0 +1,181 @@
+"""What a simulated board did, as functions of time: power, its exact integral, clocks, temperature.
+
+In: a board's log of activity and its settings (`physics/board_state.py`). Out: the truth that the simulated driver
+samples, quantises and delays in `simulated.py`.
+"""
+
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.physics.board import BoardModel
+from runner.physics.board_state import Activity, BoardState, effective_point
+
+IDLE_CLOCK_AFTER_S = 10.0
+"""An unlocked board falls to its lowest clock after this long without work."""
+GPU_IDLE = 0x1
+"""NVML's event reason for a clock that is low because there is nothing to do."""
+AMBIENT_C = 28.0
+KELVIN_PER_WATT = 0.055
+THERMAL_TIME_CONSTANT_S = 25.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instant:
+    """The board at one instant."""
+
+    power_w: float
+    sm_clock_mhz: int
+    mem_clock_mhz: int
+    event_reasons: int
+    temperature_c: float
+
+
+class BoardHistory:
+    """A board's past as steps of constant power, kept up to date with its files.
+
+    Steps lie end to end from the moment the driver was loaded; the last one is open. Columns are arrays, so that an
+    hour of 15 ms engine steps costs some megabytes and every question is one bisection.
+    """
+
+    def __init__(self, model: BoardModel, directory: Path, loaded_ns: int) -> None:
+        self._model = model
+        self._directory = directory
+        self._loaded_ns = loaded_ns
+        self._restart()
+
+    def at(self, time_ns: int) -> Instant:
+        """Return the board's state at an instant, as far as the log goes."""
+        self._refresh()
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        return Instant(
+            power_w=self._power_w[i],
+            sm_clock_mhz=self._sm_clock_mhz[i],
+            mem_clock_mhz=self._mem_clock_mhz[i],
+            event_reasons=self._event_reasons[i],
+            temperature_c=_relax(self._temperature_c[i], self._power_w[i], (time_ns - self._start_ns[i]) * 1e-9),
+        )
+
+    def powers_w(self, times_ns: Sequence[int]) -> list[float]:
+        """Return the power at each of some instants."""
+        self._refresh()
+        return [self._power_w[max(bisect_right(self._start_ns, time_ns) - 1, 0)] for time_ns in times_ns]
+
+    def energy_j(self, time_ns: int) -> float:
+        """Return the exact integral of the power from the driver's load to an instant."""
+        self._refresh()
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        return self._energy_j[i] + self._power_w[i] * max(time_ns - self._start_ns[i], 0) * 1e-9
+
+    def _restart(self) -> None:
+        self._state = BoardState(self._directory)
+        self._num_settings = 0
+        self._start_ns = array("q")
+        self._power_w = array("d")
+        self._sm_clock_mhz = array("l")
+        self._mem_clock_mhz = array("l")
+        self._event_reasons = array("l")
+        self._energy_j = array("d")
+        self._temperature_c = array("d")
+        self._num_settled = 0
+        """Steps that precede the open idle tail, which is drawn anew whenever something happens."""
+        self._worked_until_ns = 0
+        self._last_gap_end_ns = 0
+
+    def _refresh(self) -> None:
+        """Take in what was logged and set since the last look."""
+        settings = self._state.settings_history()
+        if len(settings) > self._num_settings:
+            if settings[self._num_settings].time_ns < self._last_gap_end_ns:
+                # A change that reaches back into an idle stretch already drawn (written by another process).
+                self._restart()
+                settings = self._state.settings_history()
+            self._num_settings = len(settings)
+            self._truncate()
+        activities = self._state.read_new_activity()
+        if activities:
+            self._truncate()
+            for activity in activities:
+                self._append_activity(activity)
+            self._num_settled = len(self._start_ns)
+        if len(self._start_ns) == self._num_settled:
+            for step in self._idle_steps(self._idle_from_ns(), None):
+                self._append(*step)
+
+    def _idle_from_ns(self) -> int:
+        return self._worked_until_ns or self._loaded_ns
+
+    def _append_activity(self, activity: Activity) -> None:
+        start_ns, end_ns = max(activity.start_ns, self._idle_from_ns()), activity.end_ns
+        if end_ns <= start_ns:
+            return
+        if start_ns > self._idle_from_ns():
+            for step in self._idle_steps(self._idle_from_ns(), start_ns):
+                self._append(*step)
+            self._last_gap_end_ns = start_ns
+        self._append(
+            start_ns,
+            activity.power_w,
+            round(activity.sm_clock_mhz),
+            round(activity.mem_clock_mhz),
+            activity.event_reasons,
+        )
+        self._worked_until_ns = end_ns
+
+    def _idle_steps(self, start_ns: int, end_ns: int | None) -> Iterator[tuple[int, float, int, int, int]]:
+        """Yield the steps of a stretch without work, up to `end_ns` or for ever."""
+        model, history = self._model, self._state.settings_history()
+        settle_ns = round(model.settle_s * 1e9)
+        changes = {change.time_ns + settle_ns for change in history}
+        fall_ns = start_ns + round(IDLE_CLOCK_AFTER_S * 1e9) if self._worked_until_ns else start_ns
+        for time_ns in sorted({start_ns, fall_ns, *(t for t in changes if t > start_ns)}):
+            if end_ns is not None and time_ns >= end_ns:
+                return
+            point = effective_point(history, time_ns, model.settle_s)
+            has_fallen = time_ns >= fall_ns and point.sm_clock_mhz is None
+            unlocked_mhz = model.sm_clocks_mhz[0 if has_fallen else -1]
+            sm_clock_mhz = point.sm_clock_mhz or unlocked_mhz
+            mem_clock_mhz = point.mem_clock_mhz or model.mem_clocks_mhz[-1]
+            idle_w = model.idle_power_w(sm_clock_mhz, mem_clock_mhz)
+            yield time_ns, idle_w, sm_clock_mhz, mem_clock_mhz, GPU_IDLE
+
+    def _append(self, start_ns: int, power_w: float, sm_clock_mhz: int, mem_clock_mhz: int, event_reasons: int) -> None:
+        if self._start_ns:
+            lasted_s = (start_ns - self._start_ns[-1]) * 1e-9
+            energy_j = self._energy_j[-1] + self._power_w[-1] * lasted_s
+            temperature_c = _relax(self._temperature_c[-1], self._power_w[-1], lasted_s)
+        else:
+            energy_j, temperature_c = 0.0, _steady_temperature_c(self._model.idle_low_w)
+        self._start_ns.append(start_ns)
+        self._power_w.append(power_w)
+        self._sm_clock_mhz.append(sm_clock_mhz)
+        self._mem_clock_mhz.append(mem_clock_mhz)
+        self._event_reasons.append(event_reasons)
+        self._energy_j.append(energy_j)
+        self._temperature_c.append(temperature_c)
+
+    def _truncate(self) -> None:
+        """Forget the open idle tail."""
+        for column in (
+            self._start_ns,
+            self._power_w,
+            self._sm_clock_mhz,
+            self._mem_clock_mhz,
+            self._event_reasons,
+            self._energy_j,
+            self._temperature_c,
+        ):
+            del column[self._num_settled :]
+
+
+def _steady_temperature_c(power_w: float) -> float:
+    return AMBIENT_C + KELVIN_PER_WATT * power_w
+
+
+def _relax(temperature_c: float, power_w: float, seconds: float) -> float:
+    """Return the temperature after some time at constant power, by a first-order response."""
+    steady_c = _steady_temperature_c(power_w)
+    return steady_c + (temperature_c - steady_c) * math.exp(-max(seconds, 0.0) / THERMAL_TIME_CONSTANT_S)

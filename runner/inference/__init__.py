@@ -1,0 +1,1 @@
+"""The engines: real vLLM, the same paced by a simulated board, and the board model alone in virtual time."""

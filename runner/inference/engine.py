@@ -1,0 +1,92 @@
+"""What the rest of the program may ask of an engine.
+
+`VllmEngine` answers with real tokens; `SimulatedEngine` with the board model in virtual time.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from runner.spec.request import Completion, Request, Step
+
+
+class EngineError(Exception):
+    """The engine could not be opened, or died."""
+
+
+class EngineTimeoutError(EngineError):
+    """The engine did not come up, or did not finish a trial, within the limit that the sweep file gives."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How tokens are drawn, the same for every request of a sweep."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRun:
+    """What one call of `Engine.run` did. `start_ns` and `end_ns` (since the epoch) hold every request."""
+
+    start_ns: int
+    end_ns: int
+    completions: list[Completion]
+    steps: list[Step]
+    """Empty where the engine's version does not tell."""
+    pace_lost_s: float | None = None
+    """Seconds by which real steps outlasted the simulated board's; None where nothing is paced."""
+
+
+class Engine(Protocol):
+    """One loaded model. Methods raise `EngineError` once the engine is dead."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest prompt and output together, in tokens."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the model knows."""
+        ...
+
+    @property
+    def encode(self) -> Callable[[str], list[int]] | None:
+        """Text to token ids as the model wants them (special tokens as its tokenizer adds them); None: no tokenizer."""
+        ...
+
+    @property
+    def process_ids(self) -> list[int]:
+        """The engine's child processes, which must not outlive this one."""
+        ...
+
+    def run(
+        self,
+        requests: Iterator[Request],
+        concurrency: int,
+        sampling: Sampling,
+        *,
+        deadline_s: float | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> EngineRun:
+        """Keep exactly `concurrency` requests in flight until the iterator ends, then drain.
+
+        Args:
+            requests: consumed one at a time, when a place becomes free; it may look at the clock to decide when to
+                end. Ids may repeat over rounds: the engine tells them apart.
+            concurrency: number of requests in flight, >= 1.
+            deadline_s: seconds after which what is in flight is aborted and returned with an error.
+            on_progress: called at most four times a second with (requests finished, output tokens so far).
+        """
+        ...
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget cached prefixes; False if the engine refused."""
+        ...
+
+    def close(self) -> None:
+        """End the engine and wait until its processes are gone."""
+        ...

@@ -1,0 +1,1 @@
+"""What is kept: the schemas of every table and the run directory that holds them."""

@@ -1,0 +1,41 @@
+"""A sweep before it runs: the records that `execution.plan` makes and `display.plan` shows."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedTrial:
+    """One trial, as far as it can be known before it runs."""
+
+    trial_id: str
+    block_id: str
+    model: str
+    task: str
+    concurrency: int
+    repeat: int
+    is_sentinel: bool
+    sm_clock_mhz: int | None
+    """What the request becomes on this board; None: its default."""
+    mem_clock_mhz: int | None
+    power_limit_w: float | None
+    problem: str | None
+    """Why this board cannot be set so; the trial would fail."""
+    estimated_duration_s: float
+    estimated_energy_j: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A sweep before it runs."""
+
+    name: str
+    gpu_names: tuple[str, ...]
+    simulated: bool
+    read_only: bool
+    trials: tuple[PlannedTrial, ...]
+    num_finished: int
+    """Trials of these that the run directory holds already."""
+    estimated_duration_s: float
+    """For what is left, on all GPUs together, loading included."""
+    estimated_energy_j: float
+    """For what is left."""

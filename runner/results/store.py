@@ -1,0 +1,198 @@
+"""The run directory: every file appears whole or not at all, and nothing finished is ever rewritten.
+
+manifest.json            what was asked for, with which versions, on which boards
+trials/ID.parquet        one row, written last: a trial is finished when this file is there
+requests/ID.parquet      one row a request
+power/ID.parquet         the power trace around the window
+samples.parquet          one row a prompt
+events.jsonl             what happened
+trials.parquet           the rows of trials/ together, gathered when a run or a report ends
+"""
+
+import fcntl
+import io
+import json
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+
+from runner.results.live import Event
+from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
+from runner.spec.sweep import parse_sweep
+from runner.spec.trial import expand_trials
+
+_FOLDERS = ("trials", "requests", "power")
+_FILES = ("manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "report.html")
+
+
+class RunDirectoryError(Exception):
+    """The run directory cannot be used. The message says what to do next."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one and never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+class RunStore:
+    """One run directory. One writer at a time holds it (`with store:`); readers need not."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock_fd: int | None = None
+
+    def __enter__(self) -> Self:
+        """Take the directory for writing. Raises: RunDirectoryError: another run holds it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise RunDirectoryError(
+                f"{self.directory} is in use by another run (process {owner or 'unknown'}): "
+                "wait for it, end it, or give another --out"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._lock_fd = descriptor
+        for folder in (".", *_FOLDERS):
+            for partial in (self.directory / folder).glob(".*.partial"):
+                partial.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Let the directory go."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def clear(self) -> None:
+        """Remove what an earlier run left (`--fresh`): the files of a run and nothing else."""
+        for name in _FILES:
+            (self.directory / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            for path in (self.directory / name).glob("*.parquet"):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's file is in it, or it is not there
+                (self.directory / name).rmdir()
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """Return manifest.json, None where there is none. Raises: RunDirectoryError: it cannot be read."""
+        path = self.directory / "manifest.json"
+        try:
+            manifest = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunDirectoryError(f"{path} cannot be read ({error}): start anew with --fresh") from None
+        if not isinstance(manifest, dict) or not {"sweep", "options"} <= manifest.keys():
+            raise RunDirectoryError(f"{path} is no manifest of a run: start anew with --fresh, or give another --out")
+        return manifest
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write manifest.json."""
+        write_atomically(self.directory / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+
+    def write_samples(self, samples: pl.DataFrame) -> None:
+        """Write samples.parquet: [num_samples] rows of `tables.SAMPLES`."""
+        self._write_frame(
+            self.directory / "samples.parquet", samples.select(pl.col(n).cast(t) for n, t in SAMPLES.items())
+        )
+
+    def read_samples(self) -> pl.DataFrame:
+        """Return samples.parquet, empty where there is none: [num_samples] rows of `tables.SAMPLES`."""
+        path = self.directory / "samples.parquet"
+        return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=SAMPLES)
+
+    def write_trial(self, row: Mapping[str, Any], requests: pl.DataFrame, power: pl.DataFrame) -> None:
+        """Write one finished trial, its row last.
+
+        Args:
+            row: a value for each column of `tables.TRIALS`; a missing one is null.
+            requests: [num_requests] rows of `tables.REQUESTS`.
+            power: [num_samples] rows of `tables.POWER`.
+        """
+        if unknown := set(row) - set(TRIALS):
+            raise AssertionError(f"columns that no schema has: {sorted(unknown)}")
+        name = f"{row['trial_id']}.parquet"
+        self._write_frame(self.directory / "power" / name, power.select(list(POWER)))
+        self._write_frame(self.directory / "requests" / name, requests.select(list(REQUESTS)))
+        frame = pl.DataFrame([{column: row.get(column) for column in TRIALS}], schema=TRIALS)
+        self._write_frame(self.directory / "trials" / name, frame)
+
+    def read_trials(self, trial_ids: Collection[str] | None = None) -> pl.DataFrame:
+        """Return the rows of the finished trials, in order of start: [num_trials] rows of `tables.TRIALS`.
+
+        Args:
+            trial_ids: only these; None for all that the directory holds.
+        """
+        paths = sorted((self.directory / "trials").glob("[!.]*.parquet"))
+        if trial_ids is not None:
+            wanted = set(trial_ids)
+            paths = [path for path in paths if path.stem in wanted]
+        if not paths:
+            return pl.DataFrame(schema=TRIALS)
+        frames = [pl.read_parquet(path) for path in paths]
+        return pl.concat(frames, how="diagonal_relaxed").sort("start_ns", "trial_id")
+
+    def finished_trial_ids(self) -> frozenset[str]:
+        """Return the ids of the trials that need not be run again: those that ended well."""
+        return frozenset(self.read_trials().filter(pl.col("status") == "ok")["trial_id"])
+
+    def planned_trial_ids(self) -> list[str]:
+        """Return the ids that the manifest's sweep expands to; the directory may hold others, of an earlier file."""
+        manifest = self.read_manifest() or {}
+        sweep = parse_sweep(manifest["sweep"])
+        blocks = expand_trials(sweep, read_only=manifest["options"]["read_only"])
+        return [trial.trial_id for block in blocks for trial in block.trials]
+
+    def gather_trials(self, trial_ids: Collection[str] | None = None) -> pl.DataFrame:
+        """Write trials.parquet from the rows of trials/, and return it."""
+        trials = self.read_trials(trial_ids)
+        self._write_frame(self.directory / "trials.parquet", trials)
+        return trials
+
+    def read_requests(self, trial_id: str) -> pl.DataFrame:
+        """Return one trial's requests: [num_requests] rows of `tables.REQUESTS`."""
+        return pl.read_parquet(self.directory / "requests" / f"{trial_id}.parquet")
+
+    def read_power(self, trial_id: str) -> pl.DataFrame:
+        """Return one trial's trace: [num_samples] rows of `tables.POWER`."""
+        return pl.read_parquet(self.directory / "power" / f"{trial_id}.parquet")
+
+    def append_event(self, event: Event) -> None:
+        """Append a line to events.jsonl."""
+        line = json.dumps({key: value for key, value in asdict(event).items() if value is not None})
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "events.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+
+    @staticmethod
+    def _write_frame(path: Path, frame: pl.DataFrame) -> None:
+        data = io.BytesIO()
+        frame.write_parquet(data, compression="zstd")
+        write_atomically(path, data.getvalue())
+
+
+def open_run(directory: Path) -> RunStore:
+    """Return the store of a run that exists. Raises: RunDirectoryError: there is none."""
+    store = RunStore(directory)
+    if store.read_manifest() is None:
+        others = sorted(str(path.parent) for path in directory.parent.glob("*/manifest.json"))
+        there = f"; runs there: {', '.join(others)}" if others else ""
+        raise RunDirectoryError(f"{directory} holds no run (no manifest.json){there}")
+    return store

@@ -1,0 +1,72 @@
+"""One request to an engine and what came back of it: the words that tasks, engines and results share.
+
+Tasks make `Request`s, engines answer each with a `Completion`, tasks score the completions.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+RequestKind = Literal["generate", "loglikelihood"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One prompt for the engine.
+
+    generate: continue `prompt_token_ids` until a stop or `max_output_tokens`.
+    loglikelihood: score the tokens of `prompt_token_ids` from `num_context_tokens` on; nothing is generated
+    (vLLM makes one token all the same, which is not counted).
+    """
+
+    request_id: str
+    """Unique within the task, e.g. "boolq/17/1": task, document, choice."""
+    sample_id: str
+    """The document that it came from; several requests may share one."""
+    kind: RequestKind
+    prompt_token_ids: tuple[int, ...]
+    num_context_tokens: int
+    """Tokens before the continuation that is scored; the whole prompt for `generate`."""
+    max_output_tokens: int
+    """Most tokens to generate; 0 for `loglikelihood`."""
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    """Generate exactly `max_output_tokens`, so that clocks are compared on equal work."""
+    truncated: bool = False
+    """The prompt was longer than the model's context and was cut from the left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What an engine made of one request. Times are ns since the epoch; None where it never came to that."""
+
+    request_id: str
+    """The request's id followed by "#" and the round in which it ran, e.g. "boolq/17/1#0"."""
+    sample_id: str
+    kind: RequestKind
+    num_prompt_tokens: int
+    num_cached_tokens: int | None = None
+    num_output_tokens: int = 0
+    queued_ns: int | None = None
+    """When it was handed to the engine."""
+    scheduled_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    text: str | None = None
+    """None where the model has no tokenizer, and for `loglikelihood`."""
+    output_token_ids: tuple[int, ...] = ()
+    loglikelihood: float | None = None
+    is_greedy: bool | None = None
+    """Whether greedy decoding would have made the scored continuation."""
+    truncated: bool = False
+    error: str | None = None
+    """Why the request failed; None if it did not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What one step of the engine held; `time_ns` (since the epoch) is when its outputs left the engine core."""
+
+    time_ns: int
+    num_prefill_tokens: int
+    num_decode_tokens: int
+    num_running: int

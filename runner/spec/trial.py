@@ -1,0 +1,149 @@
+"""Trials: a sweep expanded to one point, once, each with an id that a later run finds again.
+
+A `SweepSpec` enters, blocks of trials leave. A block holds the trials that differ only in operating point and repeat;
+it is dispatched whole and never leaves its board. Next: execution.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from runner.spec.sweep import DEFAULT, AxesSpec, ClockValue, ModelSpec, SweepSpec, TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """An operating point as the sweep file says it, before it is snapped to what a board supports."""
+
+    sm_clock: ClockValue = DEFAULT
+    mem_clock: ClockValue = DEFAULT
+    power_limit: float | str = DEFAULT
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is to be set."""
+        return (self.sm_clock, self.mem_clock, self.power_limit) == (DEFAULT, DEFAULT, DEFAULT)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One operating point of one block, measured once."""
+
+    trial_id: str
+    """16 hexadecimal digits: the hash of everything that is asked for, and of the repeat's or sentinel's number."""
+    block_id: str
+    model: ModelSpec
+    task: TaskSpec
+    concurrency: int
+    point: Point
+    repeat: int
+    """Counts repeats from 0; among sentinels, the sentinel's number."""
+    is_sentinel: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Trials that differ only in operating point and repeat, in the order in which they run."""
+
+    block_id: str
+    model: ModelSpec
+    task: TaskSpec
+    concurrency: int
+    trials: tuple[Trial, ...]
+
+
+def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
+    """Expand a sweep to its blocks.
+
+    Blocks of one model stand together, so that an engine is loaded once; inside a model their order is shuffled.
+    Inside a block each repeat visits every point in an order of its own. Where there is more than the default point,
+    default-clock sentinels open and close the block and stand after every `sentinel_every` trials. All orders follow
+    from the seed alone.
+
+    Args:
+        sweep: the validated sweep file.
+        read_only: clocks may not be set, so only the default operating point is left on the axes.
+    """
+    common = sweep.model_dump(
+        mode="json",
+        include={"seed", "min_window_s", "max_output_tokens", "fixed_output_length", "num_warmup_requests", "sampling"},
+    )
+    blocks: list[Block] = []
+    for model in sweep.model:
+        of_model = []
+        for task in sweep.task:
+            axes = _axes_for(sweep, model, task)
+            points = [Point()] if read_only else _points(axes)
+            content = {
+                **common,
+                "model": model.model_dump(mode="json", exclude_defaults=True),
+                "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
+            }
+            for concurrency in axes.concurrency:
+                block_id = _digest(content, concurrency)
+                rng = random.Random(f"{sweep.seed}/{block_id}")
+                # A point's part of the ids is hashed once, not once for each repeat: sweeps have 100,000 trials.
+                marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (Point(), *points)}
+                trials = tuple(
+                    Trial(
+                        trial_id=_hash(f"{marks[point]}/{kind}/{number}"),
+                        block_id=block_id,
+                        model=model,
+                        task=task,
+                        concurrency=concurrency,
+                        point=point,
+                        repeat=number,
+                        is_sentinel=kind == "sentinel",
+                    )
+                    for point, kind, number in _order(points, sweep, rng)
+                )
+                of_model.append(
+                    Block(block_id=block_id, model=model, task=task, concurrency=concurrency, trials=trials)
+                )
+        random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
+        blocks += of_model
+    return blocks
+
+
+def _order(points: list[Point], sweep: SweepSpec, rng: random.Random) -> Iterator[tuple[Point, str, int]]:
+    needs_sentinels = any(not point.is_default for point in points)
+    num_sentinels = num_since = 0
+    if needs_sentinels:
+        yield Point(), "sentinel", 0
+        num_sentinels = 1
+    for repeat in range(sweep.repeats):
+        for point in rng.sample(points, len(points)):
+            if needs_sentinels and num_since == sweep.sentinel_every:
+                yield Point(), "sentinel", num_sentinels
+                num_sentinels, num_since = num_sentinels + 1, 0
+            yield point, "repeat", repeat
+            num_since += 1
+    if needs_sentinels:
+        yield Point(), "sentinel", num_sentinels
+
+
+def _points(axes: AxesSpec) -> list[Point]:
+    return [
+        Point(sm_clock=sm_clock, mem_clock=mem_clock, power_limit=power_limit)
+        for mem_clock, power_limit, sm_clock in product(axes.mem_clock, axes.power_limit, axes.sm_clock)
+    ]
+
+
+def _axes_for(sweep: SweepSpec, model: ModelSpec, task: TaskSpec) -> AxesSpec:
+    """The sweep's axes with every override that names this pair, later ones over earlier ones."""
+    changes: dict[str, object] = {}
+    for override in sweep.override:
+        if override.model in (None, model.id) and override.task in (None, task.display_name):
+            changes |= override.model_dump(exclude={"model", "task"}, exclude_none=True)
+    return sweep.axes.model_copy(update=changes)
+
+
+def _digest(*parts: object) -> str:
+    return _hash(json.dumps(parts, sort_keys=True, separators=(",", ":")))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

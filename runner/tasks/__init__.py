@@ -1,0 +1,1 @@
+"""The work: harness tasks and synthetic lengths become requests; completions become scores."""

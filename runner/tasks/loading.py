@@ -1,0 +1,106 @@
+"""From a sweep file's task to a `Task`: our own tasks, the harness's, and synthetic lengths.
+
+Importing this is cheap; the harness and its data loader are imported when a task is loaded. The same arguments give
+the same task in every process.
+"""
+
+from dataclasses import dataclass
+
+from runner.spec.request import RequestKind
+from runner.spec.sweep import TaskSpec
+from runner.tasks.harness import HarnessTask, RenderChat
+from runner.tasks.harness_loading import find_harness_task, load_harness_task
+from runner.tasks.own_tasks import load_own_task, own_task_names, read_own_config
+from runner.tasks.synthetic import SyntheticTask
+from runner.tasks.task import Task, TaskError
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDescription:
+    """What can be said of a task without loading it; None where that is not known."""
+
+    name: str
+    request_kind: RequestKind
+    num_prompt_tokens_mean: float | None = None
+    num_output_tokens_mean: float | None = None
+    """0 for loglikelihood."""
+    chance: float | None = None
+
+
+def load_task(
+    spec: TaskSpec,
+    *,
+    seed: int,
+    max_output_tokens: int | None = None,
+    fixed_output_length: bool = False,
+    render_chat: RenderChat | None = None,
+) -> Task:
+    """Return the task, its data at hand.
+
+    Args:
+        max_output_tokens: the sweep's; the task's own in `spec` comes first, the harness's last.
+        render_chat: the model's chat template (`runner.tasks.chat`), where prompts shall wear it.
+
+    Raises: TaskError: no such task, data that cannot be had, or settings that do not fit it.
+    """
+    if spec.name == SYNTHETIC:
+        return _make_synthetic(spec, seed)
+    is_own = spec.name in own_task_names()
+    return HarnessTask(
+        spec.name,
+        load_own_task(spec.name) if is_own else load_harness_task(spec.name, seed=seed),
+        seed=seed,
+        limit=spec.limit,
+        num_fewshot=spec.num_fewshot,
+        quality_metric=spec.quality_metric,
+        max_output_tokens=spec.max_output_tokens or max_output_tokens,
+        fixed_output_length=fixed_output_length,
+        render_chat=render_chat,
+    )
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names of the tasks that need no network."""
+    return (*own_task_names(), SYNTHETIC)
+
+
+def check_task_name(name: str) -> None:
+    """Do nothing if a task of that name can be loaded, as far as can be told without its data.
+
+    Raises: TaskError: it cannot; the message names likely ones.
+    """
+    if name not in task_names():
+        find_harness_task(name)
+
+
+def describe_task(name: str) -> TaskDescription:
+    """Return what a plan needs; token counts are means over the test split with our own models' tokenizer.
+
+    Raises: TaskError: there is no such task.
+    """
+    if name == SYNTHETIC:
+        return TaskDescription(name=name, request_kind="generate")
+    if name not in own_task_names():
+        return TaskDescription(name=name, request_kind=find_harness_task(name).request_kind)
+    config = read_own_config(name)
+    metadata = config["metadata"]
+    return TaskDescription(
+        name=name,
+        request_kind="generate" if config["output_type"] == "generate_until" else "loglikelihood",
+        num_prompt_tokens_mean=metadata["num_prompt_tokens_mean"],
+        num_output_tokens_mean=metadata["num_output_tokens_mean"],
+        chance=metadata["chance"],
+    )
+
+
+def _make_synthetic(spec: TaskSpec, seed: int) -> SyntheticTask:
+    if spec.num_prompt_tokens is None or spec.num_output_tokens is None or spec.num_requests is None:
+        raise TaskError("task 'synthetic' needs num_prompt_tokens, num_output_tokens and num_requests")
+    return SyntheticTask(
+        num_prompt_tokens=spec.num_prompt_tokens,
+        num_output_tokens=spec.num_output_tokens,
+        num_requests=spec.num_requests,
+        seed=seed,
+    )

@@ -1,0 +1,66 @@
+"""A workload of set lengths: random tokens in, a fixed number of tokens out, nothing to be right or wrong about."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runner.spec.request import Completion, Request, RequestKind
+from runner.tasks.task import Quality, Sample, TaskError
+
+_NUM_RESERVED_IDS = 16
+"""The lowest ids are left out: in most vocabularies they are padding, begin and end of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticTask:
+    """`num_requests` prompts of `num_prompt_tokens` random ids, each answered by exactly `num_output_tokens` tokens."""
+
+    num_prompt_tokens: int
+    num_output_tokens: int
+    num_requests: int
+    seed: int
+    name: str = "synthetic"
+    request_kind: RequestKind = "generate"
+    chance: float | None = None
+
+    def samples(self) -> list[Sample]:
+        """Return the prompts' ids, without a text."""
+        return [Sample(sample_id=f"{self.name}/{i}", text=None) for i in range(self.num_requests)]
+
+    def requests(
+        self, encode: Callable[[str], list[int]] | None, *, max_model_len: int, vocab_size: int
+    ) -> list[Request]:
+        """Return the requests; first tokens differ (as far as the vocabulary goes), so that no prefix is shared.
+
+        Raises: TaskError: prompt and output do not fit the model. Nothing is cut here: the lengths are the workload.
+        """
+        if self.num_prompt_tokens + self.num_output_tokens > max_model_len:
+            raise TaskError(
+                f"{self.name}: {self.num_prompt_tokens} prompt and {self.num_output_tokens} output tokens are more "
+                f"than the model's {max_model_len}: lower them, or raise max_model_len in the model's engine settings"
+            )
+        ids = range(min(_NUM_RESERVED_IDS, vocab_size - 1), vocab_size)
+        rng = random.Random(f"{self.name}-{self.seed}")
+        first_ids = rng.sample(ids, len(ids))
+        return [
+            Request(
+                request_id=sample.sample_id,
+                sample_id=sample.sample_id,
+                kind="generate",
+                prompt_token_ids=(first_ids[i % len(ids)], *rng.choices(ids, k=self.num_prompt_tokens - 1)),
+                num_context_tokens=self.num_prompt_tokens,
+                max_output_tokens=self.num_output_tokens,
+                ignore_eos=True,
+            )
+            for i, sample in enumerate(self.samples())
+        ]
+
+    def score(self, completions: Sequence[Completion]) -> Quality:
+        """Return no score, and why."""
+        return Quality(
+            metric=None,
+            higher_is_better=None,
+            value=None,
+            stderr=None,
+            reason="random prompts have no right answer",
+        )

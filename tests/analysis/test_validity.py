@@ -1,0 +1,153 @@
+"""Verdicts: each on both sides of its limit, and alone."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from runner.analysis.validity import VERDICTS, Verdict, judge
+
+SOUND: dict[str, Any] = {
+    "duration_s": 20.0,
+    "energy_source": "trace",
+    "sm_clock_mhz_requested": 1000,
+    "sm_clock_mhz": 1000.0,
+    "sm_clock_mhz_p05": 1000.0,
+    "mem_clock_mhz_requested": 3201,
+    "mem_clock_mhz": 3201.0,
+    "power_limit_w_requested": None,
+    "concurrency": 10,
+    "concurrency_mean": 9.5,
+    "pace_lost_s": None,
+    "num_failed_requests": 0,
+}
+
+
+def judge_row(
+    changes: dict[str, Any] | None = None,
+    *,
+    disagreement: float | None = 0.001,
+    source_problems: list[Verdict] | None = None,
+    capped_fraction: float | None = 0.0,
+) -> list[Verdict]:
+    return judge(
+        SOUND | (changes or {}),
+        disagreement=disagreement,
+        source_problems=source_problems or [],
+        capped_fraction=capped_fraction,
+    )
+
+
+def test_a_sound_row_has_no_verdict() -> None:
+    assert judge_row() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdicts"),
+    [
+        ({"energy_source": "trace", "duration_s": 2.0}, []),
+        ({"energy_source": "trace", "duration_s": 1.999}, ["window_too_short"]),
+        ({"energy_source": "counter", "duration_s": 10.0}, []),
+        ({"energy_source": "counter", "duration_s": 9.999}, ["window_too_short"]),
+        ({"energy_source": None, "duration_s": 0.1}, []),  # no energy: another verdict says why
+    ],
+)
+def test_window_too_short(changes: dict[str, Any], verdicts: list[Verdict]) -> None:
+    assert judge_row(changes) == verdicts
+
+
+@pytest.mark.parametrize("problem", ["trace_gap", "edge_uncovered", "counter_backwards"])
+def test_a_source_that_could_not_be_used_is_a_verdict(problem: Verdict) -> None:
+    assert judge_row(source_problems=[problem]) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("disagreement", "verdicts"),
+    [
+        (None, []),
+        (0.0199, []),
+        (-0.0199, []),
+        (0.0201, ["sources_disagree"]),
+        (-0.0201, ["sources_disagree"]),
+    ],
+)
+def test_sources_disagree(disagreement: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row(disagreement=disagreement) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdicts"),
+    [
+        ({"sm_clock_mhz": 980.0}, []),
+        ({"sm_clock_mhz": 979.0}, ["clock_not_held"]),
+        ({"sm_clock_mhz": 1020.0}, []),
+        ({"sm_clock_mhz": 1021.0}, ["clock_not_held"]),
+        ({"sm_clock_mhz_p05": 940.0}, []),
+        ({"sm_clock_mhz_p05": 939.0}, ["clock_not_held"]),
+        ({"sm_clock_mhz": None, "sm_clock_mhz_p05": None}, ["clock_not_held"]),  # asked for and never seen
+        ({"sm_clock_mhz_requested": None, "sm_clock_mhz": 345.0, "sm_clock_mhz_p05": 345.0}, []),
+        ({"mem_clock_mhz": 3140.0}, []),
+        ({"mem_clock_mhz": 2201.0}, ["clock_not_held"]),
+        ({"mem_clock_mhz": None}, ["clock_not_held"]),
+        ({"mem_clock_mhz_requested": None, "mem_clock_mhz": 2201.0}, []),
+    ],
+)
+def test_clock_not_held(changes: dict[str, Any], verdicts: list[Verdict]) -> None:
+    assert judge_row(changes) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("changes", "capped_fraction", "verdicts"),
+    [
+        ({}, 0.05, []),
+        ({}, 0.051, ["power_capped"]),
+        ({}, None, []),
+        ({"sm_clock_mhz_requested": None}, 1.0, []),  # the default is whatever the cap leaves
+        ({"power_limit_w_requested": 400.0}, 1.0, []),  # the cap was asked for
+    ],
+)
+def test_power_capped(changes: dict[str, Any], capped_fraction: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row(changes, capped_fraction=capped_fraction) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("concurrency_mean", "verdicts"),
+    [(8.0, []), (7.99, ["concurrency_not_reached"]), (None, ["concurrency_not_reached"])],
+)
+def test_concurrency_not_reached(concurrency_mean: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row({"concurrency_mean": concurrency_mean}) == verdicts
+
+
+@pytest.mark.parametrize(("pace_lost_s", "verdicts"), [(None, []), (0.2, []), (0.201, ["pace_overrun"])])
+def test_pace_overrun(pace_lost_s: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row({"pace_lost_s": pace_lost_s}) == verdicts
+
+
+@pytest.mark.parametrize(("num_failed_requests", "verdicts"), [(0, []), (1, ["requests_failed"])])
+def test_requests_failed(num_failed_requests: int, verdicts: list[Verdict]) -> None:
+    assert judge_row({"num_failed_requests": num_failed_requests}) == verdicts
+
+
+def test_several_verdicts_stand_in_the_order_of_the_list() -> None:
+    changes = {"num_failed_requests": 3, "duration_s": 0.5, "concurrency_mean": 1.0, "sm_clock_mhz": 500.0}
+    found = judge_row(changes, disagreement=0.1, source_problems=["counter_backwards"], capped_fraction=1.0)
+    assert found == [
+        "window_too_short",
+        "counter_backwards",
+        "sources_disagree",
+        "clock_not_held",
+        "power_capped",
+        "concurrency_not_reached",
+        "requests_failed",
+    ]
+
+
+def test_every_verdict_is_explained() -> None:
+    assert set(VERDICTS) == set(get_args(Verdict))
+    assert all(len(meaning.split()) >= 4 for meaning in VERDICTS.values())
+    assert len(set(VERDICTS.values())) == len(VERDICTS)
+
+
+def test_the_documentation_names_every_verdict() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text()
+    assert [code for code in VERDICTS if f"`{code}`" not in page] == []

@@ -1,0 +1,274 @@
+"""The command line: its frozen shape, its exit codes, and what it must not import. Nothing here starts Ray."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from click.testing import Result
+from typer.testing import CliRunner
+
+from runner.cli import app
+from runner.results.store import RunStore
+
+ROOT = Path(__file__).parents[2]
+SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.toml"))
+SWEEP = """
+name = "small"
+[[model]]
+id = "shapes/llama-3.2-1b"
+[[task]]
+name = "synthetic"
+num_prompt_tokens = 64
+num_output_tokens = 16
+num_requests = 8
+[axes]
+concurrency = 2
+sm_clock = ["default", "60%"]
+"""
+
+Sweep = Callable[..., Result]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    """Run `sweep ARGUMENTS...` in a folder of its own where no GPU may be used."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
+    monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("SWEEP_CLOCKS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "small.toml").write_text(SWEEP)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+    for number, handler in handlers.items():  # `sweep run` takes them for the rest of its process
+        signal.signal(number, handler)
+
+
+def assert_explained(result: Result, exit_code: int, *words: str) -> None:
+    """One message for a person, on stderr, and the contract's exit code."""
+    assert result.exit_code == exit_code, result.output
+    assert isinstance(result.exception, SystemExit)  # anything else would have been a traceback
+    assert result.stdout == ""
+    assert result.stderr.startswith("sweep: ")
+    assert result.stderr.count("sweep: ") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+# the contract --------------------------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit"},
+    "plan": {"--gpu", "--out", "--clocks", "--json"},
+    "report": {"--json"},
+    "doctor": {"--gpu", "--reset-clocks", "--json"},
+}
+CHOICES = {"--clocks": ("apply", "read-only"), "--engine": ("vllm", "simulated")}
+DEFAULTS = {"--gpu": "auto", "--engine": "vllm", "--clocks": None, "--out": None, "--fresh": False, "--limit": None}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_commands_keep_their_options(name: str) -> None:
+    command = typer.main.get_command(app).commands[name]
+    options = {parameter.opts[0]: parameter for parameter in command.params if parameter.param_type_name == "option"}
+    assert set(options) == COMMANDS[name]
+    for option, default in DEFAULTS.items():
+        if option in options:
+            assert getattr(options[option].default, "value", options[option].default) == default
+
+
+def test_run_and_plan_take_a_file_and_report_a_run() -> None:
+    commands = typer.main.get_command(app).commands
+    arguments = {
+        name: [p.metavar for p in command.params if p.param_type_name == "argument"]
+        for name, command in commands.items()
+    }
+    assert {name: arguments[name] for name in COMMANDS} == {
+        "run": ["FILE"],
+        "plan": ["FILE"],
+        "report": ["RUN"],
+        "doctor": [],
+    }
+
+
+@pytest.mark.parametrize("option", CHOICES)
+def test_options_with_choices_name_them(sweep: Sweep, option: str) -> None:
+    result = sweep("run", "small.toml", option, "maybe")
+    assert result.exit_code == 2
+    assert all(f"'{choice}'" in result.stderr for choice in CHOICES[option])
+
+
+def test_help_names_every_command_and_where_to_start(sweep: Sweep) -> None:
+    result = sweep("--help")
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in COMMANDS)
+    assert "sweep run sweeps/demo.toml" in result.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("ray", "polars", "vllm", "torch", "pydantic", "rich", "lm_eval", "pynvml", "numpy")
+    program = (
+        "import sys\nsys.argv = ['sweep', '--help']\nfrom runner.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
+        f"print('imported:', [name for name in {heavy!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout.splitlines()[-1] == "imported: []"
+
+
+# exit code 2: the file or the command --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_file_that_is_not_there_is_explained(sweep: Sweep, command: str) -> None:
+    assert_explained(sweep(command, "smal.toml"), 2, "smal.toml", "no such file", 'did you mean "small.toml"')
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ('name = "small"', 'name = "small"\nrepeat = 3', ['"repeat" is not a key', 'did you mean "repeats"']),
+        ('"60%"', '"160%"', ["160%", "percentage"]),
+        ("concurrency = 2", "concurrency = 0", ["concurrency", "at least 1"]),
+        ("[axes]", "[axes", ["is not TOML"]),
+        ('name = "synthetic"', 'name = "syntetic"', ["num_prompt_tokens", 'belong to task "synthetic"']),
+    ],
+)
+def test_a_wrong_file_is_explained(sweep: Sweep, tmp_path: Path, right: str, wrong: str, words: list[str]) -> None:
+    assert right in SWEEP
+    (tmp_path / "wrong.toml").write_text(SWEEP.replace(right, wrong))
+    for command in ("run", "plan"):
+        assert_explained(sweep(command, "wrong.toml"), 2, "wrong.toml", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_task_that_nobody_knows_is_explained(sweep: Sweep, tmp_path: Path) -> None:
+    lengths = "num_prompt_tokens = 64\nnum_output_tokens = 16\nnum_requests = 8\n"
+    (tmp_path / "wrong.toml").write_text(SWEEP.replace('"synthetic"', '"hellaswagg"').replace(lengths, ""))
+    assert_explained(sweep("plan", "wrong.toml"), 2, "hellaswagg", "hellaswag")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "small.toml", "--gpus", "all"],
+        ["run", "small.toml", "--limit", "0"],
+        ["run"],
+        ["plan"],
+        ["report"],
+        ["rnu", "small.toml"],
+        [],
+    ],
+)
+def test_a_wrong_command_is_refused(sweep: Sweep, arguments: list[str]) -> None:
+    result = sweep(*arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("gpu", ["sim:h9000", "sim:h200x0", "sim:"])
+def test_a_simulated_board_that_does_not_exist_is_explained(sweep: Sweep, command: str, gpu: str) -> None:
+    assert_explained(sweep(command, "small.toml", "--gpu", gpu), 2)
+
+
+def test_an_order_that_cannot_be_understood_is_explained(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_CLOCKS", "yes")
+    assert_explained(sweep("run", "small.toml"), 2, "SWEEP_CLOCKS", "apply or read-only")
+
+
+def test_a_directory_without_a_run_is_explained(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "empty").mkdir(parents=True)
+    RunStore(tmp_path / "runs" / "other").write_manifest({"sweep": {}, "options": {}})
+    assert_explained(sweep("report", "runs/empty"), 2, "runs/empty holds no run", "runs/other")
+    assert_explained(sweep("report", "nowhere/at/all"), 2, "holds no run")
+
+
+def test_a_damaged_manifest_is_explained(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{")
+    assert_explained(sweep("report", "."), 2, "manifest.json cannot be read", "--fresh")
+
+
+def test_a_directory_that_another_run_holds_is_explained(sweep: Sweep, tmp_path: Path) -> None:
+    with RunStore(tmp_path / "runs" / "small"):
+        assert_explained(sweep("run", "small.toml", "--gpu", "sim"), 2, "in use by another run", "--out")
+
+
+# exit code 3: the machine --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpu", ["all", "0", "GPU-1a2b3c4d"])
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_gpu_that_is_not_there_is_explained_in_one_sentence(
+    sweep: Sweep, tmp_path: Path, command: str, gpu: str
+) -> None:
+    result = sweep(command, "small.toml", "--gpu", gpu)
+    assert_explained(result, 3)
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_doctor_without_a_gpu_says_what_to_do(sweep: Sweep) -> None:
+    result = sweep("doctor", "--gpu", "all")
+    assert result.exit_code == 3
+    assert "This machine cannot measure yet." in result.stdout
+    assert "--gpu sim" in result.stdout
+
+
+# exit code 0 ---------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_as_json_is_json(sweep: Sweep) -> None:
+    checks = json.loads(sweep("doctor", "--gpu", "sim", "--json").stdout)
+    assert {"level", "subject", "finding", "advice"} == set(checks[0])
+    assert any("GPU-SIM-H200-0" in check["finding"] for check in checks)
+
+
+def test_a_plan_sets_and_writes_nothing(sweep: Sweep, tmp_path: Path) -> None:
+    result = sweep("plan", "small.toml")
+    assert result.exit_code == 0
+    assert "Simulated NVIDIA H200" in result.stdout
+    assert not (tmp_path / "runs").exists()
+    settings = list((tmp_path / "boards").glob("*/settings.jsonl"))
+    assert [len(path.read_text().splitlines()) for path in settings] == [1]  # that it was switched on
+
+
+def test_a_plan_as_json_holds_every_trial(sweep: Sweep) -> None:
+    plan = json.loads(sweep("plan", "small.toml", "--json").stdout)
+    assert (plan["name"], plan["simulated"], plan["num_finished"]) == ("small", True, 0)
+    assert [trial["sm_clock_mhz"] for trial in plan["trials"] if not trial["is_sentinel"]] in (
+        [None, 1185],
+        [1185, None],
+    )
+    assert sum(trial["estimated_energy_j"] for trial in plan["trials"]) == pytest.approx(plan["estimated_energy_j"])
+
+
+@pytest.mark.parametrize("environment", ["", "read-only"])
+def test_read_only_plans_the_boards_own_clocks(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
+    monkeypatch.setenv("SWEEP_CLOCKS", environment)
+    option = [] if environment else ["--clocks", "read-only"]
+    plan = json.loads(sweep("plan", "small.toml", "--json", *option).stdout)
+    assert plan["read_only"]
+    assert [trial["sm_clock_mhz"] for trial in plan["trials"]] == [None]
+
+
+def test_there_are_sweeps_to_start_from() -> None:
+    assert ROOT / "sweeps" / "demo.toml" in SWEEP_FILES
+
+
+@pytest.mark.parametrize("file", SWEEP_FILES, ids=lambda file: file.stem)
+def test_every_sweep_of_ours_plans_without_a_problem(sweep: Sweep, file: Path) -> None:
+    result = sweep("plan", file, "--json")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert plan["name"] == file.stem
+    assert {trial["problem"] for trial in plan["trials"]} == {None}
+    assert plan["estimated_duration_s"] > 0

@@ -1,0 +1,109 @@
+"""A bench in virtual time: the simulated engine on a simulated board, with the lease and the sampler of a real run."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.execution.measure import Bench, Procedure, measure_trial
+from runner.hardware.lease import ClockLease
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.sampler import PowerSampler
+from runner.inference.engine import Sampling
+from runner.inference.simulated_engine import SimulatedEngine
+from runner.physics.board import load_board
+from runner.physics.board_state import BoardState
+from runner.physics.clock import VirtualClock
+from runner.physics.shape import get_shape
+from runner.results.measurement import Identity, Measurement, Placement
+from runner.spec.request import Request
+from runner.tasks.synthetic import SyntheticTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class VirtualBench:
+    """A bench, and the board beneath it, whose exact energy only a simulation knows."""
+
+    bench: Bench
+    gpu: NvmlGpu
+    clock: VirtualClock
+
+    def exact_energy_j(self, start_ns: int, end_ns: int) -> float:
+        """The integral of the board's true power."""
+        history = self.gpu.nvml.nvmlDeviceGetHandleByIndex(0).history
+        return history.energy_j(end_ns) - history.energy_j(start_ns)
+
+    def measure(self, requests: list[Request], identity: dict[str, Any] | None = None, **options: Any) -> Measurement:
+        """Measure one trial, with the procedure's defaults changed by `options`."""
+        procedure = {"min_window_s": 3.0, "num_warmup_requests": 4, "deadline_s": 600.0}
+        hooks = {name: options.pop(name) for name in tuple(options) if name not in procedure}
+        return measure_trial(
+            self.bench,
+            make_identity(**identity or {}),
+            requests,
+            Procedure(sampling=Sampling(), **procedure | options),
+            **{"idle_power_w": None} | hooks,
+        )
+
+
+@contextmanager
+def open_bench(directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None) -> Iterator[VirtualBench]:
+    clock = VirtualClock()
+    nvml = open_nvml("sim", clock, directory / "boards")
+    gpu = NvmlGpu(nvml, 0, read_only=False)
+    sampler = PowerSampler(gpu, clock, on_batch=on_batch)
+    with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=directory, guarded=False) as lease:
+        sampler.start()
+        bench = Bench(
+            engine=SimulatedEngine(
+                shape=get_shape(shape),
+                board=load_board(),
+                state=BoardState(directory / "boards" / gpu.info.uuid),
+                clock=clock,
+            ),
+            lease=lease,
+            sampler=sampler,
+            clock=clock,
+            placement=make_placement(gpu.info.uuid),
+        )
+        yield VirtualBench(bench=bench, gpu=gpu, clock=clock)
+        sampler.stop()
+
+
+def make_identity(**changes: Any) -> Identity:
+    return Identity(
+        **{
+            "trial_id": "t0",
+            "block_id": "b0",
+            "model": "m",
+            "task": "synthetic-128x64",
+            "request_kind": "generate",
+            "concurrency": 8,
+            "repeat": 0,
+            "is_sentinel": False,
+        }
+        | changes
+    )
+
+
+def make_placement(gpu_uuid: str = "GPU-0", **changes: Any) -> Placement:
+    return Placement(
+        **{
+            "gpu_uuids": (gpu_uuid,),
+            "gpu_name": "Simulated H200",
+            "host": "here",
+            "fingerprint": "f",
+            "simulated": True,
+            "simulated_time_scale": 1.0,
+        }
+        | changes
+    )
+
+
+def make_requests(num_prompt_tokens: int = 128, num_output_tokens: int = 64, num_requests: int = 40) -> list[Request]:
+    task = SyntheticTask(
+        num_prompt_tokens=num_prompt_tokens, num_output_tokens=num_output_tokens, num_requests=num_requests, seed=0
+    )
+    return task.requests(None, max_model_len=4096, vocab_size=32000)

@@ -1,0 +1,112 @@
+"""`sweep run` as a process of its own, with state of its own, that can be watched, signalled and killed."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+
+from runner.hardware.processes import find_marked
+from runner.physics.board_state import BoardState
+
+MARK = "SWEEP_TEST_RUN"
+"""Inherited by every process of a run: driver, Ray's own, actors, guards."""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Wait for what takes a moment on a quiet machine and longer on a busy one."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+class SweepProcess:
+    """A `sweep run` in a session of its own, as a terminal would start it."""
+
+    def __init__(self, file: Path, directory: Path, state: Path, *options: str, engine: str = "simulated") -> None:
+        self.directory = directory
+        self.state = state
+        self.mark = uuid.uuid4().hex
+        self._output = directory.parent / f"{directory.name}-{self.mark}.txt"
+        command = [sys.executable, "-m", "runner.cli", "run", str(file), "--plain", "--gpu", "sim"]
+        command += ["--out", str(directory), "--engine", engine, *options]
+        dropped = ("RAY_ADDRESS", "SWEEP_CLOCKS", "PYTHONDONTWRITEBYTECODE")  # Ray compiles itself six times without
+        environment = {name: value for name, value in os.environ.items() if name not in dropped}
+        environment |= {MARK: self.mark, "SWEEP_SIMULATED_STATE": str(state / "boards")}
+        environment |= {"SWEEP_LEASE_DIR": str(state / "leases"), "COLUMNS": "200"}
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait(self, seconds: float = 240.0) -> int:
+        """Return the exit code."""
+        return self.process.wait(seconds)
+
+    def wait_for(self, text: str, seconds: float = 180.0) -> None:
+        """Wait for a line of output that holds a text."""
+        assert wait_until(lambda: text in self.output or self.process.poll() is not None, seconds), self.output
+        assert text in self.output, self.output
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C: the whole foreground process group gets the signal."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL the driver and nothing else."""
+        self.process.kill()
+        self.process.wait()
+
+    def living(self) -> list[str]:
+        """Return the command lines of what is left of the run."""
+        names = []
+        for found in find_marked(MARK, self.mark):
+            with contextlib.suppress(psutil.Error):
+                names.append(" ".join(psutil.Process(found.pid).cmdline())[:120])
+        return names
+
+    def end(self) -> None:
+        """Leave nothing running, whatever a failed test left."""
+        for found in find_marked(MARK, self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def virtual_settings(state: Path, number: int = 0) -> list[tuple[int | None, float | None]]:
+    """Return every (SM clock, power limit) that a virtual board was set to, oldest first."""
+    history = BoardState(state / "boards" / f"virtual-{number}" / "GPU-SIM-H200-0").settings_history()
+    return [(settings.sm_clock_mhz, settings.power_limit_w) for settings in history]
+
+
+def read_events(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    return manifest
+
+
+def read_rows(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return the finished trials' rows by id; every Parquet file of the directory is read on the way."""
+    for path in directory.rglob("[!.]*.parquet"):
+        pl.read_parquet(path)
+    paths = sorted((directory / "trials").glob("[!.]*.parquet"))
+    return {path.stem: pl.read_parquet(path).to_dicts()[0] for path in paths}

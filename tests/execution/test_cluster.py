@@ -1,0 +1,50 @@
+"""Ray that does not come up: tried once more, cleaned up after, said plainly."""
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+import ray
+
+from runner.execution.cluster import ClusterError, _start_ray
+
+
+class SlowRay:
+    """Stands in for `ray.init`: leaves a process behind and fails, as often as it is told to."""
+
+    def __init__(self, num_failures: int) -> None:
+        self.left: list[subprocess.Popen[bytes]] = []
+        self.num_calls = 0
+        self._num_failures = num_failures
+
+    def __call__(self, **_: object) -> None:
+        self.num_calls += 1
+        if self.num_calls <= self._num_failures:
+            self.left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+            raise Exception("The current node timed out during startup.")
+
+
+@pytest.fixture
+def slow_ray(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> SlowRay:
+    slow = SlowRay(request.param)
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    return slow
+
+
+@pytest.mark.parametrize("slow_ray", [1], indirect=True)
+def test_a_slow_start_is_tried_again_and_leaves_no_process(slow_ray: SlowRay, caplog: pytest.LogCaptureFixture) -> None:
+    _start_ray()
+    assert slow_ray.num_calls == 2
+    assert "trying once more" in caplog.text
+    assert slow_ray.left[0].wait(5) == -9
+
+
+@pytest.mark.parametrize("slow_ray", [2], indirect=True)
+def test_a_second_failure_is_final(slow_ray: SlowRay) -> None:
+    with pytest.raises(ClusterError, match=r"timed out during startup.*logs"):
+        _start_ray()
+    assert slow_ray.num_calls == 2
+    assert [process.wait(5) for process in slow_ray.left] == [-9, -9]
+    assert not any(child.pid in {process.pid for process in slow_ray.left} for child in psutil.Process().children())

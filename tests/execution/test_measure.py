@@ -1,0 +1,218 @@
+"""One trial in virtual time: what is measured against what the simulated board truly did."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from benches import VirtualBench, make_requests, open_bench
+
+from runner.analysis.trial import Scores, build_trial_row
+from runner.execution.measure import CancelledError, measure_idle_power
+from runner.hardware.gpu import GpuLostError, PowerReading
+from runner.inference.engine import EngineError
+from runner.physics.board import load_board
+
+CLOCKS_MHZ = (345, 510, 660, 810, 990, 1200, 1410, 1605, 1800, 1980)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[VirtualBench]:
+    with open_bench(tmp_path) as opened:
+        yield opened
+
+
+def test_trace_counter_and_truth_agree(bench: VirtualBench) -> None:
+    measurement = bench.measure(make_requests(), {"sm_clock_mhz_requested": 1200})
+    row = build_trial_row(measurement, Scores())
+    truth_j = bench.exact_energy_j(measurement.start_ns, measurement.end_ns)
+    assert row["energy_source"] == "trace"
+    assert row["energy_j"] == pytest.approx(truth_j, rel=0.01)
+    assert row["energy_counter_j"] == pytest.approx(truth_j, rel=0.01)
+    assert row["counter_interval_trace_j"] == pytest.approx(row["counter_interval_j"], rel=0.01)
+    assert row["verdicts"] == []
+
+
+def test_the_window_holds_every_request_and_the_trace_reaches_over_its_edges(bench: VirtualBench) -> None:
+    measurement = bench.measure(make_requests(), min_window_s=5.0)
+    assert 5.0 <= (measurement.end_ns - measurement.start_ns) * 1e-9 < 8.0
+    for completion in measurement.completions:
+        assert measurement.start_ns <= completion.queued_ns < completion.last_token_ns <= measurement.end_ns
+    samples = measurement.power.drop_nulls("power_w")["time_ns"]
+    assert measurement.counter_start.time_ns < measurement.start_ns
+    assert measurement.end_ns < measurement.counter_end.time_ns
+    assert samples.min() < measurement.counter_start.time_ns
+    assert samples.max() > measurement.counter_end.time_ns
+    # Kept around the window, and not the whole trial with its settling and warm-up.
+    assert samples.min() > measurement.counter_start.time_ns - 330_000_000
+
+
+def test_the_clock_that_was_asked_for_is_the_clock_that_ran(bench: VirtualBench) -> None:
+    asked = {"sm_clock_mhz_requested": 810, "mem_clock_mhz_requested": 2201, "power_limit_w_requested": 500.0}
+    row = build_trial_row(bench.measure(make_requests(), asked), Scores())
+    assert (row["sm_clock_mhz"], row["sm_clock_mhz_p05"], row["mem_clock_mhz"]) == (810.0, 810.0, 2201.0)
+    assert bench.gpu.read_power_limit_w() == 500.0
+    assert row["verdicts"] == []
+    # The next trial at the default is at the default again.
+    row = build_trial_row(bench.measure(make_requests()), Scores())
+    assert (row["sm_clock_mhz"], row["mem_clock_mhz"]) == (1980.0, 3201.0)
+    assert bench.gpu.read_power_limit_w() == 700.0
+
+
+def test_a_limit_that_overrules_the_clock_is_a_verdict(bench: VirtualBench) -> None:
+    prefill = make_requests(num_prompt_tokens=3000, num_output_tokens=1)
+    row = build_trial_row(bench.measure(prefill, {"sm_clock_mhz_requested": 1980, "concurrency": 4}), Scores())
+    assert row["verdicts"] == ["clock_not_held", "power_capped"]
+    assert row["throttled_fraction"] > 0.5
+
+
+def test_a_window_too_short_for_the_trace_is_a_verdict(bench: VirtualBench) -> None:
+    row = build_trial_row(bench.measure(make_requests(num_requests=16), min_window_s=0.0), Scores())
+    assert row["duration_s"] < 2.0
+    assert "window_too_short" in row["verdicts"]
+
+
+def test_prompts_are_repeated_in_whole_rounds_until_the_window_is_long_enough(bench: VirtualBench) -> None:
+    requests = make_requests(num_requests=13)
+    measurement = bench.measure(requests, min_window_s=4.0)
+    assert (measurement.end_ns - measurement.start_ns) * 1e-9 >= 4.0
+    rounds = Counter(completion.sample_id for completion in measurement.completions)
+    assert len(rounds) == 13
+    num_rounds = set(rounds.values())
+    assert len(num_rounds) == 1
+    assert num_rounds.pop() > 1
+    one = bench.measure(requests, min_window_s=0.0)
+    assert [c.request_id[-2:] for c in one.completions] == ["#0"] * 13
+
+
+def test_warm_up_is_outside_the_window(bench: VirtualBench) -> None:
+    phases: list[tuple[str, int]] = []
+    measurement = bench.measure(
+        make_requests(), num_warmup_requests=20, on_phase=lambda phase: phases.append((phase, bench.clock.now_ns()))
+    )
+    assert [phase for phase, _ in phases] == ["settling", "warming up", "measuring"]
+    settled_s = (phases[1][1] - phases[0][1]) * 1e-9
+    warmed_s = (phases[2][1] - phases[1][1]) * 1e-9
+    assert settled_s == pytest.approx(0.1)
+    assert warmed_s > 0.3
+    assert measurement.start_ns >= phases[2][1]
+
+
+def test_progress_is_told_while_the_window_is_open(bench: VirtualBench) -> None:
+    told: list[tuple[int, int]] = []
+    measurement = bench.measure(make_requests(), on_progress=lambda *counts: told.append(counts))
+    assert len(told) > 5
+    assert told == sorted(told)
+    assert told[-1][0] <= len(measurement.completions)
+
+
+def test_cancelling_gives_the_trial_up_and_starts_no_further_request(bench: VirtualBench) -> None:
+    def is_cancelled() -> bool:
+        return bench.clock.now_ns() > cancel_ns
+
+    cancel_ns = bench.clock.now_ns() + 2_000_000_000
+    with pytest.raises(CancelledError):
+        bench.measure(make_requests(), min_window_s=100.0, is_cancelled=is_cancelled)
+    # What is in flight drains; a request takes about half a second here.
+    assert (bench.clock.now_ns() - cancel_ns) * 1e-9 < 2.0
+    assert bench.measure(make_requests()).completions
+
+
+def test_what_is_not_finished_by_the_deadline_failed(bench: VirtualBench) -> None:
+    row = build_trial_row(bench.measure(make_requests(), min_window_s=100.0, deadline_s=3.0), Scores())
+    assert row["duration_s"] == pytest.approx(3.0, abs=0.1)
+    assert row["num_failed_requests"] == 8
+    assert row["verdicts"] == ["requests_failed"]
+
+
+def test_an_engine_that_keeps_its_prefix_cache_is_an_error(
+    bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.bench.engine, "reset_prefix_cache", lambda: False)
+    with pytest.raises(RuntimeError, match="refused to forget its prefix cache"):
+        bench.measure(make_requests())
+
+
+def test_a_dead_engine_is_an_error(bench: VirtualBench) -> None:
+    bench.bench.engine.close()
+    with pytest.raises(EngineError):
+        bench.measure(make_requests())
+
+
+def test_a_board_lost_during_the_window_is_an_error_and_no_row(
+    bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost_ns = bench.clock.now_ns() + 2_000_000_000
+    read = bench.gpu.read_power_samples
+
+    def read_until_lost(after_ns: int) -> list[PowerReading]:
+        if bench.clock.now_ns() > lost_ns:
+            raise GpuLostError("the board fell off the bus")
+        return read(after_ns)
+
+    monkeypatch.setattr(bench.gpu, "read_power_samples", read_until_lost)
+    with pytest.raises(GpuLostError, match="fell off the bus"):
+        bench.measure(make_requests())
+
+
+def test_batches_nobody_took_are_an_error_and_no_row(tmp_path: Path) -> None:
+    def refuse(_: object) -> None:
+        raise ConnectionError("the aggregator is gone")
+
+    with (
+        open_bench(tmp_path, on_batch=refuse) as bench,
+        pytest.raises(ConnectionError, match="the aggregator is gone"),
+    ):
+        bench.measure(make_requests())
+
+
+def test_without_a_counter_the_trace_stands_alone(bench: VirtualBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.bench.sampler, "mark_counter_tick", lambda: None)
+    measurement = bench.measure(make_requests())
+    row = build_trial_row(measurement, Scores())
+    assert row["energy_j"] == pytest.approx(bench.exact_energy_j(measurement.start_ns, measurement.end_ns), rel=0.01)
+    assert row["energy_counter_j"] is None
+    assert row["verdicts"] == []
+
+
+def test_idle_power_is_what_the_board_draws_with_nothing_to_do(bench: VirtualBench) -> None:
+    bench.measure(make_requests())
+    idle_w = measure_idle_power(bench.bench.sampler, bench.clock)
+    assert idle_w == pytest.approx(load_board().idle_power_w(1980))
+
+
+# curves --------------------------------------------------------------------------------------------------------------
+
+
+def sweep_clocks(
+    bench: VirtualBench, num_prompt_tokens: int, num_output_tokens: int
+) -> tuple[list[float], list[float]]:
+    """Seconds and joules of one round of requests at each of `CLOCKS_MHZ`."""
+    requests = make_requests(num_prompt_tokens, num_output_tokens, num_requests=24)
+    durations_s, energies_j = [], []
+    for clock_mhz in CLOCKS_MHZ:
+        identity = {"sm_clock_mhz_requested": clock_mhz}
+        row = build_trial_row(bench.measure(requests, identity, min_window_s=0.0), Scores())
+        durations_s.append(row["duration_s"])
+        energies_j.append(row["energy_j"])
+    return durations_s, energies_j
+
+
+def best_clock(energies_j: list[float]) -> int:
+    return CLOCKS_MHZ[energies_j.index(min(energies_j))]
+
+
+def test_a_lower_clock_costs_time_and_energy_has_its_minimum_inside(tmp_path: Path) -> None:
+    with open_bench(tmp_path, shape="qwen2.5-32b") as bench:
+        prefill_s, prefill_j = sweep_clocks(bench, 2000, 1)
+        decode_s, decode_j = sweep_clocks(bench, 32, 128)
+    for durations_s in (prefill_s, decode_s):
+        for slower_s, faster_s in pairwise(durations_s):
+            assert faster_s <= slower_s * 1.01
+    assert CLOCKS_MHZ[0] < best_clock(prefill_j) < CLOCKS_MHZ[-1]
+    assert best_clock(decode_j) <= best_clock(prefill_j)
+    # Waiting for compute, prefill slows down almost with the clock; decoding, waiting for memory, does not.
+    half = CLOCKS_MHZ.index(990)
+    assert prefill_s[half] / prefill_s[-1] > 1.3
+    assert decode_s[half] / decode_s[-1] < 1.2

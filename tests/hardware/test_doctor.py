@@ -1,0 +1,161 @@
+"""What `sweep doctor` finds, on the simulated board alone: nothing here ever sets a real one."""
+
+import os
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.hardware import doctor
+from runner.hardware.doctor import Check, examine, reset_leftovers
+from runner.hardware.gpu import ClockRequest, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
+from runner.hardware.lease import ClockLease
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.physics.board_state import BoardState
+from runner.physics.clock import VirtualClock, WallClock
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
+    monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
+    for name in ("SWEEP_CLOCKS", "SWEEP_SIMULATED_PERMISSION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def look(gpu: str = "sim", cuda_visible_devices: str | None = None) -> list[Check]:
+    return examine(gpu, cuda_visible_devices, VirtualClock())
+
+
+def find(checks: list[Check], words: str) -> Check:
+    (check,) = [check for check in checks if words in check.finding]
+    return check
+
+
+def fail_with(error: Exception) -> Any:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_sound_machine_has_nothing_but_good_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", lambda package: "0.32.0")
+    checks = look("sim:h200x2")
+    assert {check.level for check in checks} == {"ok"}
+    assert {check.subject for check in checks} == {"engine", "GPU 0", "GPU 1"}
+    assert find(checks, "vllm 0.32.0").subject == "engine"
+    boards = [check.finding for check in checks if "GPU-SIM-H200-" in check.finding]
+    assert len(boards) == 2
+    assert all("345 to 1980 MHz" in finding for finding in boards)
+
+
+def test_the_buffers_rate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = find(look(), "power samples")
+    assert (check.level, check.finding) == ("ok", "power samples: 50 a second, 79 W now")
+
+
+def test_no_gpu_is_an_error_with_the_way_out() -> None:
+    check = look("all", "")[-1]
+    assert (check.level, check.subject) == ("error", "GPUs")
+    assert "--gpu sim" in check.advice
+
+
+def test_auto_without_a_gpu_says_that_the_numbers_are_a_models() -> None:
+    check = find(look("auto", ""), "no NVIDIA GPU here")
+    assert check.level == "warning"
+    assert "a model's" in check.finding
+
+
+def test_what_is_no_request_is_the_callers_mistake_and_no_finding() -> None:
+    with pytest.raises(ValueError, match="no simulated board is called 'h9000'"):
+        look("sim:h9000")
+
+
+def test_without_vllm_the_machine_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", fail_with(PackageNotFoundError("vllm")))
+    check = look()[0]
+    assert (check.level, check.finding) == ("error", "vLLM is not installed")
+    assert "make sweep" in check.advice
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "words"),
+    [
+        ("read_power_samples", NotSupportedError("no buffer"), "no power samples: no buffer"),
+        ("read_energy_counter_j", NotSupportedError("no counter"), "no energy counter: no counter"),
+        ("read_energy_counter_j", GpuLostError("off the bus"), "off the bus"),
+        ("read_process_ids", GpuError("not in this container"), "cannot be seen: not in this container"),
+    ],
+)
+def test_a_reading_that_fails_is_a_warning_with_advice_and_the_rest_is_examined(
+    monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, words: str
+) -> None:
+    monkeypatch.setattr(NvmlGpu, method, fail_with(error))
+    checks = look()
+    check = find(checks, words)
+    assert check.level == "warning"
+    assert check.advice
+    assert find(checks, "clocks can be set").level == "ok"
+
+
+def test_a_buffer_that_stays_empty_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NvmlGpu, "read_power_samples", lambda *_: [])
+    assert find(look(), "no power sample came").level == "warning"
+
+
+def test_other_processes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NvmlGpu, "read_process_ids", lambda _: [11, 12, 13, 14, 15, 16])
+    check = find(look(), "in use by other processes")
+    assert (check.level, "6 of them: 11, 12, 13, 14, 15, ..." in check.finding) == ("warning", True)
+
+
+def test_an_order_to_set_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_CLOCKS", "read-only")
+    assert find(look(), "clocks are never set").level == "ok"
+
+
+def test_a_lease_is_told_with_its_holder() -> None:
+    clock = VirtualClock()
+    gpu = NvmlGpu(open_nvml("sim", clock), 0, read_only=False)
+    with ClockLease(gpu, owner_pids=[os.getpid()], guarded=False):
+        check = find(examine("sim", None, clock), "leased by")
+        assert (check.level, f"process {os.getpid()}" in check.finding) == ("warning", True)
+    assert not [check for check in examine("sim", None, clock) if "leased" in check.finding]
+
+
+# --reset-clocks ------------------------------------------------------------------------------------------------------
+
+
+def locked_board() -> NvmlGpu:
+    gpu = NvmlGpu(open_nvml("sim", WallClock()), 0, read_only=False)
+    gpu.apply(ClockRequest(sm_clock_mhz=990))
+    return gpu
+
+
+def sm_clock_lock(gpu: NvmlGpu) -> int | None:
+    return BoardState(Path(gpu.nvml.state_dir) / gpu.info.uuid).settings_history()[-1].sm_clock_mhz
+
+
+def test_a_lock_left_behind_is_cleared() -> None:
+    gpu = locked_board()
+    assert sm_clock_lock(gpu) == 990
+    assert reset_leftovers("sim", None) == ["GPU 0 Simulated NVIDIA H200: clocks are at the board's default"]
+    assert sm_clock_lock(gpu) is None
+
+
+def test_a_board_that_somebody_holds_is_left_alone() -> None:
+    gpu = locked_board()
+    with ClockLease(gpu, owner_pids=[os.getpid()], guarded=False):
+        lines = reset_leftovers("sim", None)
+        assert f"GPU 0 Simulated NVIDIA H200: held by process {os.getpid()}" in lines[-1]
+        assert sm_clock_lock(gpu) == 990
+
+
+def test_an_order_to_set_nothing_forbids_the_reset_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = locked_board()
+    monkeypatch.setenv("SWEEP_CLOCKS", "read-only")
+    with pytest.raises(ReadOnlyError, match="SWEEP_CLOCKS=read-only forbids"):
+        reset_leftovers("sim", None)
+    assert sm_clock_lock(gpu) == 990

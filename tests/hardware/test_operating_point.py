@@ -1,0 +1,83 @@
+"""From what a sweep file asks for to what a board supports."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from runner.hardware.gpu import ClockRequest, GpuInfo, NotSupportedError
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.operating_point import resolve_clocks
+from runner.physics.clock import VirtualClock
+
+
+@pytest.fixture
+def h200(tmp_path: Path) -> GpuInfo:
+    return NvmlGpu(open_nvml("sim", VirtualClock(), tmp_path), 0, read_only=True).info
+
+
+@pytest.mark.parametrize(
+    ("asked", "clock_mhz"),
+    [
+        (None, None),
+        ("default", None),
+        ("100%", 1980),
+        ("60%", 1185),  # 1188
+        ("40%", 795),  # 792
+        (1200, 1200),
+        ("1207", 1200),
+        (1208, 1215),
+        (320, 345),
+        (2100, 1980),
+    ],
+)
+def test_sm_clocks_are_snapped(h200: GpuInfo, asked: str | int | None, clock_mhz: int | None) -> None:
+    assert resolve_clocks(h200, asked, None, None) == ClockRequest(sm_clock_mhz=clock_mhz)
+
+
+@pytest.mark.parametrize("asked", [300, 2200, "10%", "120%", -5])
+def test_clocks_far_outside_name_the_range(h200: GpuInfo, asked: str | int) -> None:
+    with pytest.raises(ValueError, match="345 to 1980 MHz"):
+        resolve_clocks(h200, asked)
+
+
+@pytest.mark.parametrize("asked", ["fast", "%", "", "60 per cent", "nan"])
+def test_words_that_are_no_clock(h200: GpuInfo, asked: str) -> None:
+    with pytest.raises(ValueError, match="SM clock"):
+        resolve_clocks(h200, asked)
+
+
+def test_memory_and_power(h200: GpuInfo) -> None:
+    request = resolve_clocks(h200, None, "70%", "80%")
+    assert (request.mem_clock_mhz, request.power_limit_w) == (2201, 560.0)
+    assert resolve_clocks(h200, None, 3201, 350).power_limit_w == 350.0
+    with pytest.raises(ValueError, match="200 to 700 W"):
+        resolve_clocks(h200, power_limit=150)
+    with pytest.raises(ValueError, match="power limit"):
+        resolve_clocks(h200, power_limit="nan")
+
+
+def test_spaced_clocks_run_from_the_highest_to_the_lowest(h200: GpuInfo) -> None:
+    requests = [resolve_clocks(h200, f"spaced {k}/8", f"spaced {1 + k // 5}/2") for k in range(1, 9)]
+    clocks = [request.sm_clock_mhz for request in requests]
+    gaps = [a - b for a, b in pairwise(clocks)]
+    assert (clocks[0], clocks[-1]) == (1980, 345)
+    assert 0 < max(gaps) - min(gaps) <= 15
+    assert set(clocks) <= set(h200.sm_clocks_mhz)
+    assert [request.mem_clock_mhz for request in requests] == [3201] * 4 + [2201] * 4
+
+
+def test_boards_without_an_axis_say_so(h200: GpuInfo) -> None:
+    bare = replace(h200, sm_clocks_mhz=(), mem_clocks_mhz=(3201,), power_limit_min_w=None)
+    assert resolve_clocks(bare, "default", "default", "default").is_default
+    with pytest.raises(NotSupportedError, match="does not say which SM clocks"):
+        resolve_clocks(bare, "60%")
+    with pytest.raises(NotSupportedError, match="one memory clock, 3201 MHz"):
+        resolve_clocks(bare, None, "100%")
+    with pytest.raises(NotSupportedError, match="no power limit"):
+        resolve_clocks(bare, None, None, "80%")
+    with pytest.raises(NotSupportedError, match="does not say"):
+        resolve_clocks(bare, "spaced 1/2")
+    with pytest.raises(NotSupportedError, match="one memory clock"):
+        resolve_clocks(bare, None, "spaced 1/2")

@@ -1,0 +1,78 @@
+"""Malformed sweep files: each gets one message that names the field, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from runner.spec.sweep import SweepFileError, load_sweep
+
+HEAD = 'name = "x"\n'
+MODEL = '[[model]]\nid = "m"\n'
+TASK = '[[task]]\nname = "boolq"\n'
+BODY = MODEL + TASK
+
+MALFORMED = [
+    ("", "name is missing: a sweep needs name, at least one [[model]] and at least one [[task]]"),
+    (HEAD + TASK, "model is missing: a sweep needs name, at least one [[model]] and at least one [[task]]"),
+    (HEAD + "model = []\n" + TASK, "model is empty: give at least one value"),
+    ('name = "a b"\n' + BODY, 'name = "a b" is not a name: letters, digits, ".", "_" and "-"'),
+    (HEAD + "repeat = 3\n" + BODY, 'did you mean "repeats"?'),
+    (HEAD + 'repeats = "3"\n' + BODY, 'repeats = "3" is not allowed: give a whole number'),
+    (HEAD + "repeats = 0\n" + BODY, "repeats = 0 is out of range: it must be at least 1"),
+    (HEAD + "seed = 1.5\n" + BODY, "seed = 1.5 is not allowed: give a whole number"),
+    (HEAD + "min_window_s = -1\n" + BODY, "min_window_s = -1 is out of range: it must be at least 0.0"),
+    (
+        HEAD + 'clocks = "readonly"\n' + BODY,
+        'clocks = "readonly" is not allowed: give apply or read-only; did you mean "read-only"?',
+    ),
+    (HEAD + '[[model]]\nname = "m"\n' + TASK, "model[0].id is missing"),
+    (HEAD + MODEL + MODEL + TASK, 'model "m" stands twice: name it once'),
+    (HEAD + BODY + TASK, 'task "boolq" stands twice: give each its own `label`'),
+    (
+        HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_requests = 1\n',
+        'task[0]: task "synthetic" also needs num_prompt_tokens, num_output_tokens',
+    ),
+    (HEAD + BODY + "num_requests = 4\n", 'task[0]: num_requests belong to task "synthetic" only, not to "boolq"'),
+    (HEAD + BODY + "[axes]\nsm_clocks = [1000]\n", '"sm_clocks" is not a key in axes: allowed are concurrency, sm_clock'),
+    (
+        HEAD + BODY + '[axes]\nsm_clock = ["defualt"]\n',
+        'axes.sm_clock[0] = "defualt" is not allowed here: give "default", a percentage such as "80%", or a number of '
+        'MHz; did you mean "default"?',
+    ),
+    (HEAD + BODY + '[axes]\nsm_clock = ["120%"]\n', 'axes.sm_clock[0] = "120%" is out of range: a percentage lies above 0%'),
+    (HEAD + BODY + "[axes]\nsm_clock = [-5]\n", "axes.sm_clock[0] = -5 is out of range: MHz are greater than 0"),
+    (HEAD + BODY + "[axes]\nsm_clock = { spaced = 1 }\n", "spaced = 1 is not a whole number from 2 to 64"),
+    (HEAD + BODY + "[axes]\npower_limit = [{ spaced = 3 }]\n", "axes.power_limit[0] = {'spaced': 3} is not allowed"),
+    (HEAD + BODY + "[axes]\nconcurrency = []\n", "axes.concurrency is empty: give at least one value"),
+    (HEAD + BODY + "[axes]\nconcurrency = [4, 4]\n", "axes.concurrency = [4, 4] names 4 twice"),
+    (HEAD + BODY + "[sampling]\ntop_p = 0\n", "sampling.top_p = 0 is out of range: it must be greater than 0.0"),
+    (HEAD + BODY + "[limits]\ntrial = 3\n", '"trial" is not a key in limits: allowed are request_s, trial_s, load_s'),
+    (HEAD + BODY + '[[override]]\ntask = "bolq"\n', 'override[0].task = "bolq" is not in this sweep: it has boolq; did you'),
+    (HEAD + "fixed_output_length = true\n" + BODY, "fixed_output_length = true needs max_output_tokens"),
+    (HEAD + "repeats = \n" + BODY, "is not TOML: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), MALFORMED)
+def test_message_names_field_value_and_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    with pytest.raises(SweepFileError) as caught:
+        load_sweep(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "validation error" not in str(caught.value)
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(HEAD + "repeat = 3\nseed = -1\n" + BODY)
+    with pytest.raises(SweepFileError) as caught:
+        load_sweep(path)
+    assert len(caught.value.problems) == 2
+
+
+def test_missing_file_names_those_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "demo.toml").write_text(HEAD + BODY)
+    with pytest.raises(SweepFileError, match=r'there is no such file; there are .*demo\.toml; did you mean ".*demo'):
+        load_sweep(tmp_path / "dem.toml")

@@ -1,0 +1,85 @@
+"""Expansion: stable ids, blocks, seeded order, sentinels."""
+
+from typing import Any
+
+from runner.spec.sweep import SweepSpec, parse_sweep
+from runner.spec.trial import Block, expand_trials
+
+
+def make_sweep(**changes: Any) -> SweepSpec:
+    document: dict[str, Any] = {
+        "name": "x",
+        "repeats": 2,
+        "model": [{"id": "a"}, {"id": "b"}],
+        "task": [{"name": "boolq"}, {"name": "hellaswag"}],
+        "axes": {"concurrency": [1, 8], "sm_clock": ["default", "60%", 900]},
+    }
+    return parse_sweep(document | changes)
+
+
+def trial_ids(blocks: list[Block]) -> list[str]:
+    return [trial.trial_id for block in blocks for trial in block.trials]
+
+
+def test_every_combination_is_there_once() -> None:
+    blocks = expand_trials(make_sweep())
+    assert len(blocks) == 2 * 2 * 2
+    for block in blocks:
+        points = [(trial.point.sm_clock, trial.repeat) for trial in block.trials if not trial.is_sentinel]
+        assert sorted(map(str, points)) == sorted(str((clock, n)) for clock in ("default", "60%", 900) for n in (0, 1))
+    assert len(set(trial_ids(blocks))) == len(trial_ids(blocks))
+
+
+def test_models_stay_together_so_that_an_engine_is_loaded_once() -> None:
+    assert [block.model.id for block in expand_trials(make_sweep())] == ["a"] * 4 + ["b"] * 4
+
+
+def test_ids_do_not_depend_on_name_order_or_other_points() -> None:
+    ids = set(trial_ids(expand_trials(make_sweep())))
+    renamed = make_sweep(name="y", description="z", limits={"trial_s": 5})
+    assert set(trial_ids(expand_trials(renamed))) == ids
+    more = make_sweep(axes={"concurrency": [8, 1], "sm_clock": [900, "60%", "default", 1200]})
+    assert ids < set(trial_ids(expand_trials(more)))
+
+
+def test_ids_depend_on_what_is_measured() -> None:
+    ids = set(trial_ids(expand_trials(make_sweep())))
+    for change in ({"seed": 1}, {"min_window_s": 3}, {"sampling": {"temperature": 0.5}}, {"max_output_tokens": 9}):
+        assert ids.isdisjoint(trial_ids(expand_trials(make_sweep(**change))))
+
+
+def test_sentinels_open_and_close_each_block() -> None:
+    for block in expand_trials(make_sweep(repeats=4, sentinel_every=5)):
+        sentinels = [trial.is_sentinel for trial in block.trials]
+        assert sentinels[0]
+        assert sentinels[-1]
+        assert sum(sentinels) == 4
+        assert [trial.repeat for trial in block.trials if trial.is_sentinel] == [0, 1, 2, 3]
+
+
+def test_order_is_shuffled_and_repeatable() -> None:
+    sweep = make_sweep(axes={"sm_clock": {"spaced": 12}})
+    first, again = expand_trials(sweep), expand_trials(sweep)
+    assert first == again
+    clocks = [trial.point.sm_clock for trial in first[0].trials if trial.repeat == 0 and not trial.is_sentinel]
+    assert clocks != [f"spaced {k}/12" for k in range(1, 13)]
+    assert trial_ids(first) != trial_ids(expand_trials(make_sweep(seed=5, axes={"sm_clock": {"spaced": 12}})))
+
+
+def test_read_only_leaves_the_default_point() -> None:
+    for block in expand_trials(make_sweep(), read_only=True):
+        assert all(trial.point.is_default and not trial.is_sentinel for trial in block.trials)
+        assert len(block.trials) == 2
+
+
+def test_override_changes_the_axes_of_what_it_names() -> None:
+    sweep = make_sweep(override=[{"model": "a", "task": "boolq", "sm_clock": [300, 600]}])
+    for block in expand_trials(sweep):
+        clocks = {trial.point.sm_clock for trial in block.trials if not trial.is_sentinel}
+        overridden = block.model.id == "a" and block.task.name == "boolq"
+        assert clocks == ({300, 600} if overridden else {"default", "60%", 900})
+
+
+def test_a_hundred_thousand_trials_have_ids_of_their_own() -> None:
+    sweep = make_sweep(repeats=500, axes={"concurrency": list(range(1, 6)), "sm_clock": {"spaced": 10}})
+    assert len(set(trial_ids(expand_trials(sweep)))) > 100_000
