@@ -16,6 +16,8 @@ pytestmark = pytest.mark.vllm
 
 BOARD, TWIN = load_board("h200"), get_shape("qwen2.5-32b")
 CONCURRENCY, NUM_ROUNDS, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS = 16, 3, 24, 40
+HOST_S = 0.25
+"""Most that two busy cores take to hand in the first requests and to hand out the last: 5 to 30 ms were seen."""
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +118,9 @@ def seconds(run):
 
 def test_run_lasts_as_long_as_the_board_would_take(runs):
     for mhz, run, _ in runs:
-        steps = predict(OperatingPoint(sm_clock_mhz=mhz))
-        assert seconds(run) == pytest.approx(NUM_ROUNDS * sum(step.duration_s for step in steps), rel=0.02)
+        expected_s = NUM_ROUNDS * sum(step.duration_s for step in predict(OperatingPoint(sm_clock_mhz=mhz)))
+        # Never shorter; what is longer is the host's part before the first step and after the last.
+        assert expected_s <= seconds(run) < expected_s + HOST_S
         assert run.pace_lost_s == 0.0
 
 
@@ -130,9 +133,9 @@ def test_time_per_output_token_is_the_boards(runs):
 
 
 def test_lower_clock_is_never_faster_and_the_same_clock_is_as_fast(runs):
-    fast, middle, slow, again = (seconds(run) for _, run, _ in runs)
+    fast, middle, slow, _ = (seconds(run) for _, run, _ in runs)
     assert fast < middle < slow
-    assert again == pytest.approx(fast, rel=0.01)  # what differs is the host's few ms at the run's two ends
+    # Of the run's own duration the host's two ends are a part, some ms that differ; its steps are the board's.
     assert [a.power_w for a in runs[3][2]] == [a.power_w for a in runs[0][2]]
     # Between the two runs the host's clock may have been slewed: intervals agree to the ns otherwise.
     assert [a.end_ns - a.start_ns for a in runs[3][2]] == [a.end_ns - a.start_ns for a in runs[0][2]]
