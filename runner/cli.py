@@ -255,11 +255,12 @@ def _display(plain: bool) -> "Iterator[Dashboard | PlainLines]":
 
 
 def _print_report(directory: Path, *, as_json: bool = False) -> None:
+    from runner.analysis.across import complete_trials
     from runner.results.store import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
-    trials = store.read_trials(store.planned_trial_ids())
+    trials = complete_trials(store.read_trials(store.planned_trial_ids()))
     if as_json:
         from runner.analysis.summary import summarise_operating_points
 

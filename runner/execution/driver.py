@@ -15,6 +15,7 @@ import polars as pl
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from runner.analysis.across import complete_trials
 from runner.execution.actors import await_answer, start_aggregator, start_worker
 from runner.execution.cluster import ClusterError, Seat
 from runner.execution.dispatch import Assignment, Queue
@@ -114,7 +115,7 @@ def run_sweep(
         _tell(run, "warning", "interrupted", message)
     finally:
         _close(run)
-    trials = store.gather_trials(trial_ids)
+    trials = store.gather_trials(trial_ids, complete_trials)
     outcome = _count(run, trials, interrupted)
     if manifest is not None:
         word = "interrupted" if interrupted else "failed" if outcome.num_failed or outcome.num_left else "done"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runner.analysis.across import complete_trials
 from runner.execution.fingerprint import DECISIVE_PACKAGES
 from runner.hardware.gpu import GpuInfo
 from runner.results.measurement import Placement
@@ -72,7 +73,7 @@ def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block
         return False
     if not store.finished_trial_ids().issuperset(trial_ids):
         return False
-    store.gather_trials(trial_ids)
+    store.gather_trials(trial_ids, complete_trials)
     runs = [*earlier["runs"], {"start": _now(), "command": options.command, "end": None}]
     renewed = {**earlier, **_describe_sweep(sweep, len(trial_ids)), "runs": runs}  # the file may name fewer trials now
     store.write_manifest(close_manifest(renewed, "done"))

@@ -13,7 +13,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ import polars as pl
 from runner.results.live import Event
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 from runner.spec.sweep import parse_sweep
-from runner.spec.trial import expand_trials
+from runner.spec.trial import RETRY_SUFFIX, expand_trials
 
 _FOLDERS = ("trials", "requests", "power")
 _FILES = ("manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "report.html")
@@ -138,12 +138,12 @@ class RunStore:
         """Return the rows of the finished trials, in order of start: [num_trials] rows of `tables.TRIALS`.
 
         Args:
-            trial_ids: only these; None for all that the directory holds.
+            trial_ids: only these, and their retries; None for all that the directory holds.
         """
         paths = sorted((self.directory / "trials").glob("[!.]*.parquet"))
         if trial_ids is not None:
             wanted = set(trial_ids)
-            paths = [path for path in paths if path.stem in wanted]
+            paths = [path for path in paths if path.stem.removesuffix(RETRY_SUFFIX) in wanted]
         if not paths:
             return pl.DataFrame(schema=TRIALS)
         frames = [pl.read_parquet(path) for path in paths]
@@ -160,9 +160,17 @@ class RunStore:
         blocks = expand_trials(sweep, read_only=manifest["options"]["read_only"])
         return [trial.trial_id for block in blocks for trial in block.trials]
 
-    def gather_trials(self, trial_ids: Collection[str] | None = None) -> pl.DataFrame:
-        """Write trials.parquet from the rows of trials/, and return it."""
-        trials = self.read_trials(trial_ids)
+    def gather_trials(
+        self,
+        trial_ids: Collection[str] | None = None,
+        complete: Callable[[pl.DataFrame], pl.DataFrame] = lambda trials: trials,
+    ) -> pl.DataFrame:
+        """Write trials.parquet from the rows of trials/, and return it.
+
+        Args:
+            complete: adds to the rows what only several of them together tell; `analysis.across.complete_trials`.
+        """
+        trials = complete(self.read_trials(trial_ids))
         self._write_frame(self.directory / "trials.parquet", trials)
         return trials
 

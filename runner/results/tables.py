@@ -15,6 +15,8 @@ TRIALS: dict[str, pl.DataType] = {
     "concurrency": pl.Int64(),
     "repeat": pl.Int64(),
     "is_sentinel": pl.Boolean(),
+    "phase_role": pl.String(),  # of the trials made to tell prefill from decode: one_token, half_length
+    "attempt": pl.Int64(),  # 2: the one retry after a verdict that a retry can help; its trial_id ends in "-2"
     "sm_clock_mhz_requested": pl.Int64(),
     "mem_clock_mhz_requested": pl.Int64(),
     "power_limit_w_requested": pl.Float64(),
@@ -34,8 +36,15 @@ TRIALS: dict[str, pl.DataType] = {
     "concurrency_mean": pl.Float64(),
     "sm_clock_mhz": pl.Float64(),
     "sm_clock_mhz_p05": pl.Float64(),
+    "sm_clock_below_fraction": pl.Float64(),  # share of the readings under the clock asked for
     "mem_clock_mhz": pl.Float64(),
     "throttled_fraction": pl.Float64(),
+    "throttled_power_s": pl.Float64(),  # from the board's cumulative counters, as the next two
+    "throttled_thermal_s": pl.Float64(),
+    "throttled_other_s": pl.Float64(),
+    "settle_s": pl.Float64(),  # from the change of clocks until samples under load showed it; null if they never did
+    "power_limit_w": pl.Float64(),  # in force when the window closed
+    "persistence_mode": pl.Boolean(),
     "temperature_c_start": pl.Float64(),
     "temperature_c_end": pl.Float64(),
     "pace_lost_s": pl.Float64(),
@@ -47,7 +56,9 @@ TRIALS: dict[str, pl.DataType] = {
     "num_output_tokens": pl.Int64(),
     # energy
     "energy_j": pl.Float64(),
+    "energy_uncertainty_j": pl.Float64(),  # 95 % half-width of energy_j by what the source cannot see; no gain error
     "energy_source": pl.String(),
+    "power_source": pl.String(),  # which of the board's readings the trace holds: samples, instant, average
     "energy_trace_j": pl.Float64(),
     "energy_counter_j": pl.Float64(),
     "counter_interval_trace_j": pl.Float64(),
@@ -56,13 +67,26 @@ TRIALS: dict[str, pl.DataType] = {
     "max_power_gap_s": pl.Float64(),
     "idle_power_w": pl.Float64(),
     "energy_above_idle_j": pl.Float64(),
+    "unattributed_energy_j": pl.Float64(),  # with no request in flight; requests.energy_j and this sum to energy_j
     "mean_power_w": pl.Float64(),
     "joules_per_output_token": pl.Float64(),
     "joules_per_prompt_token": pl.Float64(),
     "joules_per_request": pl.Float64(),
+    "energy_delay_product_js": pl.Float64(),
+    # prefill and decode; _low and _high are a 95 % interval
+    "phase_method": pl.String(),
+    "phase_reason": pl.String(),  # why there are no phases
     "prefill_energy_j": pl.Float64(),
     "decode_energy_j": pl.Float64(),
-    "energy_delay_product_js": pl.Float64(),
+    "joules_per_prefill_token": pl.Float64(),
+    "joules_per_prefill_token_low": pl.Float64(),
+    "joules_per_prefill_token_high": pl.Float64(),
+    "joules_per_decode_token": pl.Float64(),
+    "joules_per_decode_token_low": pl.Float64(),
+    "joules_per_decode_token_high": pl.Float64(),
+    "regression_joules_per_prefill_token": pl.Float64(),  # a cross-check only
+    "regression_joules_per_decode_token": pl.Float64(),
+    "regression_reason": pl.String(),
     # the steady part of the window
     "steady_duration_s": pl.Float64(),
     "steady_energy_j": pl.Float64(),

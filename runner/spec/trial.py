@@ -13,6 +13,9 @@ from itertools import product
 
 from runner.spec.sweep import DEFAULT, AxesSpec, ClockValue, ModelSpec, SweepSpec, TaskSpec
 
+RETRY_SUFFIX = "-2"
+"""What a trial's one retry adds to its id."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
