@@ -1,0 +1,122 @@
+"""GPT-Neo in vLLM against transformers' own, with random weights, at lengths on both sides of the local window."""
+
+import pytest
+from tiny_model import prompt
+
+from runner.inference.engine_processes import CPU_ENVIRONMENT, ENVIRONMENT, default_environment
+
+pytestmark = pytest.mark.vllm
+
+WINDOW, VOCAB_SIZE = 48, 384
+LENGTHS = (5, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW + 7, 190)
+NUM_OUTPUT_TOKENS = 24
+"""From the shorter prompts on, generation crosses the window's length too."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint as transformers writes it: global, local, local, global."""
+    import torch
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    torch.manual_seed(0)
+    config = GPTNeoConfig(
+        vocab_size=VOCAB_SIZE,
+        max_position_embeddings=256,
+        hidden_size=128,
+        num_layers=4,
+        attention_types=[[["global", "local"], 1], [["local", "global"], 1]],
+        num_heads=4,
+        window_size=WINDOW,
+        initializer_range=0.12,  # larger than usual: attention must be far from uniform for its window to matter
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("gpt-neo")
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return [[token % (VOCAB_SIZE - 1) + 1 for token in prompt(length, length)] for length in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def outputs(folder, prompts):
+    """vLLM's, all prompts together, in chunks that are shorter than most prompts."""
+    from vllm import LLM, SamplingParams
+    from vllm.inputs import tokens_input
+
+    with default_environment(ENVIRONMENT, CPU_ENVIRONMENT):
+        llm = LLM(
+            model=str(folder),
+            skip_tokenizer_init=True,
+            dtype="float32",
+            enforce_eager=True,
+            max_model_len=256,
+            max_num_batched_tokens=64,
+            enable_chunked_prefill=True,
+            enable_prefix_caching=False,
+            seed=0,
+        )
+    params = SamplingParams(
+        temperature=0.0,
+        max_tokens=NUM_OUTPUT_TOKENS,
+        prompt_logprobs=0,
+        logprobs=0,
+        ignore_eos=True,
+        detokenize=False,
+    )
+    yield llm.generate([tokens_input(tokens) for tokens in prompts], params, use_tqdm=False)
+    llm.llm_engine.engine_core.shutdown()
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    """transformers' model: a function from token ids to log-probabilities [num_tokens, vocab_size]."""
+    import torch
+    from transformers import GPTNeoForCausalLM
+
+    model = GPTNeoForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+    def logprobs(tokens):
+        with torch.no_grad():
+            return model(torch.tensor([tokens])).logits[0].float().log_softmax(-1)
+
+    return logprobs
+
+
+def test_log_probabilities_are_those_of_transformers(outputs, reference, prompts):
+    for tokens, output in zip(prompts, outputs, strict=True):
+        expected = reference(tokens)
+        for position in range(1, len(tokens)):
+            found = output.prompt_logprobs[position][tokens[position]].logprob
+            assert found == pytest.approx(float(expected[position - 1, tokens[position]]), abs=1e-3), position
+
+
+def test_greedy_tokens_are_those_of_transformers(outputs, reference, prompts):
+    for tokens, output in zip(prompts, outputs, strict=True):
+        generated = list(output.outputs[0].token_ids)
+        expected = reference(tokens + generated)
+        for step, token in enumerate(generated):
+            row = expected[len(tokens) - 1 + step]
+            assert token == int(row.argmax()), (len(tokens), step)
+            assert output.outputs[0].logprobs[step][token].logprob == pytest.approx(float(row[token]), abs=1e-3)
+
+
+def test_the_window_matters_in_this_model(folder, prompts):
+    """Were every layer global, the answers would differ by far more than the tolerance: the test above can fail."""
+    import torch
+    from transformers import GPTNeoForCausalLM
+
+    model = GPTNeoForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    tokens = torch.tensor([prompts[-1]])
+    with torch.no_grad():
+        windowed = model(tokens).logits.log_softmax(-1)
+        for block in model.transformer.h:
+            mask = block.attn.attention.bias
+            mask.copy_(torch.ones_like(mask).tril())
+        everywhere = model(tokens).logits.log_softmax(-1)
+    assert float((windowed - everywhere)[0, :WINDOW].abs().max()) < 1e-4
+    assert float((windowed - everywhere)[0, 2 * WINDOW :].abs().max()) > 0.05
