@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 RequestKind = Literal["generate", "loglikelihood"]
+PhaseRole = Literal["one_token", "half_length"]
+"""What a companion trial generates of its task's fixed output length, prompts being the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

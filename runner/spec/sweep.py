@@ -4,7 +4,6 @@ A TOML file enters; a frozen `SweepSpec` leaves, or a `SweepFileError` that name
 is allowed. Whether a task or a model exists is checked by their own rooms. Next: `trial.py` expands it.
 """
 
-import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from runner.spec.problems import did_you_mean, explain
-
-DEFAULT = "default"
+from runner.spec.values import DEFAULT, Clocks, PowerLimits, as_tuple
 
 
 class SweepFileError(ValueError):
@@ -32,68 +30,13 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def _tuple(value: object) -> object:
-    """TOML has lists; frozen specifications hold tuples. One value stands for a list of one."""
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, str | int | float | dict):
-        return (value,)
-    return value
-
-
-_PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
-
-ClockValue = int | str
-"""MHz, "80%" of the highest supported, "default", or "spaced 2/8": the second of eight from highest to lowest."""
-
-
-def _expand_spaced(value: object) -> object:
-    values = _tuple(value)
-    if not isinstance(values, tuple):
-        return value
-    expanded: list[object] = []
-    for item in values:
-        if isinstance(item, dict) and set(item) == {"spaced"}:
-            count = item["spaced"]
-            if type(count) is not int or not 2 <= count <= 64:
-                raise ValueError(f"spaced = {count!r} is not a whole number from 2 to 64")
-            expanded += [f"spaced {k}/{count}" for k in range(1, count + 1)]
-        else:
-            expanded.append(item)
-    return tuple(expanded)
-
-
-def _check_point(value: object, unit: str) -> object:
-    allowed = f'"{DEFAULT}", a percentage such as "80%", or a number of {unit}'
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"is not allowed here: give {allowed}")
-    if isinstance(value, str):
-        match = _PERCENT.match(value)
-        if value != DEFAULT and not value.startswith("spaced ") and not match:
-            raise ValueError(f"is not allowed here: give {allowed}{did_you_mean(value, [DEFAULT])}")
-        if match and not 0 < float(match[1]) <= 100:
-            raise ValueError("is out of range: a percentage lies above 0% and at most at 100%")
-    elif value <= 0:
-        raise ValueError(f"is out of range: {unit} are greater than 0")
-    return value
-
-
-def _check_clock(value: object) -> object:
-    if isinstance(value, float):
-        raise ValueError("is not allowed here: a clock is a whole number of MHz")
-    return _check_point(value, "MHz")
-
-
-def _check_limit(value: object) -> object:
-    if isinstance(value, str) and value.startswith("spaced "):
-        raise ValueError("is not allowed here: only clocks can be spaced")
-    return float(value) if type(_check_point(value, "W")) is int else value  # type: ignore[arg-type]
-
-
-Clock = Annotated[ClockValue, BeforeValidator(_check_clock)]
-PowerLimit = Annotated[float | str, BeforeValidator(_check_limit)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Clocks = Annotated[tuple[Clock, ...], BeforeValidator(_expand_spaced), Field(min_length=1, strict=False)]
+Concurrencies = Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
+Phases = Literal["static_batches", "output_lengths"]
+MIN_OUTPUT_TOKENS_FOR_LENGTHS = 4
+"""Half of it must leave both trials some decoding, and a difference between them."""
+MIN_REPEAT_EACH_S = 2.0
+"""As long as the shortest window: 100 power samples for one prompt's energy."""
 
 
 class ModelSpec(_Spec):
@@ -127,6 +70,10 @@ class TaskSpec(_Spec):
     num_prompt_tokens: PositiveInt | None = None
     num_output_tokens: PositiveInt | None = None
     num_requests: PositiveInt | None = None
+    phases: Phases | None = None
+    """Tell prefill's energy from decoding's: by windows of static batches, or by trials of other output lengths."""
+    repeat_each_s: Annotated[float, Field(ge=MIN_REPEAT_EACH_S, strict=False)] | None = None
+    """Repeat each prompt for so long before the next one, alone on the board, so that its own energy is measured."""
 
     @property
     def is_synthetic(self) -> bool:
@@ -152,18 +99,18 @@ class TaskSpec(_Spec):
                 raise ValueError(f'task "synthetic" has no {", ".join(wrong)}: its lengths are {", ".join(lengths)}')
         elif given:
             raise ValueError(f'{", ".join(given)} belong to task "synthetic" only, not to "{self.name}"')
+        if self.phases and self.repeat_each_s is not None:
+            raise ValueError("phases and repeat_each_s want different windows: give each a task of its own (`label`)")
         return self
 
 
 class AxesSpec(_Spec):
     """The operating points: every combination is run."""
 
-    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(_tuple), Field(min_length=1, strict=False)] = (16,)
+    concurrency: Concurrencies = (16,)
     sm_clock: Clocks = (DEFAULT,)
     mem_clock: Clocks = (DEFAULT,)
-    power_limit: Annotated[tuple[PowerLimit, ...], BeforeValidator(_tuple), Field(min_length=1, strict=False)] = (
-        DEFAULT,
-    )
+    power_limit: PowerLimits = (DEFAULT,)
 
     @field_validator("concurrency", "sm_clock", "mem_clock", "power_limit")
     @classmethod
@@ -178,12 +125,10 @@ class OverrideSpec(_Spec):
 
     model: str | None = None
     task: str | None = None
-    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(_tuple), Field(strict=False)] | None = None
+    concurrency: Concurrencies | None = None
     sm_clock: Clocks | None = None
     mem_clock: Clocks | None = None
-    power_limit: (
-        Annotated[tuple[PowerLimit, ...], BeforeValidator(_tuple), Field(min_length=1, strict=False)] | None
-    ) = None
+    power_limit: PowerLimits | None = None
 
 
 class SamplingSpec(_Spec):
@@ -222,9 +167,9 @@ class SweepSpec(_Spec):
     sampling: SamplingSpec = SamplingSpec()
     limits: LimitsSpec = LimitsSpec()
     axes: AxesSpec = AxesSpec()
-    model: Annotated[tuple[ModelSpec, ...], BeforeValidator(_tuple), Field(min_length=1, strict=False)]
-    task: Annotated[tuple[TaskSpec, ...], BeforeValidator(_tuple), Field(min_length=1, strict=False)]
-    override: Annotated[tuple[OverrideSpec, ...], BeforeValidator(_tuple), Field(strict=False)] = ()
+    model: Annotated[tuple[ModelSpec, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
+    task: Annotated[tuple[TaskSpec, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
+    override: Annotated[tuple[OverrideSpec, ...], BeforeValidator(as_tuple), Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _check_names(self) -> "SweepSpec":
@@ -245,6 +190,56 @@ class SweepSpec(_Spec):
                 if not task.is_synthetic and task.max_output_tokens is None:
                     raise ValueError("fixed_output_length = true needs max_output_tokens: the length to generate")
         return self
+
+    @model_validator(mode="after")
+    def _check_phases(self) -> "SweepSpec":
+        for index, task in enumerate(self.task):
+            if task.phases is None:
+                continue
+            asked = f'task[{index}].phases = "{task.phases}"'
+            length = self.fixed_output_tokens(task)
+            if length is None:
+                raise ValueError(
+                    f"{asked} needs outputs of one length: task synthetic, or fixed_output_length = true with "
+                    "max_output_tokens"
+                )
+            shortest = MIN_OUTPUT_TOKENS_FOR_LENGTHS if task.phases == "output_lengths" else 2
+            if length < shortest:
+                raise ValueError(f"{asked} needs at least {shortest} output tokens, and there is no more than {length}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_repeat_each(self) -> "SweepSpec":
+        for index, task in enumerate(self.task):
+            if task.repeat_each_s is None:
+                continue
+            asked = f"task[{index}].repeat_each_s = {task.repeat_each_s:g}"
+            for model in self.model:
+                if other := [number for number in self.axes_of(model, task).concurrency if number != 1]:
+                    raise ValueError(
+                        f"{asked} measures a prompt that is alone on the board: its concurrency must be 1, "
+                        f"not {other[0]} (give the task an [[override]] with concurrency = 1)"
+                    )
+                if model.engine.get("enable_prefix_caching"):
+                    raise ValueError(
+                        f'{asked} would be answered from the prefix cache that model "{model.label}" turns on: '
+                        "leave enable_prefix_caching out"
+                    )
+        return self
+
+    def axes_of(self, model: ModelSpec, task: TaskSpec) -> AxesSpec:
+        """Return the axes with every override that names this pair, later ones over earlier ones."""
+        changes: dict[str, object] = {}
+        for override in self.override:
+            if override.model in (None, model.label) and override.task in (None, task.display_name):
+                changes |= override.model_dump(exclude={"model", "task"}, exclude_none=True)
+        return self.axes.model_copy(update=changes)
+
+    def fixed_output_tokens(self, task: TaskSpec) -> int | None:
+        """Return the number of tokens that every request of a task generates; None where each ends when it ends."""
+        if task.is_synthetic:
+            return task.num_output_tokens
+        return (task.max_output_tokens or self.max_output_tokens) if self.fixed_output_length else None
 
 
 def load_sweep(path: Path) -> SweepSpec:

@@ -10,8 +10,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import get_args
 
-from runner.spec.sweep import DEFAULT, AxesSpec, ClockValue, ModelSpec, SweepSpec, TaskSpec
+from runner.spec.request import PhaseRole
+from runner.spec.sweep import AxesSpec, ModelSpec, SweepSpec, TaskSpec
+from runner.spec.values import DEFAULT, ClockValue
+
+_ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
 
 RETRY_SUFFIX = "-2"
 """What a trial's one retry adds to its id."""
@@ -45,6 +50,8 @@ class Trial:
     repeat: int
     """Counts repeats from 0; among sentinels, the sentinel's number."""
     is_sentinel: bool
+    phase_role: PhaseRole | None = None
+    """Of a companion, measured beside the trial of the same point and repeat to tell prefill from decoding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +70,9 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
 
     Blocks of one model stand together, so that an engine is loaded once; inside a model their order is shuffled.
     Inside a block each repeat visits every point in an order of its own. Where there is more than the default point,
-    default-clock sentinels open and close the block and stand after every `sentinel_every` trials. All orders follow
-    from the seed alone.
+    default-clock sentinels open and close the block and stand after every `sentinel_every` trials. A trial and its
+    companions (`phases = "output_lengths"`) stand side by side, in an order drawn each time, and count as one. All
+    orders follow from the seed alone.
 
     Args:
         sweep: the validated sweep file.
@@ -78,7 +86,7 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
     for model in sweep.model:
         of_model = []
         for task in sweep.task:
-            axes = _axes_for(sweep, model, task)
+            axes = sweep.axes_of(model, task)
             points = [Point()] if read_only else _points(axes)
             content = {
                 **common,
@@ -100,8 +108,9 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
                         point=point,
                         repeat=number,
                         is_sentinel=kind == "sentinel",
+                        phase_role=_ROLES.get(kind),
                     )
-                    for point, kind, number in _order(points, sweep, rng)
+                    for point, kind, number in _order(points, sweep, task, rng)
                 )
                 of_model.append(
                     Block(block_id=block_id, model=model, task=task, concurrency=concurrency, trials=trials)
@@ -111,7 +120,9 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
     return blocks
 
 
-def _order(points: list[Point], sweep: SweepSpec, rng: random.Random) -> Iterator[tuple[Point, str, int]]:
+def _order(
+    points: list[Point], sweep: SweepSpec, task: TaskSpec, rng: random.Random
+) -> Iterator[tuple[Point, str, int]]:
     needs_sentinels = any(not point.is_default for point in points)
     num_sentinels = num_since = 0
     if needs_sentinels:
@@ -122,7 +133,11 @@ def _order(points: list[Point], sweep: SweepSpec, rng: random.Random) -> Iterato
             if needs_sentinels and num_since == sweep.sentinel_every:
                 yield Point(), "sentinel", num_sentinels
                 num_sentinels, num_since = num_sentinels + 1, 0
-            yield point, "repeat", repeat
+            if task.phases == "output_lengths":
+                side_by_side = rng.sample(("repeat", *_ROLES), 3)
+                yield from ((point, kind, repeat) for kind in side_by_side)
+            else:
+                yield point, "repeat", repeat
             num_since += 1
     if needs_sentinels:
         yield Point(), "sentinel", num_sentinels
@@ -133,15 +148,6 @@ def _points(axes: AxesSpec) -> list[Point]:
         Point(sm_clock=sm_clock, mem_clock=mem_clock, power_limit=power_limit)
         for mem_clock, power_limit, sm_clock in product(axes.mem_clock, axes.power_limit, axes.sm_clock)
     ]
-
-
-def _axes_for(sweep: SweepSpec, model: ModelSpec, task: TaskSpec) -> AxesSpec:
-    """The sweep's axes with every override that names this pair, later ones over earlier ones."""
-    changes: dict[str, object] = {}
-    for override in sweep.override:
-        if override.model in (None, model.id) and override.task in (None, task.display_name):
-            changes |= override.model_dump(exclude={"model", "task"}, exclude_none=True)
-    return sweep.axes.model_copy(update=changes)
 
 
 def _digest(*parts: object) -> str:

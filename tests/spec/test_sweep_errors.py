@@ -10,6 +10,7 @@ HEAD = 'name = "x"\n'
 MODEL = '[[model]]\nid = "m"\n'
 TASK = '[[task]]\nname = "boolq"\n'
 BODY = MODEL + TASK
+SYNTHETIC = '[[task]]\nname = "synthetic"\nnum_prompt_tokens = 8\nnum_requests = 8\n'
 
 MALFORMED = [
     ("", "name is missing: a sweep needs name, at least one [[model]] and at least one [[task]]"),
@@ -49,6 +50,45 @@ MALFORMED = [
     (HEAD + BODY + "[limits]\ntrial = 3\n", '"trial" is not a key in limits: allowed are request_s, trial_s, load_s'),
     (HEAD + BODY + '[[override]]\ntask = "bolq"\n', 'override[0].task = "bolq" is not in this sweep: it has boolq; did you'),
     (HEAD + "fixed_output_length = true\n" + BODY, "fixed_output_length = true needs max_output_tokens"),
+    (HEAD + BODY + "[[override]]\nconcurrency = []\n", "override[0].concurrency is empty: give at least one value"),
+    (
+        HEAD + BODY + 'phases = "static"\n',
+        'task[0].phases = "static" is not allowed: give static_batches or output_lengths; did you mean "static_batches"?',
+    ),
+    (
+        HEAD + BODY + 'phases = "static_batches"\n',
+        'task[0].phases = "static_batches" needs outputs of one length: task synthetic, or fixed_output_length = true',
+    ),
+    (
+        HEAD + "max_output_tokens = 8\n" + BODY + 'phases = "output_lengths"\n',
+        'task[0].phases = "output_lengths" needs outputs of one length',
+    ),
+    (
+        HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 3\nphases = "output_lengths"\n',
+        'task[0].phases = "output_lengths" needs at least 4 output tokens, and there is no more than 3',
+    ),
+    (
+        HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 1\nphases = "static_batches"\n',
+        'task[0].phases = "static_batches" needs at least 2 output tokens, and there is no more than 1',
+    ),
+    (HEAD + BODY + "repeat_each_s = 1\n", "task[0].repeat_each_s = 1 is out of range: it must be at least 2.0"),
+    (
+        HEAD + BODY + "repeat_each_s = 2\n",
+        "task[0].repeat_each_s = 2 measures a prompt that is alone on the board: its concurrency must be 1, not 16",
+    ),
+    (
+        HEAD + BODY + "repeat_each_s = 2\n[axes]\nconcurrency = 1\n[[override]]\nconcurrency = [1, 4]\n",
+        "its concurrency must be 1, not 4",
+    ),
+    (
+        HEAD + '[[model]]\nid = "m"\nengine = { enable_prefix_caching = true }\n' + TASK
+        + "repeat_each_s = 2\n[axes]\nconcurrency = 1\n",
+        'would be answered from the prefix cache that model "m" turns on: leave enable_prefix_caching out',
+    ),
+    (
+        HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 8\nphases = "static_batches"\nrepeat_each_s = 2\n',
+        "task[0]: phases and repeat_each_s want different windows: give each a task of its own",
+    ),
     (HEAD + "repeats = \n" + BODY, "is not TOML: "),
 ]  # fmt: skip
 
@@ -76,3 +116,19 @@ def test_missing_file_names_those_that_exist(tmp_path: Path) -> None:
     (tmp_path / "demo.toml").write_text(HEAD + BODY)
     with pytest.raises(SweepFileError, match=r'there is no such file; there are .*demo\.toml; did you mean ".*demo'):
         load_sweep(tmp_path / "dem.toml")
+
+
+def test_phases_take_a_harness_task_whose_outputs_have_one_length(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        HEAD + "max_output_tokens = 8\nfixed_output_length = true\n" + MODEL + TASK + 'phases = "output_lengths"\n'
+    )
+    assert load_sweep(path).task[0].phases == "output_lengths"
+
+
+def test_a_prompt_may_be_repeated_where_its_task_alone_runs_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    more = '[[task]]\nname = "arc_easy"\n[axes]\nconcurrency = [8]\n[[override]]\ntask = "boolq"\nconcurrency = 1\n'
+    path.write_text(HEAD + BODY + "repeat_each_s = 2\n" + more)
+    sweep = load_sweep(path)
+    assert [sweep.axes_of(sweep.model[0], task).concurrency for task in sweep.task] == [(1,), (8,)]

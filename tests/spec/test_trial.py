@@ -83,3 +83,32 @@ def test_override_changes_the_axes_of_what_it_names() -> None:
 def test_a_hundred_thousand_trials_have_ids_of_their_own() -> None:
     sweep = make_sweep(repeats=500, axes={"concurrency": list(range(1, 6)), "sm_clock": {"spaced": 10}})
     assert len(set(trial_ids(expand_trials(sweep)))) > 100_000
+
+
+def test_companions_stand_beside_their_trial_with_ids_of_their_own() -> None:
+    task = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8, "num_requests": 8}
+    [block] = expand_trials(
+        make_sweep(
+            model=[{"id": "a"}],
+            task=[task | {"phases": "output_lengths"}],
+            axes={"concurrency": [8], "sm_clock": ["default", 900]},
+            sentinel_every=1,
+        )
+    )
+    assert len({trial.trial_id for trial in block.trials}) == len(block.trials) == 3 * 2 * 2 + 5
+    groups = "".join("s" if trial.is_sentinel else "t" for trial in block.trials).strip("s").split("s")
+    assert groups == ["ttt"] * 4
+    measured = [trial for trial in block.trials if not trial.is_sentinel]
+    for first in range(0, 12, 3):
+        group = measured[first : first + 3]
+        assert {trial.phase_role for trial in group} == {None, "one_token", "half_length"}
+        assert len({(trial.point, trial.repeat) for trial in group}) == 1
+    assert all(trial.phase_role is None for trial in block.trials if trial.is_sentinel)
+
+
+def test_static_batches_need_no_companions_but_are_other_trials() -> None:
+    task = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8, "num_requests": 8}
+    plain, static = (expand_trials(make_sweep(task=[task | phases])) for phases in ({}, {"phases": "static_batches"}))
+    assert len(trial_ids(plain)) == len(trial_ids(static))
+    assert not set(trial_ids(plain)) & set(trial_ids(static))
+    assert all(trial.phase_role is None for block in static for trial in block.trials)

@@ -1,0 +1,77 @@
+"""How a sweep file writes the values of an operating point: "default", a percentage, a number, or { spaced = 8 }.
+
+What TOML holds enters; checked values leave, not yet snapped to any board. Next: the axes of `sweep.py`.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from runner.spec.problems import did_you_mean
+
+DEFAULT = "default"
+
+
+def as_tuple(value: object) -> object:
+    """TOML has lists; frozen specifications hold tuples. One value stands for a list of one."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str | int | float | dict):
+        return (value,)
+    return value
+
+
+_PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
+
+ClockValue = int | str
+"""MHz, "80%" of the highest supported, "default", or "spaced 2/8": the second of eight from highest to lowest."""
+
+
+def _expand_spaced(value: object) -> object:
+    values = as_tuple(value)
+    if not isinstance(values, tuple):
+        return value
+    expanded: list[object] = []
+    for item in values:
+        if isinstance(item, dict) and set(item) == {"spaced"}:
+            count = item["spaced"]
+            if type(count) is not int or not 2 <= count <= 64:
+                raise ValueError(f"spaced = {count!r} is not a whole number from 2 to 64")
+            expanded += [f"spaced {k}/{count}" for k in range(1, count + 1)]
+        else:
+            expanded.append(item)
+    return tuple(expanded)
+
+
+def _check_point(value: object, unit: str) -> object:
+    allowed = f'"{DEFAULT}", a percentage such as "80%", or a number of {unit}'
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"is not allowed here: give {allowed}")
+    if isinstance(value, str):
+        match = _PERCENT.match(value)
+        if value != DEFAULT and not value.startswith("spaced ") and not match:
+            raise ValueError(f"is not allowed here: give {allowed}{did_you_mean(value, [DEFAULT])}")
+        if match and not 0 < float(match[1]) <= 100:
+            raise ValueError("is out of range: a percentage lies above 0% and at most at 100%")
+    elif value <= 0:
+        raise ValueError(f"is out of range: {unit} are greater than 0")
+    return value
+
+
+def _check_clock(value: object) -> object:
+    if isinstance(value, float):
+        raise ValueError("is not allowed here: a clock is a whole number of MHz")
+    return _check_point(value, "MHz")
+
+
+def _check_limit(value: object) -> object:
+    if isinstance(value, str) and value.startswith("spaced "):
+        raise ValueError("is not allowed here: only clocks can be spaced")
+    return float(value) if type(_check_point(value, "W")) is int else value  # type: ignore[arg-type]
+
+
+Clock = Annotated[ClockValue, BeforeValidator(_check_clock)]
+PowerLimit = Annotated[float | str, BeforeValidator(_check_limit)]
+Clocks = Annotated[tuple[Clock, ...], BeforeValidator(_expand_spaced), Field(min_length=1, strict=False)]
+PowerLimits = Annotated[tuple[PowerLimit, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
