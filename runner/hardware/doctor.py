@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
+from runner.hardware.board_lock import find_locker
 from runner.hardware.gpu import GpuError, GpuInfo, NoGpuError, ReadOnlyError
 from runner.hardware.journal import find_journal_dir, journal_path, read_journal
 from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
@@ -172,7 +173,8 @@ def _check_setting(info: GpuInfo, subject: str) -> Check:
 def _describe_holder(nvml: Any, info: GpuInfo, *, dead_too: bool = False) -> str | None:
     """Who holds a lease on the board, from its journal; None for nobody."""
     state_dir = str(nvml.state_dir) if info.simulated else None
-    journal = read_journal(journal_path(find_journal_dir(), info.uuid, state_dir))
+    path = journal_path(find_journal_dir(), info.uuid, state_dir)
+    journal = read_journal(path)
     if journal is None or not (journal.worker_lives or dead_too):
-        return None
+        return find_locker(path.stem)  # another user, whose journal cannot be seen
     return journal.describe()

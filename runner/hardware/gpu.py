@@ -3,8 +3,12 @@
 Units are W, J, MHz, °C, bytes and ns since the epoch; NVML's milliwatts and millijoules stay in `nvml.py`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Setting = Literal["sm_clock", "mem_clock", "power_limit"]
+"""What of a board can be set."""
 
 
 class GpuError(Exception):
@@ -45,11 +49,17 @@ class GpuInfo:
     """Supported SM clocks at the highest memory clock, ascending; empty where the board does not say."""
     mem_clocks_mhz: tuple[int, ...]
     """Supported memory clocks, ascending."""
+    sm_clocks_at_mem_mhz: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(memory clock, SM clocks supported there) where they are not those of the highest memory clock."""
     power_limit_min_w: float | None
     power_limit_max_w: float | None
     power_limit_default_w: float | None
     memory_total_bytes: int | None
     persistence_mode: bool | None
+
+    def sm_clocks_at(self, mem_clock_mhz: int | None) -> tuple[int, ...]:
+        """Return the SM clocks supported at a memory clock, ascending; None: at the board's default."""
+        return dict(self.sm_clocks_at_mem_mhz).get(mem_clock_mhz or 0, self.sm_clocks_mhz)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +73,22 @@ class ClockRequest:
     @property
     def is_default(self) -> bool:
         """Whether nothing at all is asked for."""
-        return self.sm_clock_mhz is None and self.mem_clock_mhz is None and self.power_limit_w is None
+        return not self.settings
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """What is asked for."""
+        asked: dict[Setting, float | None] = {
+            "sm_clock": self.sm_clock_mhz,
+            "mem_clock": self.mem_clock_mhz,
+            "power_limit": self.power_limit_w,
+        }
+        return tuple(setting for setting, value in asked.items() if value is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PowerReading:
-    """One entry of the driver's sample buffer: near-instantaneous power."""
+    """Power at one instant, or over the interval that ends there: which it is, the sensor decides."""
 
     time_ns: int
     power_w: float
@@ -86,6 +106,16 @@ class StateReading:
     """NVML's bits: 0x4 software power cap, 0x8 hardware slowdown, 0x20 0x40 thermal, 0x80 power brake."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThrottleTimes:
+    """For how long a board has run below the clock it was meant to run at, by reason; None where it does not count."""
+
+    power_s: float | None
+    thermal_s: float | None
+    other_s: float | None
+    """Limits of the board, of its reliability, and of boards that are clocked together."""
+
+
 class Gpu(Protocol):
     """One board. Every method may raise `GpuError`."""
 
@@ -98,12 +128,24 @@ class Gpu(Protocol):
         """Return what the driver's sample buffer holds with stamps later than `after_ns`, oldest first."""
         ...
 
+    def read_instant_power(self) -> PowerReading:
+        """Return the newest instantaneous power, with the driver's own stamp; changes about every 100 ms."""
+        ...
+
+    def read_average_power(self) -> PowerReading:
+        """Return the driver's usual power reading, stamped when it was read; over what it averages, a probe finds."""
+        ...
+
     def read_state(self) -> StateReading:
         """Return clocks, temperature and event reasons now; costs microseconds."""
         ...
 
     def read_energy_counter_j(self) -> float:
         """Return the energy since the driver loaded; ticks about every 100 ms and costs about 3 ms."""
+        ...
+
+    def read_throttle_times(self) -> ThrottleTimes:
+        """Return the board's cumulative counters of throttling, since the driver loaded."""
         ...
 
     def read_power_limit_w(self) -> float | None:
@@ -119,16 +161,19 @@ class Gpu(Protocol):
         ...
 
     def apply(self, request: ClockRequest) -> None:
-        """Lock clocks and set the limit as asked; what is None is reset to the board's default.
+        """Lock clocks and set the limit as asked; what is None is left as it is.
 
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
             ValueError for a value that the board does not support.
         """
         ...
 
-    def reset(self, power_limit_w: float | None) -> None:
-        """Unlock SM and memory clocks and put the power limit back to what it was (None: leave it).
+    def reset(
+        self, power_limit_w: float | None, settings: Collection[Setting] = ("sm_clock", "mem_clock", "power_limit")
+    ) -> None:
+        """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
 
-        Raises: ReadOnlyError before NVML is called in read-only mode.
+        Raises: ReadOnlyError before NVML is called in read-only mode; what a setting that failed raised, after the
+            others were tried.
         """
         ...

@@ -9,10 +9,11 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from runner.hardware.gpu import GpuError, ReadOnlyError
+from runner.hardware.gpu import GpuError
 from runner.hardware.journal import LeaseJournal, hold_journal, read_journal, write_journal
 from runner.hardware.processes import ProcessId, find_descendants, is_alive, kill_process, wait_gone
 from runner.hardware.recovery import end_orphans, restore_board
@@ -20,8 +21,8 @@ from runner.hardware.recovery import end_orphans, restore_board
 POLL_S = 0.1
 SCAN_S = 1.0
 """The search for new engine processes walks all of /proc: some milliseconds a time."""
-GRACE_S = 1.0
-"""How long a worker whose driver died has to end by itself."""
+GRACE_S = 0.5
+"""How long a worker whose driver died has to end by itself, and after SIGKILL: the board is to be free within 2 s."""
 NUM_RESTORE_TRIES = 10
 
 
@@ -32,6 +33,7 @@ def main() -> None:
         os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    _escape_out_of_memory_killer()
     print(os.getpid(), flush=True)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     journal = watch(path, lease_id)
@@ -63,7 +65,7 @@ def watch(path: Path, lease_id: str) -> LeaseJournal | None:
 
 
 def recover(path: Path, journal: LeaseJournal) -> None:
-    """End the worker if it still runs and all that it left, restore the board and remove the journal."""
+    """End the worker if it still runs, restore the board, end all that the worker left and remove the journal."""
     worker = journal.owners[0]
     if is_alive(worker):
         descendants = {*journal.descendants, *find_descendants([worker])}
@@ -72,20 +74,42 @@ def recover(path: Path, journal: LeaseJournal) -> None:
         if not wait_gone(worker, GRACE_S):
             kill_process(worker)
             wait_gone(worker, GRACE_S)
+    # The board first: an engine that hangs in its driver may take long to end.
+    is_restored = _try_restore(path, journal)
     end_orphans(journal)
     for _ in range(NUM_RESTORE_TRIES):
-        try:
-            with hold_journal(path):
-                last = read_journal(path)
-                if last is not None and last.lease_id == journal.lease_id:
-                    restore_board(last)
-                    path.unlink()
+        if is_restored:
+            break
+        time.sleep(1.0)
+        is_restored = _try_restore(path, journal)
+    with hold_journal(path):
+        if is_restored and _is_ours(path, journal):  # else the journal stays for whoever may reset the board
+            path.unlink()
+
+
+def _try_restore(path: Path, journal: LeaseJournal) -> bool:
+    try:
+        with hold_journal(path):
+            if _is_ours(path, journal):
+                restore_board(journal)
+    except GpuError:
+        traceback.print_exc()
+        return False
+    return True
+
+
+def _is_ours(path: Path, journal: LeaseJournal) -> bool:
+    """Whether nobody has taken the board over meanwhile, and what is owed with it."""
+    last = read_journal(path)
+    return last is not None and last.lease_id == journal.lease_id
+
+
+def _escape_out_of_memory_killer() -> None:
+    """A worker of Ray is the first that the kernel ends when memory runs out, and its child would be among the next."""
+    for score in ("-1000", "0"):  # never; or like any other process, where only root may say never
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(score)
             return
-        except ReadOnlyError:
-            return  # forbidden: the journal stays for whoever may
-        except GpuError:
-            traceback.print_exc()
-            time.sleep(1.0)
 
 
 def _note_descendants(path: Path, seen: LeaseJournal) -> None:

@@ -13,14 +13,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from runner.hardware.gpu import GpuError
+from runner.hardware.gpu import GpuError, Setting
 from runner.hardware.processes import ProcessId, is_alive, read_boot_id
 
 JOURNAL_DIR_VARIABLE = "SWEEP_LEASE_DIR"
-
-Change = Literal["clocks", "power_limit"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +39,7 @@ class LeaseJournal:
     """A simulated board's."""
     read_only: bool
     prior_power_limit_w: float | None
-    changed: tuple[Change, ...] = ()
+    changed: tuple[Setting, ...] = ()
     """What was set at least once, written before it is set."""
 
     @property

@@ -5,11 +5,13 @@ and a guard process that carries it out when an owner dies, SIGKILL included. Ne
 point of each trial through `apply`.
 """
 
+import logging
 import os
 import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,9 +21,16 @@ from pathlib import Path
 from types import TracebackType
 
 import runner
-from runner.hardware.gpu import ClockRequest, GpuError, PermissionDeniedError, ReadOnlyError
+from runner.hardware.board_lock import find_locker, lock_board
+from runner.hardware.gpu import (
+    ClockRequest,
+    GpuError,
+    NotSupportedError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    Setting,
+)
 from runner.hardware.journal import (
-    Change,
     LeaseJournal,
     find_journal_dir,
     hold_journal,
@@ -35,6 +44,9 @@ from runner.hardware.recovery import GUARD_MODULE, LEASE_VARIABLE, end_orphans, 
 
 GUARD_START_LIMIT_S = 30.0
 GUARD_AT_WORK_LIMIT_S = 10.0
+GUARD_CHECK_S = 0.5
+
+_LOG = logging.getLogger(__name__)
 
 
 class LeaseHeldError(GpuError):
@@ -64,8 +76,12 @@ class ClockLease:
         self._lease_id = uuid.uuid4().hex
         self._guarded = guarded
         self._guard: ProcessId | None = None
+        self._guarding = threading.Lock()
+        self._released = threading.Event()
+        self._guard_watcher: threading.Thread | None = None
+        self._board_lock: int | None = None
         self._prior_power_limit_w: float | None = None
-        self._changed: tuple[Change, ...] = ()
+        self._changed: tuple[Setting, ...] = ()
 
     def __enter__(self) -> "ClockLease":
         self.acquire()
@@ -87,6 +103,7 @@ class ClockLease:
             last = read_journal(self._path)
             if last is not None:
                 self._take_over(last)
+            self._lock_board()
             self._prior_power_limit_w = self._gpu.read_power_limit_w()
             write_journal(self._path, self._new_journal())
         os.environ[LEASE_VARIABLE] = " ".join([*os.environ.get(LEASE_VARIABLE, "").split(), self._lease_id])
@@ -96,6 +113,8 @@ class ClockLease:
             except BaseException:
                 self.release()
                 raise
+            self._guard_watcher = threading.Thread(target=self._watch_guard, name="guard-watcher", daemon=True)
+            self._guard_watcher.start()
 
     def apply(self, request: ClockRequest) -> None:
         """Set the board to an operating point, journalled first; None leaves what it had before the lease.
@@ -107,32 +126,54 @@ class ClockLease:
             return
         if self._gpu.read_only:
             raise ReadOnlyError("read-only mode: measure at the board's own clocks, or use --clocks apply")
-        if self._guard is not None and not is_alive(self._guard):
-            self._guard = self._start_guard()
-        self._note_change("clocks")
-        if request.power_limit_w is not None:
-            self._note_change("power_limit")
-        # The board's default need not be what its administrator had set.
-        limit_w = self._prior_power_limit_w if request.power_limit_w is None else request.power_limit_w
+        self._gpu.check(request)
+        if request.power_limit_w is not None and self._prior_power_limit_w is None:
+            raise NotSupportedError("the board does not say its power limit, so that it could not be put back")
+        self.ensure_guarded()
+        self._note_changes(request.settings)
+        to_reset = [setting for setting in self._changed if setting not in request.settings]
         try:
-            self._gpu.apply(replace(request, power_limit_w=limit_w))
+            if to_reset:
+                self._gpu.reset(self._prior_power_limit_w, to_reset)
+            self._gpu.apply(request)
         except PermissionDeniedError:
             if nothing_owed:
                 self._take_back_changes()
             raise
 
+    def ensure_guarded(self) -> None:
+        """Replace a guard that has died; twice a second this is done anyway. Raises: GpuError: none starts."""
+        with self._guarding:
+            if self._guard is not None and not is_alive(self._guard):
+                _LOG.warning("the guard of %s has died; another one takes its place", self._gpu.info.uuid)
+                self._guard = self._start_guard()
+
     def release(self) -> None:
         """Reset what was changed and give the board back. The journal stays if that fails, and the guard with it."""
+        self._released.set()
+        if self._guard_watcher is not None:
+            self._guard_watcher.join()
         with hold_journal(self._path):
             journal = read_journal(self._path)
             if journal is not None and journal.lease_id == self._lease_id:
                 restore_board(journal, self._gpu)
                 self._path.unlink()
+        if self._board_lock is not None:
+            os.close(self._board_lock)
+            self._board_lock = None
         leases = [lease_id for lease_id in os.environ.get(LEASE_VARIABLE, "").split() if lease_id != self._lease_id]
         if leases:
             os.environ[LEASE_VARIABLE] = " ".join(leases)
         else:
             os.environ.pop(LEASE_VARIABLE, None)
+
+    def _watch_guard(self) -> None:
+        """Replace a guard that dies, also while a window is open and nobody else looks."""
+        while not self._released.wait(GUARD_CHECK_S):
+            try:
+                self.ensure_guarded()
+            except GpuError as error:  # tried again; `apply` refuses to set anything meanwhile
+                _LOG.warning("%s", error)
 
     def _await_guard_at_work(self) -> None:
         """Let the guard of a worker whose driver died finish: it is ending that worker."""
@@ -145,10 +186,7 @@ class ClockLease:
 
     def _take_over(self, last: LeaseJournal) -> None:
         if last.worker_lives:
-            raise LeaseHeldError(
-                f"{self._gpu.info.name} {last.gpu_uuid} is held by {last.describe()}; "
-                "wait until it is done, or choose another board with --gpu"
-            )
+            raise self._held_by(last.describe())
         if last.changed and self._gpu.read_only:
             raise ReadOnlyError(
                 f"{last.gpu_uuid} is still locked by a run that died ({last.describe()}), and read-only mode may not "
@@ -156,6 +194,19 @@ class ClockLease:
             )
         end_orphans(last)
         restore_board(last, self._gpu)
+
+    def _lock_board(self) -> None:
+        """Hold the board against runs whose journals are elsewhere: another user's, or in another folder."""
+        with suppress(OSError):  # a machine without such a folder does without
+            self._board_lock = lock_board(self._path.stem)
+            if self._board_lock is None:
+                raise self._held_by(find_locker(self._path.stem) or "a process that cannot be seen from here")
+
+    def _held_by(self, holder: str) -> LeaseHeldError:
+        info = self._gpu.info
+        return LeaseHeldError(
+            f"{info.name} {info.uuid} is held by {holder}; wait until it is done, or choose another board with --gpu"
+        )
 
     def _new_journal(self) -> LeaseJournal:
         return LeaseJournal(
@@ -171,20 +222,22 @@ class ClockLease:
             prior_power_limit_w=self._prior_power_limit_w,
         )
 
-    def _note_change(self, change: Change) -> None:
-        if change in self._changed:
+    def _note_changes(self, settings: Sequence[Setting]) -> None:
+        """Journal what is about to be set. Raises: GpuError: the lease is not held."""
+        changed = tuple(dict.fromkeys((*self._changed, *settings)))
+        if changed == self._changed:
             return
         with hold_journal(self._path):
             journal = read_journal(self._path)
             if journal is None or journal.lease_id != self._lease_id:
                 raise GpuError(f"the lease on {self._gpu.info.uuid} is no longer held; acquire it before apply")
-            self._changed = (*self._changed, change)
-            write_journal(self._path, replace(journal, changed=self._changed))
+            write_journal(self._path, replace(journal, changed=changed))
+        self._changed = changed
 
     def _take_back_changes(self) -> None:
         """After a refusal: what was permitted is reset, and what was not needs no reset. Default trials may go on."""
         with suppress(PermissionDeniedError):
-            self._gpu.reset(self._prior_power_limit_w if "power_limit" in self._changed else None)
+            self._gpu.reset(self._prior_power_limit_w, self._changed)
         self._changed = ()
         with hold_journal(self._path):
             journal = read_journal(self._path)

@@ -3,7 +3,8 @@
 In: NVML's milliwatts, millijoules, microseconds and error codes. Out: W, J, ns and typed `GpuError`s.
 """
 
-from contextlib import suppress
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from runner.hardware.gpu import (
     GpuLostError,
     NoGpuError,
     NotSupportedError,
-    PermissionDeniedError,
     PowerReading,
     ReadOnlyError,
+    Setting,
     StateReading,
+    ThrottleTimes,
 )
+from runner.hardware.nvml_calls import call_nvml, read_power_field, read_power_samples
 from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.simulated import SimulatedNvml
 from runner.physics.clock import Clock, WallClock
 
-_VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-"""Members of NVML's value union, by nvmlValueType_t."""
+_POWER_POLICY, _THERMAL_POLICY = 0, 1
+_OTHER_POLICIES = (2, 3, 5)
+"""nvmlPerfPolicyType_t: sync boost, board limit, reliability. The others are no throttling (low utilisation) or sums."""
 
 
 def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
@@ -51,35 +55,6 @@ def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
 def is_simulated(request: str) -> bool:
     """Return whether a `--gpu` value asks for simulated boards."""
     return request == "sim" or request.startswith("sim:")
-
-
-def call_nvml(nvml: Any, function: str, *args: Any) -> Any:
-    """Call a function of NVML, its error codes made typed errors.
-
-    Raises: NotSupportedError, PermissionDeniedError, GpuLostError, NoGpuError, GpuError.
-    """
-    implementation = getattr(nvml, function, None)
-    if implementation is None:
-        raise NotSupportedError(f"this version of nvidia-ml-py has no {function}")
-    try:
-        return implementation(*args)
-    except nvml.NVMLError as error:
-        raise _typed_error(nvml, error, function) from error
-
-
-def _typed_error(nvml: Any, error: Any, function: str) -> GpuError:
-    code = error.value
-    if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
-        return NotSupportedError(f"{function}: not supported by this board or driver")
-    if code == nvml.NVML_ERROR_NO_PERMISSION:
-        return PermissionDeniedError(
-            f"{function}: the driver lets only root do this; run as root, or measure with --clocks read-only"
-        )
-    if code in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED):
-        return GpuLostError(f"{function}: the board no longer answers ({error}); see dmesg, then reset it or reboot")
-    if code in (nvml.NVML_ERROR_DRIVER_NOT_LOADED, nvml.NVML_ERROR_LIBRARY_NOT_FOUND):
-        return NoGpuError(f"{function}: no NVIDIA driver answers here ({error})")
-    return GpuError(f"{function}: {error}")
 
 
 class NvmlGpu:
@@ -121,22 +96,19 @@ class NvmlGpu:
 
         Source: NVML_TOTAL_POWER_SAMPLES, about one every 20 ms and 120 of them on an H200; docs/measurement.md.
         """
-        last_seen_us = max(after_ns // 1000, 0)
-        try:
-            value_type, samples = self._nvml.nvmlDeviceGetSamples(
-                self._handle, self._nvml.NVML_TOTAL_POWER_SAMPLES, last_seen_us
-            )
-        except self._nvml.NVMLError as error:
-            if error.value == self._nvml.NVML_ERROR_NOT_FOUND:  # nothing new
-                return []
-            raise _typed_error(self._nvml, error, "nvmlDeviceGetSamples") from error
-        member = _VALUE_FIELDS[value_type]
-        readings = [
-            PowerReading(time_ns=sample.timeStamp * 1000, power_w=getattr(sample.sampleValue, member) / 1000)
-            for sample in samples
-            if sample.timeStamp > last_seen_us
-        ]
-        return sorted(readings, key=lambda reading: reading.time_ns)
+        return read_power_samples(self._nvml, self._handle, after_ns)
+
+    def read_instant_power(self) -> PowerReading:
+        """Return the newest instantaneous power (NVML_FI_DEV_POWER_INSTANT) with the field's own stamp."""
+        return read_power_field(self._nvml, self._handle, "NVML_FI_DEV_POWER_INSTANT")
+
+    def read_average_power(self) -> PowerReading:
+        """Return nvmlDeviceGetPowerUsage: instantaneous on GA100 and older, a one-second average on newer boards.
+
+        It has no stamp: `time_ns` is when it was read.
+        """
+        power_w = float(self._call("nvmlDeviceGetPowerUsage")) / 1000
+        return PowerReading(time_ns=self._clock.now_ns(), power_w=power_w)
 
     def read_state(self) -> StateReading:
         """Return clocks, temperature and event reasons now; a reading that fails is None.
@@ -156,6 +128,19 @@ class NvmlGpu:
         """Return the energy since the driver loaded; ticks about every 100 ms and costs about 3 ms."""
         return float(self._call("nvmlDeviceGetTotalEnergyConsumption")) / 1000
 
+    def read_throttle_times(self) -> ThrottleTimes:
+        """Return the board's cumulative counters of throttling, since the driver loaded; None where it has none.
+
+        Source: nvmlDeviceGetViolationStatus, whose violation times are ns.
+        """
+        others_s = [self._read_violation_s(policy) for policy in _OTHER_POLICIES]
+        known_s = [seconds for seconds in others_s if seconds is not None]
+        return ThrottleTimes(
+            power_s=self._read_violation_s(_POWER_POLICY),
+            thermal_s=self._read_violation_s(_THERMAL_POLICY),
+            other_s=sum(known_s) if known_s else None,
+        )
+
     def read_power_limit_w(self) -> float | None:
         """Return the limit in force, None where the board has none."""
         return _watts(self._read_or_none("nvmlDeviceGetPowerManagementLimit"))
@@ -169,34 +154,50 @@ class NvmlGpu:
         """Return the ids of the processes that compute on the board, as the driver's own PID namespace counts them."""
         return [process.pid for process in self._call("nvmlDeviceGetComputeRunningProcesses")]
 
+    def check(self, request: ClockRequest) -> None:
+        """Refuse what this board does not support; nothing is set. Raises: NotSupportedError, ValueError."""
+        info = self._info
+        _check_clock("SM", request.sm_clock_mhz, info.sm_clocks_at(request.mem_clock_mhz))
+        _check_clock("memory", request.mem_clock_mhz, info.mem_clocks_mhz)
+        limit_w, low_w, high_w = request.power_limit_w, info.power_limit_min_w, info.power_limit_max_w
+        if limit_w is None or limit_w == self.read_power_limit_w():
+            return
+        if low_w is None or high_w is None:
+            raise NotSupportedError(f"{info.name} has no power limit to set")
+        if not low_w <= limit_w <= high_w:
+            raise ValueError(f"a power limit of {limit_w:g} W is outside this board's {low_w:g} to {high_w:g} W")
+
     def apply(self, request: ClockRequest) -> None:
-        """Lock clocks and set the limit as asked; what is None is reset to the board's default.
+        """Lock clocks and set the limit as asked; what is None is left as it is.
 
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
             ValueError for a value that the board does not support.
         """
         self._require_may_set()
-        self._check(request)
-        if request.mem_clock_mhz is None:
-            self._reset_if_supported("nvmlDeviceResetMemoryLockedClocks")
-        else:
+        self.check(request)
+        if request.mem_clock_mhz is not None:
             self._set("nvmlDeviceSetMemoryLockedClocks", request.mem_clock_mhz, request.mem_clock_mhz)
-        if request.sm_clock_mhz is None:
-            self._reset_if_supported("nvmlDeviceResetGpuLockedClocks")
-        else:
+        if request.sm_clock_mhz is not None:
             self._set("nvmlDeviceSetGpuLockedClocks", request.sm_clock_mhz, request.sm_clock_mhz)
-        limit_w = self._info.power_limit_default_w if request.power_limit_w is None else request.power_limit_w
-        self._set_power_limit(limit_w)
+        if request.power_limit_w is not None:
+            self._set_power_limit(request.power_limit_w)
 
-    def reset(self, power_limit_w: float | None) -> None:
-        """Unlock SM and memory clocks and put the power limit back to what it was (None: leave it).
+    def reset(
+        self, power_limit_w: float | None, settings: Collection[Setting] = ("sm_clock", "mem_clock", "power_limit")
+    ) -> None:
+        """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
 
-        Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError.
+        Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; what a setting that
+            failed raised, after the others were tried.
         """
         self._require_may_set()
-        self._reset_if_supported("nvmlDeviceResetGpuLockedClocks")
-        self._reset_if_supported("nvmlDeviceResetMemoryLockedClocks")
-        self._set_power_limit(power_limit_w)
+        with ExitStack() as steps:  # run last to first, each of them whatever the others raise
+            if "power_limit" in settings and power_limit_w is not None:
+                steps.callback(self._set_power_limit, power_limit_w)
+            if "mem_clock" in settings:
+                steps.callback(self._reset_if_supported, "nvmlDeviceResetMemoryLockedClocks")
+            if "sm_clock" in settings:
+                steps.callback(self._reset_if_supported, "nvmlDeviceResetGpuLockedClocks")
 
     def _call(self, function: str, *args: Any) -> Any:
         return call_nvml(self._nvml, function, self._handle, *args)
@@ -208,6 +209,10 @@ class NvmlGpu:
             raise
         except GpuError:
             return None
+
+    def _read_violation_s(self, policy: int) -> float | None:
+        status = self._read_or_none("nvmlDeviceGetViolationStatus", policy)
+        return None if status is None else status.violationTime * 1e-9
 
     def _read_event_reasons(self) -> int | None:
         reasons = self._read_or_none("nvmlDeviceGetCurrentClocksEventReasons")
@@ -230,21 +235,9 @@ class NvmlGpu:
         with suppress(NotSupportedError):  # what cannot be locked is not locked
             self._set(function)
 
-    def _set_power_limit(self, limit_w: float | None) -> None:
-        if limit_w is not None and limit_w != self.read_power_limit_w():
+    def _set_power_limit(self, limit_w: float) -> None:
+        if limit_w != self.read_power_limit_w():
             self._set("nvmlDeviceSetPowerManagementLimit", round(limit_w * 1000))
-
-    def _check(self, request: ClockRequest) -> None:
-        info = self._info
-        _check_clock("SM", request.sm_clock_mhz, info.sm_clocks_mhz)
-        _check_clock("memory", request.mem_clock_mhz, info.mem_clocks_mhz)
-        limit_w, low_w, high_w = request.power_limit_w, info.power_limit_min_w, info.power_limit_max_w
-        if limit_w is None or limit_w == self.read_power_limit_w():
-            return
-        if low_w is None or high_w is None:
-            raise NotSupportedError(f"{info.name} has no power limit to set")
-        if not low_w <= limit_w <= high_w:
-            raise ValueError(f"a power limit of {limit_w:g} W is outside this board's {low_w:g} to {high_w:g} W")
 
     def _refuse_mig(self) -> None:
         mode = self._read_or_none("nvmlDeviceGetMigMode")
@@ -254,12 +247,13 @@ class NvmlGpu:
                 "choose another board, or switch MIG off"
             )
 
+    def _read_sm_clocks(self, mem_clock_mhz: int) -> tuple[int, ...]:
+        return tuple(sorted(set(self._read_or_none("nvmlDeviceGetSupportedGraphicsClocks", mem_clock_mhz) or ())))
+
     def _read_info(self) -> GpuInfo:
         mem_clocks_mhz = sorted(set(self._read_or_none("nvmlDeviceGetSupportedMemoryClocks") or ()))
-        sm_clocks_mhz: set[int] = set()
-        if mem_clocks_mhz:
-            highest_mhz = mem_clocks_mhz[-1]
-            sm_clocks_mhz = set(self._read_or_none("nvmlDeviceGetSupportedGraphicsClocks", highest_mhz) or ())
+        sm_clocks_mhz = {mhz: self._read_sm_clocks(mhz) for mhz in mem_clocks_mhz}
+        highest_mhz = sm_clocks_mhz[mem_clocks_mhz[-1]] if mem_clocks_mhz else ()
         constraints = self._read_or_none("nvmlDeviceGetPowerManagementLimitConstraints") or (None, None)
         memory = self._read_or_none("nvmlDeviceGetMemoryInfo")
         persistence = self._read_or_none("nvmlDeviceGetPersistenceMode")
@@ -269,8 +263,9 @@ class NvmlGpu:
             name=_text(self._call("nvmlDeviceGetName")),
             driver_version=_text(call_nvml(self._nvml, "nvmlSystemGetDriverVersion")),
             simulated=getattr(self._nvml, "simulated", False),
-            sm_clocks_mhz=tuple(sorted(sm_clocks_mhz)),
+            sm_clocks_mhz=highest_mhz,
             mem_clocks_mhz=tuple(mem_clocks_mhz),
+            sm_clocks_at_mem_mhz=tuple((mem, sm) for mem, sm in sm_clocks_mhz.items() if sm != highest_mhz),
             power_limit_min_w=_watts(constraints[0]),
             power_limit_max_w=_watts(constraints[1]),
             power_limit_default_w=_watts(self._read_or_none("nvmlDeviceGetPowerManagementDefaultLimit")),

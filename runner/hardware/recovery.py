@@ -4,6 +4,7 @@ Carried out by the guard within moments, or else by the next who takes the board
 """
 
 import os
+import socket
 from pathlib import Path
 
 from runner.hardware.gpu import GpuError
@@ -54,7 +55,7 @@ def restore_board(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
     if gpu is None:
         state_dir = None if journal.state_dir is None else Path(journal.state_dir)
         gpu = NvmlGpu(open_nvml(journal.nvml_request, WallClock(), state_dir), journal.gpu_uuid, read_only=False)
-    gpu.reset(journal.prior_power_limit_w if "power_limit" in journal.changed else None)
+    gpu.reset(journal.prior_power_limit_w, journal.changed)
 
 
 def restore_leftover(journal_dir: Path | None = None) -> list[str]:
@@ -75,6 +76,8 @@ def _settle(path: Path) -> str:
             return ""
         if journal.worker_lives:
             return f"{journal.gpu_uuid}: held by {journal.describe()}; left alone"
+        if journal.host != socket.gethostname():  # a journal folder that several machines share
+            return f"{journal.gpu_uuid}: held by {journal.describe()}; run sweep doctor --reset-clocks there"
         if journal.changed and environment_forbids_setting():
             return f"{journal.gpu_uuid}: still locked, and {CLOCKS_VARIABLE} forbids to reset it"
         num_ended = len(end_orphans(journal))

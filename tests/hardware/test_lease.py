@@ -127,7 +127,7 @@ def test_release_resets_what_was_set_and_the_guard_ends(folders: tuple[Path, Pat
         assert path_of(folders).stat().st_mode & 0o777 == 0o600
         lease.apply(ClockRequest(sm_clock_mhz=1200))
         assert board_settings(folders) == (1200, None)
-        assert json.loads(path_of(folders).read_text())["changed"] == ["clocks"]
+        assert json.loads(path_of(folders).read_text())["changed"] == ["sm_clock"]
         assert lease._lease_id in os.environ[LEASE_VARIABLE]
     assert board_settings(folders) == (None, None)
     assert not path_of(folders).exists()
@@ -267,9 +267,8 @@ def test_restore_leftover_leaves_the_living_alone(folders: tuple[Path, Path]) ->
 
 @pytest.mark.parametrize("field", ["boot_id", "start_ticks"])
 def test_a_pid_used_again_is_not_the_owner(folders: tuple[Path, Path], field: str) -> None:
-    lease = ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False)
-    lease.acquire()
-    values = json.loads(path_of(folders).read_text())
+    with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False):
+        values = json.loads(path_of(folders).read_text())
     if field == "boot_id":
         values["boot_id"] = "another boot"
     else:

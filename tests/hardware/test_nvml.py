@@ -99,7 +99,7 @@ def test_info_holds_the_boards_facts(nvml: SimulatedNvml) -> None:
     assert NvmlGpu(nvml, info.uuid, read_only=True).info == info
 
 
-def test_apply_sets_one_board_and_resets_what_is_not_asked_for(nvml: SimulatedNvml) -> None:
+def test_apply_and_reset_touch_what_is_named_and_no_other_board(nvml: SimulatedNvml) -> None:
     gpu, other = NvmlGpu(nvml, 0, read_only=False), NvmlGpu(nvml, 1, read_only=False)
     state = BoardState(nvml.state_dir / "GPU-SIM-H200-0")
     gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=400.0))
@@ -108,9 +108,15 @@ def test_apply_sets_one_board_and_resets_what_is_not_asked_for(nvml: SimulatedNv
     assert (gpu.read_power_limit_w(), other.read_power_limit_w()) == (400.0, 700.0)
     gpu.apply(ClockRequest(mem_clock_mhz=2201))
     last = state.settings_history()[-1]
-    assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (None, 2201, None)
+    assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (1200, 2201, 400.0)
+    gpu.reset(700.0, ["sm_clock"])
+    last = state.settings_history()[-1]
+    assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (None, 2201, 400.0)
     gpu.reset(None)
-    assert state.settings_history()[-1].mem_clock_mhz is None
+    last = state.settings_history()[-1]
+    assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (None, None, 400.0)
+    gpu.reset(700.0)
+    assert state.settings_history()[-1].power_limit_w is None
     assert lines(nvml, 1) == 1
 
 
