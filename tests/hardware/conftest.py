@@ -1,0 +1,38 @@
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from owners import Owner
+
+from runner.hardware.processes import is_alive
+from runner.hardware.recovery import LEASE_VARIABLE
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    (tmp_path / "leases").mkdir()
+    return tmp_path / "boards", tmp_path / "leases"
+
+
+@pytest.fixture(autouse=True)
+def _own_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that a test leaves unreleased marks no later test's processes."""
+    monkeypatch.setenv(LEASE_VARIABLE, "")
+
+
+@pytest.fixture
+def start_owner(folders: tuple[Path, Path]) -> Iterator[Callable[..., Owner]]:
+    owners: list[Owner] = []
+
+    def start(mode: str = "apply", drivers: tuple[int, ...] = ()) -> Owner:
+        owners.append(Owner(*folders, mode, drivers))
+        return owners[-1]
+
+    yield start
+    for owner in owners:
+        owner.kill()
+        for process in (owner.guard, owner.marked, owner.forked):
+            if process is not None and is_alive(process):
+                os.kill(process.pid, signal.SIGKILL)

@@ -1,0 +1,90 @@
+"""Processes that hold a lease on a simulated board, to be really killed, and what can be seen of the board."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.hardware.journal import journal_path
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.processes import identify_process
+from runner.physics.board_state import BoardState
+from runner.physics.clock import WallClock
+
+OWNER = """
+import os, subprocess, sys, time
+from pathlib import Path
+from runner.hardware.gpu import ClockRequest
+from runner.hardware.lease import ClockLease
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.physics.clock import WallClock
+
+state_dir, journal_dir, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+drivers = [int(pid) for pid in sys.argv[4:]]
+gpu = NvmlGpu(open_nvml("sim", WallClock(), state_dir), 0, read_only=mode == "read-only")
+lease = ClockLease(gpu, owner_pids=[os.getpid(), *drivers], journal_dir=journal_dir)
+lease.acquire()
+marked = subprocess.Popen(["sleep", "60"])
+forked = os.fork()
+if forked == 0:
+    time.sleep(60)
+    os._exit(0)
+if mode == "apply":
+    lease.apply(ClockRequest(sm_clock_mhz=1200, power_limit_w=500.0))
+print(lease._guard.pid, marked.pid, forked, flush=True)
+time.sleep(60)
+"""
+
+
+class Owner:
+    """A process that holds a lease and has two children, as an engine's parent does.
+
+    `mode` is "apply" (it has locked the board), "default" (it may and has not) or "read-only".
+    """
+
+    def __init__(self, state_dir: Path, journal_dir: Path, mode: str = "apply", drivers: tuple[int, ...] = ()) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(state_dir), str(journal_dir), mode, *map(str, drivers)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        pids = [int(pid) for pid in self.process.stdout.readline().split()]
+        self.guard, self.marked, self.forked = (identify_process(pid) for pid in pids)
+        self.worker = identify_process(self.process.pid)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def kill_with_guard(self) -> None:
+        """Kill the guard and its owner in the same instant."""
+        assert self.guard is not None
+        os.kill(self.guard.pid, signal.SIGKILL)
+        self.kill()
+
+
+def open_board(folders: tuple[Path, Path], *, read_only: bool = False) -> NvmlGpu:
+    return NvmlGpu(open_nvml("sim", WallClock(), folders[0]), 0, read_only=read_only)
+
+
+def board_settings(folders: tuple[Path, Path]) -> tuple[int | None, float | None]:
+    last = BoardState(folders[0] / "GPU-SIM-H200-0").settings_history()[-1]
+    return last.sm_clock_mhz, last.power_limit_w
+
+
+def path_of(folders: tuple[Path, Path]) -> Path:
+    return journal_path(folders[1], "GPU-SIM-H200-0", str(folders[0]))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Wait for what takes some tenths of a second on a quiet machine."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
