@@ -11,8 +11,10 @@ from runner.hardware.gpu import (
     PowerReading,
 )
 
-_VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-"""Members of NVML's value union, by nvmlValueType_t."""
+_VALUE_FIELDS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
+"""Members of NVML's value union that can hold a board's mW, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
+MAX_POWER_W = 10_000.0
+"""More than any board draws; a union that was filled as another type than it says decodes to anything from 0 up."""
 
 
 def call_nvml(nvml: Any, function: str, *args: Any) -> Any:
@@ -55,7 +57,10 @@ def read_power_samples(nvml: Any, handle: Any, after_ns: int) -> list[PowerReadi
             return []
         raise typed_error(nvml, error, "nvmlDeviceGetSamples") from error
     readings = [
-        PowerReading(time_ns=sample.timeStamp * 1000, power_w=_read_milli(value_type, sample.sampleValue))
+        PowerReading(
+            time_ns=sample.timeStamp * 1000,
+            power_w=_decode_power("nvmlDeviceGetSamples", value_type, sample.sampleValue),
+        )
         for sample in samples
         if sample.timeStamp > last_seen_us
     ]
@@ -73,11 +78,18 @@ def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
     field = call_nvml(nvml, "nvmlDeviceGetFieldValues", handle, [field_id])[0]
     if field.nvmlReturn != 0:  # the call succeeds even where a field of it does not
         raise typed_error(nvml, nvml.NVMLError(field.nvmlReturn), field_name)
-    return PowerReading(time_ns=field.timestamp * 1000, power_w=_read_milli(field.valueType, field.value))
+    return PowerReading(time_ns=field.timestamp * 1000, power_w=_decode_power(field_name, field.valueType, field.value))
 
 
-def _read_milli(value_type: int, value: Any) -> float:
-    """Return a thousandth of what NVML's union holds. Raises: GpuError: in a type that NVML has not."""
-    if not 0 <= value_type < len(_VALUE_FIELDS):
-        raise GpuError(f"NVML answered with a value of the unknown type {value_type}")
-    return float(getattr(value, _VALUE_FIELDS[value_type])) / 1000
+def _decode_power(source: str, value_type: int, value: Any) -> float:
+    """Return W from the mW that NVML's union holds. Raises: GpuError: it cannot be the power of a board that answers.
+
+    One such answer among samples voids all that came with it: the others are as little to be trusted.
+    """
+    member = _VALUE_FIELDS.get(value_type)
+    if member is None:
+        raise GpuError(f"{source}: power in value type {value_type}, which cannot hold it")
+    power_w = float(getattr(value, member)) / 1000
+    if not 0.0 < power_w <= MAX_POWER_W:
+        raise GpuError(f"{source}: {power_w:g} W in value type {value_type}, which no board draws")
+    return power_w

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.hardware.simulated_board import SAMPLE_NS, SimulatedBoard
+from runner.hardware.simulated_history import VIOLATION_BITS
 from runner.physics.board import BoardModel, load_board
 from runner.physics.board_state import simulated_state_dir
 from runner.physics.clock import Clock, VirtualClock
@@ -64,6 +65,22 @@ class Memory:
     used: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process that computes on the board."""
+
+    pid: int
+    usedGpuMemory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationTime:
+    """For how long a policy has held clocks down since the driver loaded: ns, up to µs since the epoch."""
+
+    referenceTime: int
+    violationTime: int
+
+
 class SimulatedNvmlError(Exception):
     """NVML's error, with its code in `value`."""
 
@@ -100,6 +117,9 @@ class SimulatedNvml:
     NVML_CLOCK_MEM = 2
     NVML_TEMPERATURE_GPU = 0
     NVML_TOTAL_POWER_SAMPLES = 0
+    NVML_PERF_POLICY_POWER = 0
+    NVML_PERF_POLICY_THERMAL = 1
+    NVML_PERF_POLICY_COUNT = 12
     NVML_VALUE_TYPE_UNSIGNED_INT = 1
     NVML_FI_DEV_POWER_AVERAGE = 185
     NVML_FI_DEV_POWER_INSTANT = 186
@@ -174,10 +194,14 @@ class SimulatedNvml:
     # Readings
 
     def nvmlDeviceGetMemoryInfo(self, board: SimulatedBoard) -> Memory:
-        return Memory(total=board.model.memory_total_bytes, free=board.model.memory_total_bytes, used=0)
+        total = board.model.memory_total_bytes
+        used = board.state.conditions_at(self.clock.now_ns()).foreign_memory_bytes
+        return Memory(total=total, free=total - used, used=used)
 
-    def nvmlDeviceGetComputeRunningProcesses(self, board: SimulatedBoard) -> list[Any]:
-        return []
+    def nvmlDeviceGetComputeRunningProcesses(self, board: SimulatedBoard) -> list[ProcessInfo]:
+        # Foreign ones alone: the engine takes none of a board's memory that does not exist.
+        pids = board.state.conditions_at(self.clock.now_ns()).foreign_process_ids
+        return [ProcessInfo(pid=pid, usedGpuMemory=None) for pid in pids]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, board: SimulatedBoard) -> int:
         return int(board.history.energy_j(board.last_tick_ns(self.clock.now_ns())) * 1000)
@@ -236,6 +260,12 @@ class SimulatedNvml:
     def nvmlDeviceGetPowerManagementLimit(self, board: SimulatedBoard) -> int:
         limit_w = board.state.settings_history()[-1].power_limit_w
         return _milli(board.model.power_limit_default_w if limit_w is None else limit_w)
+
+    def nvmlDeviceGetViolationStatus(self, board: SimulatedBoard, policy: int) -> ViolationTime:
+        self._require(0 <= policy < self.NVML_PERF_POLICY_COUNT)
+        tick_ns = board.last_tick_ns(self.clock.now_ns())
+        violation_ns = board.history.violation_ns(policy, tick_ns) if policy in VIOLATION_BITS else 0
+        return ViolationTime(tick_ns // 1000, violation_ns)
 
     # Settings
 

@@ -12,11 +12,8 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 from runner.inference.pace import Pace, StepSchedule, WorkCounter
 from runner.physics.board import load_board
-from runner.physics.board_state import Activity, BoardState, effective_point
+from runner.physics.board_state import BoardState
 from runner.physics.shape import StepWork, get_shape
-
-_SOFTWARE_POWER_CAP = 0x4
-"""NVML's clock event reason."""
 
 
 class PacedWorker(CPUWorker):  # type: ignore[misc]
@@ -67,20 +64,10 @@ class PacedWorker(CPUWorker):  # type: ignore[misc]
             # Kept while steps follow each other without a gap, so that their logged intervals do too.
             self._epoch_offset_ns = time.time_ns() - time.monotonic_ns()
         start_epoch_ns = start_ns + self._epoch_offset_ns
-        point = effective_point(self._state.settings_history(), start_epoch_ns, self._board.settle_s)
-        outcome = self._board.step(self._twin, work, point)
-        duration_ns = round(outcome.duration_s * 1e9)
+        activity = self._state.execute_step(self._board, self._twin, work, start_epoch_ns)
         # Logged at the beginning: whoever reads the board's power meanwhile must find the step.
-        activity = Activity(
-            start_ns=start_epoch_ns,
-            end_ns=start_epoch_ns + duration_ns,
-            power_w=outcome.power_w,
-            sm_clock_mhz=outcome.sm_clock_mhz,
-            mem_clock_mhz=outcome.mem_clock_mhz,
-            event_reasons=_SOFTWARE_POWER_CAP if outcome.power_capped else 0,
-        )
         self._state.log_activity([activity])
-        return start_ns + duration_ns
+        return start_ns + activity.end_ns - activity.start_ns
 
     def _end_step(self) -> None:
         if self._due_ns is None:

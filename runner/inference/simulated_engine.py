@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from runner.inference.engine import EngineError, EngineRun, Sampling
 from runner.inference.simulated_scheduler import Scheduler, Sequence
 from runner.physics.board import BoardModel
-from runner.physics.board_state import Activity, BoardState, effective_point
+from runner.physics.board_state import Activity, BoardState
 from runner.physics.clock import VirtualClock
 from runner.physics.shape import ModelShape, StepWork
 from runner.spec.request import Completion, Request, Step
 
-_POWER_CAP_REASON = 0x4
 _PROGRESS_PERIOD_NS = 250_000_000
 _ADVANCE_PERIOD_NS = 100_000_000
 """Longest stretch that runs ahead of the clock: a change of settings made meanwhile is seen this much later."""
@@ -134,7 +133,6 @@ class _Run:
         )
         self._uses: Counter[str] = Counter()
         self._start_ns = self._now_ns = self._advanced_ns = self._reported_ns = engine.clock.now_ns()
-        self._settings = engine.state.settings_history()
         self._num_output_tokens = 0
         self._activity: list[Activity] = []
         self._steps: list[Step] = []
@@ -197,23 +195,14 @@ class _Run:
 
     def _execute(self, work: StepWork) -> None:
         """Let the board do a step at the operating point in force."""
-        board, start_ns = self._board, self._now_ns
-        outcome = board.step(self._engine.shape, work, effective_point(self._settings, start_ns, board.settle_s))
-        self._now_ns = end_ns = start_ns + round(outcome.duration_s * 1e9)
+        engine = self._engine
+        activity = engine.state.execute_step(self._board, engine.shape, work, self._now_ns)
+        self._now_ns = activity.end_ns
         self._num_output_tokens += work.num_decode_tokens
-        self._activity.append(
-            Activity(
-                start_ns=start_ns,
-                end_ns=end_ns,
-                power_w=outcome.power_w,
-                sm_clock_mhz=outcome.sm_clock_mhz,
-                mem_clock_mhz=outcome.mem_clock_mhz,
-                event_reasons=_POWER_CAP_REASON if outcome.power_capped else 0,
-            )
-        )
+        self._activity.append(activity)
         self._steps.append(
             Step(
-                time_ns=end_ns,
+                time_ns=activity.end_ns,
                 num_prefill_tokens=work.num_prefill_tokens,
                 num_decode_tokens=work.num_decode_tokens,
                 num_running=self._scheduler.num_running,
@@ -253,7 +242,6 @@ class _Run:
             self._activity.clear()
         self._engine.clock.advance_to(self._now_ns)
         self._advanced_ns = self._now_ns
-        self._settings = self._engine.state.settings_history()
 
     def _report(self) -> None:
         if self._on_progress is not None and self._now_ns - self._reported_ns >= _PROGRESS_PERIOD_NS:
