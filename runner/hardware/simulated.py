@@ -2,83 +2,32 @@
 
 `NvmlGpu` itself is thereby what runs and is tested on a machine without a board. Every reading is a pure function of
 the board's log of activity, its settings and the clock that is passed in; nothing is random, and two processes that
-read at the same instant agree. Where the driver quantises, so does this module: an energy counter that ticks every
-100 ms, a buffer of 120 power samples 20 ms apart, a one-second power average, clocks that change every 100 ms.
+read at the same instant agree. Where a driver quantises, averages or looks away, so does this module, by the habits of
+`sensor_profiles.py`; clocks change every 100 ms.
 """
 
-# ruff: noqa: D102, N802, N815 - the names, and what they mean, are NVML's
+# ruff: noqa: D102, N802 - the names, and what they mean, are NVML's
 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner.hardware.simulated_board import SAMPLE_NS, SimulatedBoard
+from runner.hardware.sensor_profiles import PROFILES, Habit
+from runner.hardware.simulated_board import SimulatedBoard
 from runner.hardware.simulated_history import VIOLATION_BITS
-from runner.physics.board import BoardModel, load_board
+from runner.hardware.simulated_structures import FieldValue, Memory, ProcessInfo, Sample, SampleValue, ViolationTime
+from runner.physics.board import BoardModel, board_names, load_board
 from runner.physics.board_state import simulated_state_dir
 from runner.physics.clock import Clock, VirtualClock
 
 PERMISSION_VARIABLE = "SWEEP_SIMULATED_PERMISSION"
 """Set to "denied", every setting is refused as the driver refuses a user who is not root."""
 
-_SAMPLE_DELAY_NS = 100_000_000
-"""In real time a step is logged when the engine gets to it, up to 0.1 s late: samples show up when that is settled."""
-_NUM_BUFFERED = 120
-_AVERAGE_NS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SampleValue:
-    """The union of NVML's values; this driver fills unsigned integers."""
-
-    uiVal: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One entry of the sample buffer: µs since the epoch and mW."""
-
-    timeStamp: int
-    sampleValue: SampleValue
-
-
-@dataclass(frozen=True, slots=True)
-class FieldValue:
-    """One answer of nvmlDeviceGetFieldValues."""
-
-    fieldId: int
-    timestamp: int
-    nvmlReturn: int
-    valueType: int
-    value: SampleValue
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes of the board's memory."""
-
-    total: int
-    free: int
-    used: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """One process that computes on the board."""
-
-    pid: int
-    usedGpuMemory: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ViolationTime:
-    """For how long a policy has held clocks down since the driver loaded: ns, up to µs since the epoch."""
-
-    referenceTime: int
-    violationTime: int
+_POWER_DELAY_NS = 100_000_000
+"""In real time a step is logged when the engine gets to it, up to 0.1 s late: power shows up when that is settled."""
 
 
 class SimulatedNvmlError(Exception):
@@ -93,7 +42,8 @@ class SimulatedNvml:
     """The functions of the `pynvml` module that this program calls, over simulated boards.
 
     Args:
-        request: which boards: "sim", "sim:h200" or "sim:h200x4". A lease writes it down for its guard.
+        request: which boards: "sim", "sim:h200", "sim:h200x4", or with the sensors of another kind of board
+            "sim:h200+a100x4" (`sensor_profiles.py`). A lease writes it down for its guard.
         clock: the time at which readings are taken.
         state_dir: the folder of the boards' state; by default SWEEP_SIMULATED_STATE's.
         may_set: whether settings are permitted; by default unless SWEEP_SIMULATED_PERMISSION=denied.
@@ -131,9 +81,10 @@ class SimulatedNvml:
         self.clock = clock
         self.state_dir = state_dir or simulated_state_dir()
         self._may_set = os.environ.get(PERMISSION_VARIABLE) != "denied" if may_set is None else may_set
-        self._sample_delay_ns = 0 if isinstance(clock, VirtualClock) else _SAMPLE_DELAY_NS
-        models = _parse_request(request)
-        self._boards = [SimulatedBoard(model, i, self.state_dir, clock.now_ns()) for i, model in enumerate(models)]
+        self._power_delay_ns = 0 if isinstance(clock, VirtualClock) else _POWER_DELAY_NS
+        model, sensors, num_boards = _parse_request(request)
+        now_ns = clock.now_ns()
+        self._boards = [SimulatedBoard(model, sensors, i, self.state_dir, now_ns) for i in range(num_boards)]
 
     # The driver and its list of boards
 
@@ -204,48 +155,39 @@ class SimulatedNvml:
         return [ProcessInfo(pid=pid, usedGpuMemory=None) for pid in pids]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, board: SimulatedBoard) -> int:
-        return int(board.history.energy_j(board.last_tick_ns(self.clock.now_ns())) * 1000)
+        habit = self._require_habit(board.sensors.counter)
+        return int(board.read_counter_j(habit, self.clock.now_ns()) * 1000)
 
     def nvmlDeviceGetPowerUsage(self, board: SimulatedBoard) -> int:
-        end_ns = board.last_tick_ns(self.clock.now_ns())
-        start_ns = max(end_ns - _AVERAGE_NS, board.loaded_ns)
-        if end_ns == start_ns:
-            return _milli(board.history.at(end_ns).power_w)
-        energy_j = board.history.energy_j(end_ns) - board.history.energy_j(start_ns)
-        return _milli(energy_j / ((end_ns - start_ns) * 1e-9))
+        habit = self._require_habit(board.sensors.average)
+        return _milli(board.read_power(habit, self._power_now_ns())[1])
 
     def nvmlDeviceGetSamples(
         self, board: SimulatedBoard, sampling_type: int, last_seen_us: int
     ) -> tuple[int, list[Sample]]:
         if sampling_type != self.NVML_TOTAL_POWER_SAMPLES:
             raise SimulatedNvmlError(self.NVML_ERROR_NOT_SUPPORTED)
-        now_ns = self.clock.now_ns() - self._sample_delay_ns
-        newest = (now_ns - board.loaded_ns) // SAMPLE_NS
-        if newest >= 0 and board.sample_ns(newest) > now_ns:
-            newest -= 1
-        oldest = max(newest - _NUM_BUFFERED + 1, 0, (last_seen_us * 1000 - board.loaded_ns) // SAMPLE_NS)
-        stamps_ns = [
-            time_ns for k in range(oldest, newest + 1) if (time_ns := board.sample_ns(k)) // 1000 > last_seen_us
-        ]
-        if not stamps_ns:
+        habit = self._require_habit(board.sensors.samples)
+        readings = board.read_samples(habit, self._power_now_ns(), last_seen_us * 1000)
+        if not readings:
             raise SimulatedNvmlError(self.NVML_ERROR_NOT_FOUND)
-        powers_w = board.history.powers_w(stamps_ns)
-        samples = [Sample(t // 1000, SampleValue(_milli(w))) for t, w in zip(stamps_ns, powers_w, strict=True)]
+        samples = [Sample(time_ns // 1000, SampleValue(_milli(power_w))) for time_ns, power_w in readings]
         return self.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
     def nvmlDeviceGetFieldValues(self, board: SimulatedBoard, field_ids: Sequence[int]) -> list[FieldValue]:
         return [self._field_value(board, field_id) for field_id in field_ids]
 
     def _field_value(self, board: SimulatedBoard, field_id: int) -> FieldValue:
-        tick_ns = board.last_tick_ns(self.clock.now_ns())
-        readings = {
-            self.NVML_FI_DEV_POWER_INSTANT: lambda: _milli(board.history.at(tick_ns).power_w),
-            self.NVML_FI_DEV_POWER_AVERAGE: lambda: self.nvmlDeviceGetPowerUsage(board),
+        habits = {
+            self.NVML_FI_DEV_POWER_INSTANT: board.sensors.instant,
+            self.NVML_FI_DEV_POWER_AVERAGE: board.sensors.average,
         }
-        read = readings.get(field_id)
-        status = self.NVML_ERROR_NOT_SUPPORTED if read is None else 0
-        value = SampleValue(0 if read is None else read())
-        return FieldValue(field_id, tick_ns // 1000, status, self.NVML_VALUE_TYPE_UNSIGNED_INT, value)
+        habit, value_type = habits.get(field_id), self.NVML_VALUE_TYPE_UNSIGNED_INT
+        if habit is None:
+            now_us = self.clock.now_ns() // 1000
+            return FieldValue(field_id, now_us, self.NVML_ERROR_NOT_SUPPORTED, value_type, SampleValue(0))
+        update_ns, power_w = board.read_power(habit, self._power_now_ns())
+        return FieldValue(field_id, update_ns // 1000, 0, value_type, SampleValue(_milli(power_w)))
 
     def nvmlDeviceGetClockInfo(self, board: SimulatedBoard, clock_type: int) -> int:
         instant = board.history.at(board.last_tick_ns(self.clock.now_ns()))
@@ -288,6 +230,14 @@ class SimulatedNvml:
         self._require(board.model.power_limit_min_w <= limit_w <= board.model.power_limit_max_w)
         self._change(board, power_limit_w=None if limit_w == board.model.power_limit_default_w else limit_w)
 
+    def _power_now_ns(self) -> int:
+        return self.clock.now_ns() - self._power_delay_ns
+
+    def _require_habit(self, habit: Habit | None) -> Habit:
+        if habit is None:
+            raise SimulatedNvmlError(self.NVML_ERROR_NOT_SUPPORTED)
+        return habit
+
     def _require(self, valid: bool) -> None:
         if not valid:
             raise SimulatedNvmlError(self.NVML_ERROR_INVALID_ARGUMENT)
@@ -301,12 +251,17 @@ class SimulatedNvml:
             board.state.change_settings(replace(last, time_ns=time_ns, **changes))
 
 
-def _parse_request(request: str) -> list[BoardModel]:
-    """Return the boards that "sim", "sim:h200" or "sim:h200x4" asks for."""
-    match = re.fullmatch(r"sim(?::([a-z0-9]+?)(?:x([1-9]\d?))?)?", request)
+def _parse_request(request: str) -> tuple[BoardModel, str, int]:
+    """Return the board, its sensors' profile and how many are asked for by "sim", "sim:h200" or "sim:h200+a100x4"."""
+    match = re.fullmatch(r"sim(?::([a-z0-9]+?)(?:\+([a-z0-9-]+?))?(?:x([1-9]\d?))?)?", request)
     if match is None:
-        raise ValueError(f"simulated boards are asked for as sim, sim:h200 or sim:h200x4 (99 at most), not {request!r}")
-    return [load_board(match[1] or "h200")] * int(match[2] or 1)
+        raise ValueError(
+            f"simulated boards are asked for as sim, sim:BOARD, sim:BOARD+SENSORS or either with a number, x1 to x99, "
+            f"behind it, not {request!r}; BOARD is one of {', '.join(board_names())}, "
+            f"SENSORS (by default the board's own) one of {', '.join(PROFILES)}"
+        )
+    board = match[1] or "h200"
+    return load_board(board), match[2] or board, int(match[3] or 1)
 
 
 def _milli(value: float) -> int:

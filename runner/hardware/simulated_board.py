@@ -1,20 +1,21 @@
-"""One simulated board as its driver holds it: identity, settings, history, and when readings change."""
+"""One simulated board as its driver holds it: identity, settings, history, and what its sensors show of it."""
 
 import fcntl
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from runner.hardware.sensor_profiles import MS_NS, Habit, get_profile
 from runner.hardware.simulated_history import BoardHistory
 from runner.physics.board import BoardModel
 from runner.physics.board_state import BoardSettings, BoardState
 
-TICK_NS = 100_000_000
-"""Period of the energy counter, of the clocks and of the slower power readings."""
-SAMPLE_NS = 20_000_000
-"""Period of the sample buffer."""
+TICK_NS = 100 * MS_NS
+"""Period of the clocks, of the event reasons and of the violation times."""
+NUM_BUFFERED = 120
+"""Length of the sample buffer."""
 _SAMPLE_JITTER_NS = 600_000
 
 
@@ -25,10 +26,11 @@ class SimulatedBoard:
     its settings says so to every later process.
     """
 
-    def __init__(self, model: BoardModel, index: int, state_dir: Path, now_ns: int) -> None:
+    def __init__(self, model: BoardModel, sensors: str, index: int, state_dir: Path, now_ns: int) -> None:
         self.model = model
+        self.sensors = get_profile(sensors)
         self.index = index
-        self.uuid = _simulated_uuid(model, index)
+        self.uuid = _simulated_uuid(model, sensors, index)
         self.state = BoardState(state_dir / self.uuid)
         with self.locked():
             if not self.state.settings_history():
@@ -39,7 +41,7 @@ class SimulatedBoard:
                 f"{self.state.directory} holds a board that was switched on later than this clock shows; "
                 "use another folder (SWEEP_SIMULATED_STATE)"
             )
-        self.history = BoardHistory(model, self.state.directory, self.loaded_ns)
+        self.history = BoardHistory(model, self.state.directory, self.loaded_ns, self.sensors.counter)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -49,16 +51,51 @@ class SimulatedBoard:
             yield
 
     def last_tick_ns(self, now_ns: int) -> int:
-        """Return the last instant at which the driver's 100 ms readings changed."""
+        """Return the last instant at which the clocks and their reasons changed."""
         return self.loaded_ns + (now_ns - self.loaded_ns) // TICK_NS * TICK_NS
 
-    def sample_ns(self, k: int) -> int:
-        """Return when the k-th power sample was taken, in whole µs: 20 ms apart, with a jitter that k alone decides."""
+    def read_power(self, habit: Habit, now_ns: int) -> tuple[int, float]:
+        """Return when a sensor's reading last changed, in ns since the epoch, and what it shows, in W."""
+        update_ns = self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns)
+        return update_ns, self._mean_powers_w([update_ns], habit.window_ns)[0]
+
+    def read_samples(self, habit: Habit, now_ns: int, after_ns: int) -> list[tuple[int, float]]:
+        """Return what the sample buffer holds from after an instant: (ns since the epoch, W), oldest first."""
+        newest = (now_ns - self.loaded_ns) // habit.period_ns
+        if newest >= 0 and self._sample_ns(habit, newest) > now_ns:
+            newest -= 1
+        oldest = max(newest - NUM_BUFFERED + 1, 0, (after_ns - self.loaded_ns) // habit.period_ns)
+        stamps_ns = [self._sample_ns(habit, k) for k in range(oldest, newest + 1)]
+        stamps_ns = [stamp_ns for stamp_ns in stamps_ns if stamp_ns > after_ns]
+        return list(zip(stamps_ns, self._mean_powers_w(stamps_ns, habit.window_ns), strict=True))
+
+    def read_counter_j(self, habit: Habit, now_ns: int) -> float:
+        """Return what the energy counter shows, in J since the driver was loaded."""
+        return self.history.counted_j(self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns))
+
+    def _mean_powers_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
+        """Return the mean power over the window before each instant, or since the driver's load; a point if it is 0."""
+        if window_ns == 0:
+            return self.history.powers_w(ends_ns)
+        means_w = []
+        for end_ns in ends_ns:
+            start_ns = max(end_ns - window_ns, self.loaded_ns)
+            if start_ns >= end_ns:
+                means_w += self.history.powers_w([end_ns])
+                continue
+            energy_j = self.history.energy_j(end_ns) - self.history.energy_j(start_ns)
+            means_w.append(energy_j / ((end_ns - start_ns) * 1e-9))
+        return means_w
+
+    def _sample_ns(self, habit: Habit, k: int) -> int:
+        """Return when the k-th sample was taken, in whole µs: a period apart, with a jitter that k alone decides."""
         jitter_ns = zlib.crc32(k.to_bytes(8)) * _SAMPLE_JITTER_NS >> 32
-        return (self.loaded_ns + k * SAMPLE_NS + jitter_ns) // 1000 * 1000
+        return (self.loaded_ns + k * habit.period_ns + jitter_ns) // 1000 * 1000
 
 
-def _simulated_uuid(model: BoardModel, index: int) -> str:
+def _simulated_uuid(model: BoardModel, sensors: str, index: int) -> str:
     """Return the id of the index-th simulated board of a kind, the same in every process."""
-    kind = re.sub(r"[^A-Z0-9]+", "-", model.name.upper().removeprefix("NVIDIA "))
-    return f"GPU-SIM-{kind}-{index}"
+    kind = model.name.upper().removeprefix("NVIDIA ")
+    if sensors.upper() not in kind.replace(" ", ""):
+        kind += f"-{sensors.upper()}"
+    return f"GPU-SIM-{re.sub(r'[^A-Z0-9]+', '-', kind)}-{index}"

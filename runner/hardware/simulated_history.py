@@ -83,8 +83,8 @@ class BoardHistory:
             raise ValueError("this board has no energy counter")
         self._refresh()
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
-        seen_j = self._seen_j[i] + self._power_w[i] * self._seen_s(self._start_ns[i], time_ns)
-        return seen_j * self._counter.period_ns / self._counter.window_ns
+        seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
+        return seen_j * (self._counter.period_ns / self._counter.window_ns)
 
     def violation_ns(self, policy: int, time_ns: int) -> int:
         """Return for how long, from the driver's load to an instant, a policy of `VIOLATION_BITS` held a clock down."""
@@ -175,7 +175,7 @@ class BoardHistory:
         if self._start_ns:
             lasted_s = (start_ns - self._start_ns[-1]) * 1e-9
             energy_j = self._energy_j[-1] + self._power_w[-1] * lasted_s
-            seen_j = self._seen_j[-1] + self._power_w[-1] * self._seen_s(self._start_ns[-1], start_ns)
+            seen_j = self._seen_j[-1] + self._power_w[-1] * self._seen_ns(self._start_ns[-1], start_ns) * 1e-9
             temperature_c = _relax(self._temperature_c[-1], self._power_w[-1], lasted_s)
             for policy, bits in VIOLATION_BITS.items():
                 lasted_ns = start_ns - self._start_ns[-1] if self._event_reasons[-1] & bits else 0
@@ -193,14 +193,12 @@ class BoardHistory:
         self._seen_j.append(seen_j)
         self._temperature_c.append(temperature_c)
 
-    def _seen_s(self, start_ns: int, end_ns: int) -> float:
-        """Return how much of an interval the energy counter sees, in s."""
+    def _seen_ns(self, start_ns: int, end_ns: int) -> int:
+        """Return how much of an interval the energy counter sees."""
         if self._counter is None:
-            return 0.0
-        return (
-            self._counter.seen_ns(max(end_ns, start_ns) - self._loaded_ns)
-            - self._counter.seen_ns(start_ns - self._loaded_ns)
-        ) * 1e-9
+            return 0
+        start_ns, end_ns = start_ns - self._loaded_ns, max(end_ns, start_ns) - self._loaded_ns
+        return self._counter.seen_ns(end_ns) - self._counter.seen_ns(start_ns)
 
     def _truncate(self) -> None:
         """Forget the open idle tail."""

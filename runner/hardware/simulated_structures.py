@@ -1,0 +1,56 @@
+"""The structures of NVML that the simulated driver fills, under the `pynvml` module's own names."""
+
+# ruff: noqa: N815 - the names are NVML's
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SampleValue:
+    """The union of NVML's values; this driver fills unsigned integers."""
+
+    uiVal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One entry of the sample buffer: µs since the epoch and mW."""
+
+    timeStamp: int
+    sampleValue: SampleValue
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValue:
+    """One answer of nvmlDeviceGetFieldValues."""
+
+    fieldId: int
+    timestamp: int
+    nvmlReturn: int
+    valueType: int
+    value: SampleValue
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of the board's memory."""
+
+    total: int
+    free: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process that computes on the board."""
+
+    pid: int
+    usedGpuMemory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationTime:
+    """For how long a policy has held clocks down since the driver loaded: ns, up to µs since the epoch."""
+
+    referenceTime: int
+    violationTime: int
