@@ -168,11 +168,11 @@ class Gpu(Protocol):
         """
         ...
 
-    def reset(
-        self, power_limit_w: float | None, settings: Collection[Setting] = ("sm_clock", "mem_clock", "power_limit")
-    ) -> None:
+    def reset(self, power_limit_w: float | None, settings: Collection[Setting] | None = None) -> None:
         """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
 
+        Args:
+            settings: what is known to have been set; None for all that the board can set.
         Raises: ReadOnlyError before NVML is called in read-only mode; what a setting that failed raised, after the
             others were tried.
         """

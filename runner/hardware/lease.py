@@ -121,24 +121,25 @@ class ClockLease:
 
         Raises: ReadOnlyError: something is asked for in read-only mode. As `NvmlGpu.apply` otherwise.
         """
-        nothing_owed = not self._changed
-        if request.is_default and nothing_owed:
+        if request.is_default and not self._changed:
             return
         if self._gpu.read_only:
             raise ReadOnlyError("read-only mode: measure at the board's own clocks, or use --clocks apply")
         self._gpu.check(request)
         if request.power_limit_w is not None and self._prior_power_limit_w is None:
-            raise NotSupportedError("the board does not say its power limit, so that it could not be put back")
+            raise NotSupportedError(
+                "nvmlDeviceGetPowerManagementLimit did not say the power limit, so that it could not be put back"
+            )
         self.ensure_guarded()
+        before = self._changed
         self._note_changes(request.settings)
         to_reset = [setting for setting in self._changed if setting not in request.settings]
         try:
             if to_reset:
                 self._gpu.reset(self._prior_power_limit_w, to_reset)
             self._gpu.apply(request)
-        except PermissionDeniedError:
-            if nothing_owed:
-                self._take_back_changes()
+        except (PermissionDeniedError, NotSupportedError):
+            self._take_back_changes(before)
             raise
 
     def ensure_guarded(self) -> None:
@@ -234,15 +235,18 @@ class ClockLease:
             write_journal(self._path, replace(journal, changed=changed))
         self._changed = changed
 
-    def _take_back_changes(self) -> None:
-        """After a refusal: what was permitted is reset, and what was not needs no reset. Default trials may go on."""
-        with suppress(PermissionDeniedError):
-            self._gpu.reset(self._prior_power_limit_w, self._changed)
-        self._changed = ()
+    def _take_back_changes(self, before: tuple[Setting, ...]) -> None:
+        """After a refusal: what was set all the same is reset, and what was not needs no reset. Others may go on."""
+        new = [setting for setting in self._changed if setting not in before]
+        if not new:
+            return
+        with suppress(PermissionDeniedError, NotSupportedError):
+            self._gpu.reset(self._prior_power_limit_w, new)
+        self._changed = before
         with hold_journal(self._path):
             journal = read_journal(self._path)
             if journal is not None and journal.lease_id == self._lease_id:
-                write_journal(self._path, replace(journal, changed=()))
+                write_journal(self._path, replace(journal, changed=before))
 
     def _start_guard(self) -> ProcessId:
         """Start a guard and wait until it is on duty."""

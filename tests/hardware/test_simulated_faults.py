@@ -103,7 +103,7 @@ def test_an_ignored_lock_is_taken_with_success_and_the_clock_runs_free(bench: Be
     assert bench.decode() == free_s
     assert bench.gpu.read_state().sm_clock_mhz == 1980
     assert bench.gpu.read_power_limit_w() == 690.0
-    assert locked_s > 1.1 * free_s
+    assert locked_s > 1.03 * free_s  # decoding waits for memory
 
 
 def test_heat_holds_the_clock_down_for_a_while_and_is_seen_everywhere(bench: Bench) -> None:
@@ -185,16 +185,16 @@ def test_a_foreign_process_takes_time_power_and_memory_and_is_listed(bench: Benc
 
 
 def test_the_power_limit_is_the_whole_boards(bench: Bench) -> None:
-    bench.gpu.apply(ClockRequest(power_limit_w=300.0))
+    bench.gpu.apply(ClockRequest(power_limit_w=500.0))
     bench.clock.sleep(1.0)
     bench.decode()
     assert bench.gpu.read_state().sm_clock_mhz == 1980
     assert bench.violation_s(0) < 0.05  # prefill
-    bench.state.change_conditions(BoardConditions(time_ns=bench.clock.now_ns(), foreign_power_w=150.0))
+    bench.state.change_conditions(BoardConditions(time_ns=bench.clock.now_ns(), foreign_power_w=200.0))
     start_ns = bench.clock.now_ns()
     bench.decode()
     powers_w = bench.handle.history.powers_w(range(start_ns, bench.clock.now_ns(), 10_000_000))
-    assert max(powers_w) <= 300.0
+    assert max(powers_w) <= 500.0
     assert bench.gpu.read_state().sm_clock_mhz < 1980
     assert bench.violation_s(0) > 0.5
 
