@@ -5,6 +5,8 @@ Each trial's own file is written once and never again; this is applied whenever 
 
 import polars as pl
 
+from runner.analysis.drift import mark_sentinel_drift
+
 
 def complete_trials(trials: pl.DataFrame) -> pl.DataFrame:
     """Return the trials with what their blocks say of them.
@@ -13,4 +15,4 @@ def complete_trials(trials: pl.DataFrame) -> pl.DataFrame:
         trials: [num_trials] rows of `tables.TRIALS`.
     Returns: [num_trials] rows of the same columns, in the same order.
     """
-    return trials
+    return mark_sentinel_drift(trials)

@@ -7,6 +7,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from runner.analysis.board import (
+    POWER_CAP_BIT,
+    THERMAL_BITS,
+    describe_board,
+    event_fraction,
+    find_foreign_processes,
+    readings_in_window,
+)
 from runner.analysis.energy import (
     CounterBackwardsError,
     EdgeNotCoveredError,
@@ -15,14 +23,10 @@ from runner.analysis.energy import (
     integrate_power,
     scale_counter_to_window,
 )
-from runner.analysis.validity import Verdict, judge
+from runner.analysis.validity import Evidence, Verdict, judge
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.tables import REQUESTS
 from runner.spec.request import Completion
-
-POWER_CAP_BIT = 0x4
-THROTTLE_BITS = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
-"""Software power cap, hardware slowdown, software and hardware thermal slowdown, power brake (nvml.h)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +56,7 @@ def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
     energy, disagreement, problems = _account_energy(measurement, duration_s)
     row |= energy | _share_energy(energy["energy_j"], row)
     row |= _describe_steady_part(measurement, sound)
-    board, capped_fraction = _describe_board(measurement)
-    row |= board
+    row |= describe_board(measurement)
     row |= {
         "quality": scores.quality,
         "quality_metric": scores.metric,
@@ -64,7 +67,18 @@ def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
         "output_agreement": scores.output_agreement,
         "output_agreement_default": scores.output_agreement_default,
     }
-    row["verdicts"] = judge(row, disagreement=disagreement, source_problems=problems, capped_fraction=capped_fraction)
+    in_window = readings_in_window(measurement)
+    evidence = Evidence(
+        disagreement=disagreement,
+        source_problems=problems,
+        capped_fraction=event_fraction(in_window, POWER_CAP_BIT),
+        thermal_fraction=event_fraction(in_window, THERMAL_BITS),
+        power_limit_w_start=measurement.edge_start.power_limit_w,
+        foreign_process_ids=find_foreign_processes(measurement),
+        memory_left_behind=measurement.memory_left_behind,
+        prefix_cache_reset=measurement.prefix_cache_reset,
+    )
+    row["verdicts"] = judge(row, evidence)
     return row
 
 
@@ -146,7 +160,7 @@ def _account_energy(measurement: Measurement, duration_s: float) -> tuple[dict[s
     if comparison and measurement.counter_start and measurement.counter_end:
         interval_s = (measurement.counter_end.time_ns - measurement.counter_start.time_ns) * 1e-9
         counter_j = scale_counter_to_window(comparison, interval_s, duration_s, trace_j)
-    in_window = _window(measurement).drop_nulls("power_w")
+    in_window = readings_in_window(measurement).drop_nulls("power_w")
     gaps_ns = in_window["time_ns"].sort().diff().drop_nulls()
     source = "trace" if trace_j is not None else "counter" if counter_j is not None else None
     row = {
@@ -204,7 +218,9 @@ def _describe_steady_part(measurement: Measurement, sound: Sequence[Completion])
     return {
         "steady_duration_s": (end_ns - start_ns) * 1e-9,
         "steady_energy_j": energy_j,
-        "steady_num_output_tokens": round(sum(_tokens_between(c, start_ns, end_ns) for c in timed)),
+        "steady_num_output_tokens": round(sum(_tokens_between(c, start_ns, end_ns) for c in timed))
+        if measurement.identity.request_kind == "generate"
+        else None,
     }
 
 
@@ -226,24 +242,3 @@ def _tokens_between(completion: Completion, start_ns: int, end_ns: int) -> float
         return min(1 + (time_ns - first_ns) / (last_ns - first_ns) * (count - 1), float(count))
 
     return made_by(end_ns) - made_by(start_ns)
-
-
-def _describe_board(measurement: Measurement) -> tuple[dict[str, Any], float | None]:
-    window = _window(measurement)
-    clocks = window["sm_clock_mhz"].drop_nulls()
-    memory_clocks = window["mem_clock_mhz"].drop_nulls()
-    reasons = window["event_reasons"].drop_nulls().to_numpy()
-    temperatures = window.drop_nulls("temperature_c").sort("time_ns")["temperature_c"]
-    row = {
-        "sm_clock_mhz": clocks.median(),
-        "sm_clock_mhz_p05": clocks.quantile(0.05, "linear"),
-        "mem_clock_mhz": memory_clocks.median(),
-        "throttled_fraction": float(np.mean((reasons & THROTTLE_BITS) != 0)) if len(reasons) else None,
-        "temperature_c_start": temperatures[0] if len(temperatures) else None,
-        "temperature_c_end": temperatures[-1] if len(temperatures) else None,
-    }
-    return row, float(np.mean((reasons & POWER_CAP_BIT) != 0)) if len(reasons) else None
-
-
-def _window(measurement: Measurement) -> pl.DataFrame:
-    return measurement.power.filter(pl.col("time_ns").is_between(measurement.start_ns, measurement.end_ns))

@@ -1,9 +1,11 @@
 """Verdicts: reason codes for why a trial's number should not be trusted. A row and what was seen enter; codes leave.
 
-Each code is described once, here; docs/measurement.md says how the limits were chosen.
+Each code is described once, here; docs/measurement.md says how the limits were chosen. `drift.py` adds the one that
+takes several trials to see.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Verdict = Literal[
@@ -14,9 +16,16 @@ Verdict = Literal[
     "sources_disagree",
     "clock_not_held",
     "power_capped",
+    "thermal_throttled",
+    "temperature_drift",
+    "limit_reverted",
+    "foreign_process",
+    "memory_left_behind",
+    "prefix_cache_not_reset",
     "concurrency_not_reached",
     "pace_overrun",
     "requests_failed",
+    "sentinel_drift",
 ]
 
 VERDICTS: dict[Verdict, str] = {
@@ -27,11 +36,36 @@ VERDICTS: dict[Verdict, str] = {
     "sources_disagree": "power trace and energy counter differ by more than 2 % over the same interval",
     "clock_not_held": "the clock that ran is not the clock that was asked for",
     "power_capped": "the power limit overruled the clock that was asked for",
+    "thermal_throttled": "the board slowed down because it was too hot",
+    "temperature_drift": "the board's temperature changed too much inside the window",
+    "limit_reverted": "the power limit at the end was not the one that had been set, or the one at the start",
+    "foreign_process": "a process that is not ours was on the board",
+    "memory_left_behind": "the engine before this one had ended and its memory was still held",
+    "prefix_cache_not_reset": "prompts were answered from a prefix cache that the engine refused to forget",
     "concurrency_not_reached": "fewer requests were in flight than asked for",
     "pace_overrun": "the real engine was slower than the simulated board that paces it",
     "requests_failed": "some requests failed, so the work was not the work that was asked for",
+    "sentinel_drift": "the sentinels before and after this trial differ by more than 2 %",
 }
 assert set(VERDICTS) == set(get_args(Verdict))
+
+RETRIED: frozenset[Verdict] = frozenset(
+    {
+        "trace_gap",
+        "edge_uncovered",
+        "counter_backwards",
+        "sources_disagree",
+        "clock_not_held",
+        "thermal_throttled",
+        "temperature_drift",
+        "limit_reverted",
+        "foreign_process",
+        "prefix_cache_not_reset",
+        "pace_overrun",
+    }
+)
+"""What another measurement may find gone. The rest follows from what was asked for, stays as long as the engine
+(memory_left_behind), or is seen only when the run is over (sentinel_drift)."""
 
 MIN_WINDOW_S = {"trace": 2.0, "counter": 10.0}
 MAX_DISAGREEMENT = 0.02
@@ -41,22 +75,45 @@ MAX_CAPPED_FRACTION = 0.05
 MIN_CONCURRENCY_SHARE = 0.8
 """Of the concurrency asked for, in the mean over the whole window with its ramp and its drain."""
 MAX_PACE_LOST_SHARE = 0.01
+MAX_THERMAL_SHARE = 0.01
+"""Of the window, by the board's counter or by its event reasons: a cool board spends none."""
+MAX_TEMPERATURE_CHANGE_C = 25.0
+"""More than the step from the hottest operating point to the coolest makes, however long the window: cooling failed, or
+somebody else heats."""
+MAX_LIMIT_CHANGE_W = 1.0
+"""Boards round a limit; no limit that differs by so little makes a difference."""
 
 
-def judge(
-    row: Mapping[str, Any],
-    *,
-    disagreement: float | None,
-    source_problems: Collection[Verdict],
-    capped_fraction: float | None,
-) -> list[Verdict]:
-    """Return the verdicts on one trial, in the order of `VERDICTS`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What was seen of a trial and no column holds."""
 
-    Args:
-        row: the columns of `tables.TRIALS` known so far.
-        disagreement: (trace - counter) / counter over one interval; None where it cannot be told.
-        source_problems: why the trace could not be integrated, or the counter not be used, if they could not.
-        capped_fraction: share of the window's state readings with the power-cap bit.
+    disagreement: float | None
+    """(trace - counter) / counter over one interval; None where it cannot be told."""
+    source_problems: Collection[Verdict]
+    """Why the trace could not be integrated, or the counter not be used, if they could not."""
+    capped_fraction: float | None
+    """Share of the window's state readings with the power-cap bit."""
+    thermal_fraction: float | None
+    """Share of them with a thermal bit."""
+    power_limit_w_start: float | None
+    """In force when the window opened."""
+    foreign_process_ids: frozenset[int]
+    """On the board at either edge, and not our engine's; empty where the driver does not say."""
+    memory_left_behind: bool
+    prefix_cache_reset: bool
+    """Whether the engine forgot its prefix cache before the window."""
+
+
+def can_retry(verdicts: Collection[str]) -> bool:
+    """Return whether measuring a trial once more may give a sound one: every verdict on it may go away."""
+    return bool(verdicts) and RETRIED.issuperset(verdicts)
+
+
+def judge(row: Mapping[str, Any], evidence: Evidence) -> list[Verdict]:
+    """Return the verdicts on one trial, in the order of `VERDICTS`; `row` holds the columns of `tables.TRIALS` so far.
+
+    A reading that is missing convicts nobody, but for a clock or a concurrency that was asked for and never seen.
     """
     duration_s: float = row["duration_s"]
     source = row["energy_source"]
@@ -73,21 +130,34 @@ def judge(
     capped = (
         asked_mhz is not None
         and row["power_limit_w_requested"] is None
-        and capped_fraction is not None
-        and capped_fraction > MAX_CAPPED_FRACTION
+        and (evidence.capped_fraction or 0.0) > MAX_CAPPED_FRACTION
     )
+    throttled = (evidence.thermal_fraction or 0.0) > MAX_THERMAL_SHARE
+    throttled |= (row["throttled_thermal_s"] or 0.0) > MAX_THERMAL_SHARE * duration_s
+    start_c, end_c = row["temperature_c_start"], row["temperature_c_end"]
+    limit_w, asked_limit_w = row["power_limit_w"], row["power_limit_w_requested"]
+    due_limit_w = evidence.power_limit_w_start if asked_limit_w is None else asked_limit_w
     concurrency_mean = row["concurrency_mean"]
     found: dict[Verdict, bool] = {
         "window_too_short": source is not None and duration_s < MIN_WINDOW_S[source],
-        "trace_gap": "trace_gap" in source_problems,
-        "edge_uncovered": "edge_uncovered" in source_problems,
-        "counter_backwards": "counter_backwards" in source_problems,
-        "sources_disagree": disagreement is not None and abs(disagreement) > MAX_DISAGREEMENT,
+        "trace_gap": "trace_gap" in evidence.source_problems,
+        "edge_uncovered": "edge_uncovered" in evidence.source_problems,
+        "counter_backwards": "counter_backwards" in evidence.source_problems,
+        "sources_disagree": abs(evidence.disagreement or 0.0) > MAX_DISAGREEMENT,
         "clock_not_held": sm_off or memory_off,
         "power_capped": capped,
+        "thermal_throttled": throttled,
+        "temperature_drift": start_c is not None and abs(end_c - start_c) > MAX_TEMPERATURE_CHANGE_C,
+        "limit_reverted": limit_w is not None
+        and due_limit_w is not None
+        and abs(limit_w - due_limit_w) > MAX_LIMIT_CHANGE_W,
+        "foreign_process": bool(evidence.foreign_process_ids),
+        "memory_left_behind": evidence.memory_left_behind,
+        # Where no prompt was found in the cache, keeping it has changed nothing; null: the engine does not say.
+        "prefix_cache_not_reset": not evidence.prefix_cache_reset and row["num_cached_tokens"] != 0,
         "concurrency_not_reached": concurrency_mean is None
         or concurrency_mean < MIN_CONCURRENCY_SHARE * row["concurrency"],
         "pace_overrun": (row["pace_lost_s"] or 0.0) > MAX_PACE_LOST_SHARE * duration_s,
         "requests_failed": row["num_failed_requests"] > 0,
     }
-    return [code for code in VERDICTS if found[code]]
+    return [code for code in VERDICTS if found.get(code)]

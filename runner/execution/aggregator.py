@@ -6,14 +6,17 @@ scored and written as one trial. Next: results, and display through `snapshot`.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from runner.analysis.board import find_foreign_processes
+from runner.analysis.drift import describe_drift
 from runner.analysis.trial import Scores, build_failed_row, build_requests_table, build_trial_row
+from runner.analysis.validity import can_retry
 from runner.execution.live_board import LiveBoard
 from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
@@ -21,6 +24,7 @@ from runner.results.store import RunStore
 from runner.results.tables import POWER, REQUESTS, SAMPLES
 from runner.spec.request import Completion
 from runner.spec.sweep import SweepSpec
+from runner.spec.trial import RETRY_SUFFIX
 from runner.tasks.loading import load_task
 from runner.tasks.task import Sample, Task
 
@@ -38,6 +42,7 @@ class Aggregator:
         self._events: deque[Event] = deque(maxlen=NUM_EVENTS)
         self._reference_outputs: dict[str, dict[str, object]] = {}
         self._reference_agreement: dict[str, float] = {}
+        self._sentinels: dict[str, dict[str, Any]] = {}
         self._samples_of: set[str] = set()
         self._samples = self._store.read_samples()
 
@@ -105,14 +110,15 @@ class Aggregator:
         row = build_trial_row(measurement, scores)
         requests = build_requests_table(measurement, scores.per_sample)
         self._store.write_trial(row, requests, measurement.power)
-        self._boards[measurement.placement.gpu_uuids[0]].count_trial()
         verdicts: list[str] = row["verdicts"]
-        self._view = replace(
-            self._view,
-            num_done=self._view.num_done + 1,
-            num_with_verdicts=self._view.num_with_verdicts + bool(verdicts),
-            energy_j=self._view.energy_j + (row["energy_j"] or 0.0),
-        )
+        if identity.attempt == 1:  # a retry is a row more, and no trial more
+            self._boards[measurement.placement.gpu_uuids[0]].count_trial()
+            self._view = replace(
+                self._view,
+                num_done=self._view.num_done + 1,
+                num_with_verdicts=self._view.num_with_verdicts + bool(verdicts),
+                energy_j=self._view.energy_j + (row["energy_j"] or 0.0),
+            )
         self.report_event(
             Event(
                 time_ns=measurement.end_ns,
@@ -123,13 +129,46 @@ class Aggregator:
                 gpu_uuid=measurement.placement.gpu_uuids[0],
             )
         )
+        if foreign := sorted(find_foreign_processes(measurement)):
+            others = ", ".join(map(str, foreign))
+            self._warn(row, "foreign_process", f"process {others} is on the board beside the engine")
+        if identity.is_sentinel and not verdicts:
+            before = self._sentinels.get(identity.block_id)
+            self._sentinels[identity.block_id] = row
+            if before and (drift := describe_drift(before, row)):
+                message = f"{identity.task} on {identity.model} drifts: {drift} since the last sentinel"
+                self._warn(row, "sentinel_drift", message)
         return verdicts
+
+    def _warn(self, row: Mapping[str, Any], kind: str, message: str) -> None:
+        """Tell an event about a trial."""
+        self.report_event(
+            Event(
+                time_ns=row["start_ns"],
+                level="warning",
+                kind=kind,
+                message=message,
+                trial_id=row["trial_id"],
+                gpu_uuid=row["gpu_uuids"][0],
+            )
+        )
+
+    def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
+        """Return those of some trials that have a row whose verdicts may all go away, and that were not yet retried.
+
+        The run directory is asked, and not this run's memory: what a worker that died, or an earlier run, left undone
+        is taken up by whoever goes on with its block.
+        """
+        rows = self._store.read_trials(trial_ids).select("trial_id", "verdicts").to_dicts()
+        verdicts = {row["trial_id"]: row["verdicts"] for row in rows}
+        return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and i + RETRY_SUFFIX not in verdicts)
 
     def fail_trial(self, identity: Identity, placement: Placement, error: str, time_ns: int) -> None:
         """Write the row of a trial that came to nothing."""
         row = build_failed_row(identity, placement, error, time_ns)
         self._store.write_trial(row, pl.DataFrame(schema=REQUESTS), pl.DataFrame(schema=POWER))
-        self._view = replace(self._view, num_done=self._view.num_done + 1, num_failed=self._view.num_failed + 1)
+        if identity.attempt == 1:
+            self._view = replace(self._view, num_done=self._view.num_done + 1, num_failed=self._view.num_failed + 1)
         self.report_event(
             Event(
                 time_ns=time_ns,
@@ -222,6 +261,7 @@ def _with_plain_id(completion: Completion) -> Completion:
 
 def _describe_trial(row: Mapping[str, Any]) -> str:
     clock = f"{row['sm_clock_mhz_requested']} MHz" if row["sm_clock_mhz_requested"] else "default clock"
+    clock += ", once more" if row["attempt"] > 1 else ""
     generates = row["request_kind"] == "generate"
     joules = row["joules_per_output_token"] if generates else row["joules_per_prompt_token"]
     cost = f"{joules:.3g} J/{'token' if generates else 'prompt token'}" if joules is not None else "no energy"

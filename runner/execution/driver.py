@@ -19,13 +19,14 @@ from runner.analysis.across import complete_trials
 from runner.execution.actors import await_answer, start_aggregator, start_worker
 from runner.execution.cluster import ClusterError, Seat
 from runner.execution.dispatch import Assignment, Queue
+from runner.execution.identity import identify_without_point
 from runner.execution.manifest import RunOptions, build_manifest, close_manifest
-from runner.execution.worker import BlockOutcome, WorkerConfig
+from runner.execution.worker import WorkerConfig
 from runner.results.live import Event, EventLevel, SweepView
-from runner.results.measurement import Identity, Placement
+from runner.results.measurement import Placement
 from runner.results.store import RunStore
 from runner.spec.sweep import SweepSpec
-from runner.spec.trial import Block, Trial
+from runner.spec.trial import RETRY_SUFFIX, Block, Trial
 
 POLL_S = 0.25
 STOP_LIMIT_S = 20.0
@@ -91,7 +92,7 @@ def run_sweep(
         GpuError, LeaseHeldError: a board cannot be had.
     """
     trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
-    known = store.read_trials(trial_ids)
+    known = store.read_trials(trial_ids).filter(~pl.col("trial_id").str.ends_with(RETRY_SUFFIX))
     finished = known.filter(pl.col("status") == "ok")
     manifest: dict[str, Any] | None = None
     interrupted = False
@@ -198,8 +199,7 @@ def _take_back(run: _Run, worker: _Worker) -> None:
     worker.assignment = worker.task = None
     assert assignment is not None
     try:
-        outcome: BlockOutcome = ray.get(task)
-        if not outcome.cancelled:
+        if ray.get(task):
             return
         reason, can_restart = "it was stopped", False
     except RayTaskError as error:  # before RayActorError: the cause may be that of another actor
@@ -229,16 +229,7 @@ def _take_back(run: _Run, worker: _Worker) -> None:
 
 
 def _fail(run: _Run, seat: Seat, trial: Trial, error: str) -> None:
-    identity = Identity(
-        trial_id=trial.trial_id,
-        block_id=trial.block_id,
-        model=trial.model.label,
-        task=trial.task.display_name,
-        request_kind="generate",
-        concurrency=trial.concurrency,
-        repeat=trial.repeat,
-        is_sentinel=trial.is_sentinel,
-    )
+    identity = identify_without_point(trial, "generate")
     placement = Placement(
         gpu_uuids=(seat.info.uuid,),
         gpu_name=seat.info.name,
@@ -289,6 +280,8 @@ def _close(run: _Run) -> None:
 
 
 def _count(run: _Run, trials: pl.DataFrame, interrupted: bool) -> RunOutcome:
+    """Count what was asked for: a retry is a row more, and no trial more."""
+    trials = trials.filter(~pl.col("trial_id").str.ends_with(RETRY_SUFFIX))
     num_ok = trials.filter(pl.col("status") == "ok").height
     return RunOutcome(
         num_ok=num_ok,

@@ -3,6 +3,7 @@
 import time
 
 from runner.execution.engines import EngineKind, open_engine
+from runner.execution.measure import read_process_ids
 from runner.execution.reporter import Reporter
 from runner.hardware.gpu import Gpu
 from runner.inference.engine import Engine, EngineError
@@ -24,6 +25,21 @@ class EngineSlot:
         self._loaded: ModelSpec | None = None
         self._unloadable: dict[str, str] = {}
         self._memory_before_bytes = gpu.read_memory_used_bytes()
+        self._memory_left_behind = False
+        self._process_ids: frozenset[int] | None = frozenset()
+
+    @property
+    def memory_left_behind(self) -> bool:
+        """Whether the memory of the engine before this one was still held when this one was loaded."""
+        return self._memory_left_behind
+
+    @property
+    def process_ids(self) -> frozenset[int] | None:
+        """The processes that came to the board while an engine was being loaded; None where the driver does not say.
+
+        They are told by when they came, since a container's process ids are not those that the driver counts by.
+        """
+        return self._process_ids
 
     def open(self, model: ModelSpec) -> Engine:
         """Return the engine of a model, loading it where another one, or none, is loaded. Raises: EngineError."""
@@ -34,6 +50,8 @@ class EngineSlot:
             raise EngineError(self._unloadable[model.label])
         self._reporter.update(phase="loading")
         self._reporter.say("info", "engine_loading", f"loading {model.label}")
+        self._memory_left_behind &= self._holds_memory()
+        others = read_process_ids(self._gpu)
         start_s = time.monotonic()
         try:
             self._engine = open_engine(model, self._sweep, self._kind)
@@ -41,6 +59,7 @@ class EngineSlot:
             self._unloadable[model.label] = str(error)
             raise EngineError(str(error)) from error
         self._loaded = model
+        self._note_processes(others)
         took_s = time.monotonic() - start_s
         self._reporter.say("info", "engine_loaded", f"{model.label} loaded in {took_s:.0f} s")
         return self._engine
@@ -51,18 +70,26 @@ class EngineSlot:
         if engine is None:
             return
         engine.close()
-        if not self._await_free_memory():
+        self._memory_left_behind = not self._await_free_memory()
+        if self._memory_left_behind:
             self._reporter.say("warning", "memory_left_behind", "memory is still held after the engine has ended")
+
+    def _note_processes(self, others: frozenset[int] | None) -> None:
+        now = read_process_ids(self._gpu)
+        if now is None or others is None or self._process_ids is None:
+            self._process_ids = None
+        else:
+            self._process_ids |= now - others
 
     def _await_free_memory(self) -> bool:
         """False: the board still holds more than before the first engine, and the next load finds less room."""
         deadline_s = time.monotonic() + MEMORY_LIMIT_S
-        while True:
-            used_bytes = self._gpu.read_memory_used_bytes()
-            if used_bytes is None or self._memory_before_bytes is None:
-                return True
-            if used_bytes <= self._memory_before_bytes + MEMORY_SLACK_BYTES:
-                return True
+        while self._holds_memory():
             if time.monotonic() > deadline_s:
                 return False
             time.sleep(0.2)
+        return True
+
+    def _holds_memory(self) -> bool:
+        used_bytes, before_bytes = self._gpu.read_memory_used_bytes(), self._memory_before_bytes
+        return used_bytes is not None and before_bytes is not None and used_bytes > before_bytes + MEMORY_SLACK_BYTES

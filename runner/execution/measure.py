@@ -4,26 +4,28 @@ A loaded engine, a sampled board and a round of requests enter; a `Measurement` 
 makes a row of it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from runner.hardware.gpu import ClockRequest
+from runner.execution.rounds import EdgesNs, repeat_rounds, run_batches, until_cancelled
+from runner.execution.settle import Settling
+from runner.hardware.gpu import ClockRequest, Gpu, GpuError, GpuLostError
 from runner.hardware.lease import ClockLease
 from runner.hardware.sampler import PowerSampler
-from runner.inference.engine import Engine, Sampling
+from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.physics.clock import Clock
 from runner.results.live import GpuPhase
-from runner.results.measurement import CounterTick, Identity, Measurement, Placement
+from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, Placement
 from runner.spec.request import Request
 
-SETTLE_S = 0.1
-"""Wait after a change of clocks; published changes take 50 to 80 ms (docs/measurement.md). The warm-up follows."""
 TRACE_MARGIN_S = 0.3
 """Trace kept on either side of the window."""
 IDLE_S = 1.0
-"""How long idle power is watched."""
+"""How long idle power is watched,"""
+IDLE_DELAY_S = 0.2
+"""and how long after the last request: ten samples of the driver's, past the fall from work to rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +33,17 @@ class Bench:
     """What a trial is measured with: one board, held, watched, and an engine loaded on it."""
 
     engine: Engine
+    gpu: Gpu
     lease: ClockLease
     sampler: PowerSampler
     clock: Clock
     placement: Placement
+    engine_process_ids: frozenset[int] | None = None
+    """Our own processes on the board; None where the driver does not say."""
+    memory_left_behind: bool = False
+    """Whether the engine before this one had ended and its memory was still held."""
+    idle_power_w: dict[ClockRequest, float | None] = field(default_factory=dict)
+    """With this engine loaded and nothing to do, by operating point: watched at the first visit of each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +54,10 @@ class Procedure:
     min_window_s: float
     num_warmup_requests: int
     deadline_s: float
+    static_batches: bool = False
+    """Requests start together and drain, batch after batch, so that prefill and decoding stand apart."""
+    repeat_each_s: float | None = None
+    """Each prompt is repeated for so long before the next one."""
 
 
 class CancelledError(Exception):
@@ -57,7 +70,6 @@ def measure_trial(
     requests: Sequence[Request],
     procedure: Procedure,
     *,
-    idle_power_w: float | None,
     on_phase: Callable[[GpuPhase], None] = lambda _: None,
     on_progress: Callable[[int, int], None] | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
@@ -73,35 +85,33 @@ def measure_trial(
     """
     clock = bench.clock
     on_phase("settling")
-    bench.lease.apply(
-        ClockRequest(
-            sm_clock_mhz=identity.sm_clock_mhz_requested,
-            mem_clock_mhz=identity.mem_clock_mhz_requested,
-            power_limit_w=identity.power_limit_w_requested,
-        )
+    point = ClockRequest(
+        sm_clock_mhz=identity.sm_clock_mhz_requested,
+        mem_clock_mhz=identity.mem_clock_mhz_requested,
+        power_limit_w=identity.power_limit_w_requested,
     )
-    clock.sleep(SETTLE_S)
+    bench.lease.apply(point)
+    settling = Settling(bench.sampler, clock, point)
 
     on_phase("warming up")
-    warmup = _until(is_cancelled, iter(requests[: procedure.num_warmup_requests]))
+    warmup = until_cancelled(is_cancelled, settling.warm_up(requests, procedure.num_warmup_requests))
     bench.engine.run(warmup, identity.concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
-    if not bench.engine.reset_prefix_cache():
-        # Nothing is in flight, so the engine has no reason to refuse; cached prompts would make prefill look free.
-        raise RuntimeError("the engine refused to forget its prefix cache although nothing is in flight")
+    if is_cancelled():
+        raise CancelledError
+    if bench.idle_power_w.get(point) is None:
+        bench.idle_power_w[point] = measure_idle_power(bench.sampler, clock)
+    prefix_cache_reset = bench.engine.reset_prefix_cache()
 
     on_phase("measuring")
+    edge_start = _read_edge(bench.gpu)
     counter_start = _mark_tick(bench.sampler)
-    rounds = _repeat_rounds(requests, clock, procedure.min_window_s)
-    run = bench.engine.run(
-        _until(is_cancelled, rounds),
-        identity.concurrency,
-        procedure.sampling,
-        deadline_s=procedure.deadline_s,
-        on_progress=on_progress,
+    run, batch_edges_ns = _run_window(
+        bench, identity.concurrency, requests, procedure, on_progress=on_progress, is_cancelled=is_cancelled
     )
     if is_cancelled():
         raise CancelledError
     counter_end = _mark_tick(bench.sampler)
+    edge_end = _read_edge(bench.gpu)
     covered_ns = max(run.end_ns, counter_end.time_ns if counter_end else 0)
     bench.sampler.wait_covered(covered_ns)
     if bench.sampler.error is not None:
@@ -119,38 +129,88 @@ def measure_trial(
         power=power,
         counter_start=counter_start,
         counter_end=counter_end,
-        idle_power_w=idle_power_w,
+        idle_power_w=bench.idle_power_w[point],
+        edge_start=edge_start,
+        edge_end=edge_end,
+        settle_s=settling.settle_s,
+        persistence_mode=bench.gpu.info.persistence_mode,
+        engine_process_ids=bench.engine_process_ids,
+        memory_left_behind=bench.memory_left_behind,
+        prefix_cache_reset=prefix_cache_reset,
         pace_lost_s=run.pace_lost_s,
+        shape=bench.engine.shape,
+        batch_edges_ns=batch_edges_ns,
     )
+
+
+def _run_window(
+    bench: Bench,
+    concurrency: int,
+    requests: Sequence[Request],
+    procedure: Procedure,
+    *,
+    on_progress: Callable[[int, int], None] | None,
+    is_cancelled: Callable[[], bool],
+) -> tuple[EngineRun, EdgesNs | None]:
+    """Let the window's requests run; returns the edges of its static batches too, None where there are none."""
+    if procedure.static_batches:
+        return run_batches(
+            bench.engine,
+            requests,
+            concurrency,
+            procedure.sampling,
+            bench.clock,
+            min_window_s=procedure.min_window_s,
+            deadline_s=procedure.deadline_s,
+            on_progress=on_progress,
+            is_cancelled=is_cancelled,
+        )
+    rounds = repeat_rounds(
+        requests, bench.clock, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
+    )
+    run = bench.engine.run(
+        until_cancelled(is_cancelled, rounds),
+        concurrency,
+        procedure.sampling,
+        deadline_s=procedure.deadline_s,
+        on_progress=on_progress,
+    )
+    return run, None
 
 
 def measure_idle_power(sampler: PowerSampler, clock: Clock) -> float | None:
     """Return the board's mean power over `IDLE_S` with nothing to do, in W; None without a power sample."""
+    clock.sleep(IDLE_DELAY_S)
     start_ns = clock.now_ns()
     clock.sleep(IDLE_S)
     end_ns = clock.now_ns()
     sampler.wait_covered(end_ns)
-    samples = sampler.take().filter(pl.col("time_ns").is_between(start_ns, end_ns))["power_w"].drop_nulls()
-    mean_w = samples.mean()
+    readings = sampler.look_back(start_ns)  # kept: the last of them lie before the window that comes next
+    mean_w = readings.filter(pl.col("time_ns") <= end_ns)["power_w"].drop_nulls().mean()
     return mean_w if isinstance(mean_w, float) else None
+
+
+def read_process_ids(gpu: Gpu) -> frozenset[int] | None:
+    """Return the processes on the board; None where the driver does not say. Raises: GpuLostError."""
+    try:
+        return frozenset(gpu.read_process_ids())
+    except GpuLostError:
+        raise
+    except GpuError:
+        return None
+
+
+def _read_edge(gpu: Gpu) -> EdgeReading:
+    throttled = gpu.read_throttle_times()
+    return EdgeReading(
+        power_limit_w=gpu.read_power_limit_w(),
+        throttled_power_s=throttled.power_s,
+        throttled_thermal_s=throttled.thermal_s,
+        throttled_other_s=throttled.other_s,
+        process_ids=read_process_ids(gpu),
+    )
 
 
 def _mark_tick(sampler: PowerSampler) -> CounterTick | None:
     tick = sampler.mark_counter_tick()
     return CounterTick(time_ns=tick[0], energy_j=tick[1]) if tick else None
-
-
-def _until(is_cancelled: Callable[[], bool], requests: Iterator[Request]) -> Iterator[Request]:
-    for request in requests:
-        if is_cancelled():
-            return
-        yield request
-
-
-def _repeat_rounds(requests: Sequence[Request], clock: Clock, min_window_s: float) -> Iterator[Request]:
-    """Whole rounds only, so that every window holds the same mix of prompts whatever the clock."""
-    start_ns = clock.now_ns()
-    while True:
-        yield from requests
-        if (clock.now_ns() - start_ns) * 1e-9 >= min_window_s:
-            return

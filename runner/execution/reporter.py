@@ -1,6 +1,6 @@
 """What a worker tells the aggregator: the state of its board, events, and trials that are done."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import polars as pl
@@ -64,6 +64,14 @@ class Reporter:
         self.await_writes(MAX_UNWRITTEN)
         message = str(error) or type(error).__name__
         self._unwritten.append(self._aggregator.fail_trial.remote(identity, placement, message, self._clock.now_ns()))
+
+    def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
+        """Return which of some trials are to be measured once more; see `Aggregator.list_retries`."""
+        import ray
+
+        self.await_writes()
+        answer: frozenset[str] = ray.get(self._aggregator.list_retries.remote(trial_ids))
+        return answer
 
     def await_writes(self, num_left: int = 0) -> None:
         """Wait until at most so many trials are still to be written. Raises what writing raised."""

@@ -10,23 +10,25 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from runner.execution.cluster import Seat
 from runner.execution.engine_slot import EngineSlot
-from runner.execution.engines import EngineKind, find_board
+from runner.execution.engines import EngineKind
 from runner.execution.fingerprint import describe_versions, fingerprint
-from runner.execution.measure import Bench, CancelledError, Procedure, measure_idle_power, measure_trial
+from runner.execution.identity import identify, identify_without_point
+from runner.execution.measure import Bench, CancelledError, Procedure, measure_trial
 from runner.execution.reporter import Reporter
+from runner.execution.rounds import shorten
 from runner.execution.virtual_state import borrow_virtual_state
 from runner.hardware.cuda_device import require_same_board
-from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo, GpuLostError
+from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.operating_point import resolve_clocks
 from runner.hardware.sampler import PowerSampler
 from runner.inference.engine import Engine, EngineError, Sampling
+from runner.physics.board import find_board
 from runner.physics.clock import Clock, VirtualClock, WallClock
 from runner.results.live import GpuPhase, GpuView
 from runner.results.measurement import Identity, Placement
@@ -52,15 +54,6 @@ class WorkerConfig:
     """The driver, if it is on this worker's host: when it dies, the guard restores the board."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockOutcome:
-    """What became of a block's trials."""
-
-    num_finished: int = 0
-    num_failed: int = 0
-    cancelled: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
     """A block's own things, made once for each engine that it meets."""
@@ -68,7 +61,6 @@ class _Ready:
     bench: Bench
     requests: Sequence[Request]
     procedure: Procedure
-    idle_power_w: float | None
 
 
 class GpuWorker:
@@ -121,6 +113,7 @@ class GpuWorker:
         self._sampler = PowerSampler(self._gpu, self._clock, on_batch=self._reporter.send_power)
         self._sampler.start()
         self._resources.callback(self._sampler.stop)
+        self._bench: Bench | None = None
         self._slot = EngineSlot(config.sweep, self._engine_kind(), self._gpu, self._reporter)
 
     # what the driver calls -------------------------------------------------------------------------------------------
@@ -133,9 +126,10 @@ class GpuWorker:
         self._require_board()
         return self._info, self._placement, describe_versions()
 
-    def run_block(self, block: Block, trial_ids: Collection[str]) -> BlockOutcome:
-        """Measure those trials of a block that `trial_ids` names, in the block's order.
+    def run_block(self, block: Block, trial_ids: Collection[str]) -> bool:
+        """Measure those trials of a block that `trial_ids` names, in the block's order; then once more what may profit.
 
+        Returns: False if it was given up half-way, since the run was asked to stop.
         Raises: GpuLostError: the board no longer answers; as `describe`.
         """
         self._require_board()
@@ -152,29 +146,16 @@ class GpuWorker:
             for trial in trials:
                 self._fail(trial, describe_task(block.task.name).request_kind, error)
             self._reporter.await_writes()
-            return BlockOutcome(num_failed=len(trials))
+            return True
         self._reporter.add_samples(block.task.display_name, task.samples())
-        outcome = BlockOutcome()
-        ready: _Ready | None = None
-        for trial in trials:
-            try:
-                if self._cancelled.is_set():
-                    raise CancelledError
-                engine = self._slot.open(block.model)
-                if ready is None or ready.bench.engine is not engine:
-                    ready = self._get_ready(engine, task, block)
-                self._measure(ready, self._identify(trial, task.request_kind))
-                outcome = replace(outcome, num_finished=outcome.num_finished + 1)
-            except CancelledError:
-                return replace(outcome, cancelled=True)
-            except GpuLostError:
-                raise
-            except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
-                self._fail(trial, task.request_kind, error)
-                outcome = replace(outcome, num_failed=outcome.num_failed + 1)
+        try:
+            self._measure_each(block, task, trials)
+            self._measure_again(block, task)
+        except CancelledError:
+            return False
         self._reporter.update(phase="idle", sm_clock_mhz_requested=None)
         self._reporter.await_writes()
-        return outcome
+        return True
 
     def stop(self) -> None:
         """Give up the trial in progress; `run_block` returns as soon as what is in flight has drained."""
@@ -198,24 +179,52 @@ class GpuWorker:
 
     # one trial -------------------------------------------------------------------------------------------------------
 
+    def _measure_each(self, block: Block, task: Task, trials: Sequence[Trial], attempt: int = 1) -> None:
+        """Measure some trials of a block; what goes wrong in one becomes its row.
+
+        Raises: CancelledError, GpuLostError.
+        """
+        ready: _Ready | None = None
+        for trial in trials:
+            try:
+                if self._cancelled.is_set():
+                    raise CancelledError
+                engine = self._slot.open(block.model)
+                if ready is None or ready.bench.engine is not engine:
+                    ready = self._get_ready(engine, task, block)
+                self._measure(ready, identify(trial, task.request_kind, self._info, attempt=attempt))
+            except (CancelledError, GpuLostError):
+                raise
+            except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
+                self._fail(trial, task.request_kind, error, attempt)
+
+    def _measure_again(self, block: Block, task: Task) -> None:
+        """Measure those trials of a block once more whose verdicts may go away. Raises: as `_measure_each`."""
+        ids = self._reporter.list_retries([trial.trial_id for trial in block.trials])
+        if ids:
+            self._reporter.say("info", "trials_retried", f"{len(ids)} of {len(block.trials)} trials once more")
+            self._measure_each(block, task, [trial for trial in block.trials if trial.trial_id in ids], attempt=2)
+
     def _get_ready(self, engine: Engine, task: Task, block: Block) -> _Ready:
-        """Make a block's requests, and watch idle power: at the board's own clocks, right after some work."""
-        self._reporter.update(phase="settling")
+        """Make a block's requests, and the bench of an engine that is new."""
         requests = task.requests(engine.encode, max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
         if not requests:
             raise TaskError(f"{task.name} has no documents")
-        procedure = self._procedure(block)
-        bench = Bench(
-            engine=engine, lease=self._lease, sampler=self._sampler, clock=self._clock, placement=self._placement
-        )
-        bench.lease.apply(ClockRequest())
-        warmup = iter(requests[: procedure.num_warmup_requests])
-        engine.run(warmup, block.concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
-        idle_power_w = measure_idle_power(bench.sampler, bench.clock)
-        return _Ready(bench=bench, requests=requests, procedure=procedure, idle_power_w=idle_power_w)
+        if self._bench is None or self._bench.engine is not engine:
+            self._bench = Bench(
+                engine=engine,
+                gpu=self._gpu,
+                lease=self._lease,
+                sampler=self._sampler,
+                clock=self._clock,
+                placement=self._placement,
+                engine_process_ids=self._slot.process_ids,
+                memory_left_behind=self._slot.memory_left_behind,
+            )
+        return _Ready(bench=self._bench, requests=requests, procedure=self._procedure(block))
 
     def _measure(self, ready: _Ready, identity: Identity) -> None:
-        requests = ready.requests
+        requests = shorten(ready.requests, identity.phase_role)
         window_start_ns = 0
         prompt_tokens_per_request = sum(len(request.prompt_token_ids) for request in requests) / len(requests)
 
@@ -238,7 +247,6 @@ class GpuWorker:
             identity,
             requests,
             ready.procedure,
-            idle_power_w=ready.idle_power_w,
             on_phase=on_phase,
             on_progress=on_progress,
             is_cancelled=self._cancelled.is_set,
@@ -255,24 +263,15 @@ class GpuWorker:
             min_window_s=sweep.min_window_s,
             num_warmup_requests=block.concurrency if num_warmup is None else num_warmup,
             deadline_s=sweep.limits.trial_s,
+            static_batches=block.task.phases == "static_batches",
+            repeat_each_s=block.task.repeat_each_s,
         )
 
-    def _identify(self, trial: Trial, kind: RequestKind) -> Identity:
-        """Raises: GpuError, ValueError: the board cannot be set to what the trial asks for."""
-        point = trial.point
-        request = resolve_clocks(self._info, point.sm_clock, point.mem_clock, point.power_limit)
-        return replace(
-            _identify_without_point(trial, kind),
-            sm_clock_mhz_requested=request.sm_clock_mhz,
-            mem_clock_mhz_requested=request.mem_clock_mhz,
-            power_limit_w_requested=request.power_limit_w,
-        )
-
-    def _fail(self, trial: Trial, kind: RequestKind, error: Exception) -> None:
+    def _fail(self, trial: Trial, kind: RequestKind, error: Exception, attempt: int = 1) -> None:
         try:
-            identity = self._identify(trial, kind)
+            identity = identify(trial, kind, self._info, attempt=attempt)
         except (GpuError, ValueError):
-            identity = _identify_without_point(trial, kind)
+            identity = identify_without_point(trial, kind, attempt=attempt)
         self._reporter.fail(identity, self._placement, error)
         if isinstance(error, EngineError):
             self._slot.close()
@@ -303,16 +302,3 @@ class GpuWorker:
         if not model.apply_chat_template or self._config.engine != "vllm":
             return None
         return load_chat_template(model.id, model.revision)
-
-
-def _identify_without_point(trial: Trial, kind: RequestKind) -> Identity:
-    return Identity(
-        trial_id=trial.trial_id,
-        block_id=trial.block_id,
-        model=trial.model.label,
-        task=trial.task.display_name,
-        request_kind=kind,
-        concurrency=trial.concurrency,
-        repeat=trial.repeat,
-        is_sentinel=trial.is_sentinel,
-    )

@@ -5,6 +5,7 @@ and everything of a trial to `analysis`. A row holds what was read at its instan
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +13,10 @@ from statistics import median
 
 import polars as pl
 
-from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError
+from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, StateReading
+from runner.hardware.power_reader import POLL_S, PowerReader
 from runner.physics.clock import Clock, VirtualClock
+from runner.results.sensors import SensorFindings
 from runner.results.tables import POWER
 
 TICK_S = 0.1
@@ -24,6 +27,8 @@ TICKS_PER_BATCH = 10
 COUNTER_POLL_S = 0.001
 COUNTER_TICK_LIMIT_S = 0.25
 """The energy counter ticks every 100 ms; one that stands still for longer does not tick."""
+STATES_KEPT = 300
+"""Half a minute of them, for whoever waits for a clock to settle."""
 COVER_POLL_S = 0.01
 COVER_LIMIT_S = 2.0
 
@@ -54,21 +59,32 @@ class PowerSampler:
         gpu: the board.
         clock: the time; with `VirtualClock` nothing here starts a thread.
         on_batch: called about once a second, on the sampling thread, with what was read since its last call.
+        sensors: what a probe found, and so which power reading to take; by default the sample buffer.
     """
 
-    def __init__(self, gpu: Gpu, clock: Clock, on_batch: Callable[[pl.DataFrame], None] | None = None) -> None:
+    def __init__(
+        self,
+        gpu: Gpu,
+        clock: Clock,
+        on_batch: Callable[[pl.DataFrame], None] | None = None,
+        sensors: SensorFindings | None = None,
+    ) -> None:
         self._gpu = gpu
+        self._sensors = sensors
+        self._reader = PowerReader(gpu, sensors)
+        self._beat_s = POLL_S if self._reader.is_polled else TICK_S
         self._clock = clock
         self._on_batch = on_batch
         self._lock = threading.RLock()
         self._rows: list[_Row] = []
         self._batch: list[_Row] = []
-        self._num_ticks = 0
+        self._states: deque[StateReading] = deque(maxlen=STATES_KEPT)
+        self._num_beats = self._num_ticks = 0
         self._last_sample_ns = 0
-        self._period_ns: float | None = None
+        self._period_ns = self._reader.period_ns
         self._num_samples = self._num_lost = self._num_failed_reads = 0
         self._max_lateness_s = 0.0
-        self._has_samples = self._has_counter = True
+        self._has_counter = True
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -78,6 +94,11 @@ class PowerSampler:
     def error(self) -> Exception | None:
         """Why the sampling ended before `stop` (a lost board, a batch that nobody took); None while it runs."""
         return self._error
+
+    @property
+    def sensors(self) -> SensorFindings | None:
+        """What a probe found of the board's sensors."""
+        return self._sensors
 
     @property
     def stats(self) -> SamplerStats:
@@ -90,11 +111,15 @@ class PowerSampler:
             sample_period_s=None if self._period_ns is None else self._period_ns * 1e-9,
         )
 
+    def states_since(self, time_ns: int) -> list[StateReading]:
+        """Return the state readings later than an instant, oldest first; cheap, and they stay for `take`."""
+        return [state for state in tuple(self._states) if state.time_ns > time_ns]
+
     def start(self) -> None:
         """Begin; samples from before this moment are not taken."""
         self._last_sample_ns = self._clock.now_ns()
         if isinstance(self._clock, VirtualClock):
-            self._cancel = self._clock.every(TICK_S, self._tick_safely)
+            self._cancel = self._clock.every(self._beat_s, self._beat_safely)
         else:
             self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
             self._thread.start()
@@ -114,6 +139,12 @@ class PowerSampler:
         """Return everything since the last call: [num_rows] rows of `tables.POWER`, sorted by time_ns."""
         with self._lock:
             rows, self._rows = self._rows, []
+        return _make_frame(rows, self._gpu.info.uuid)
+
+    def look_back(self, time_ns: int) -> pl.DataFrame:
+        """Return what was read since an instant, and keep it for `take`: [num_rows] rows of `tables.POWER`."""
+        with self._lock:
+            rows = [row for row in self._rows if row[0] >= time_ns]
         return _make_frame(rows, self._gpu.info.uuid)
 
     def mark_counter_tick(self) -> tuple[int, float] | None:
@@ -139,41 +170,50 @@ class PowerSampler:
         return None
 
     def wait_covered(self, time_ns: int) -> bool:
-        """Wait until a power sample later than `time_ns` has been drained; False if none came within two seconds."""
-        limit_ns = max(self._clock.now_ns(), time_ns) + round(COVER_LIMIT_S * 1e9)
-        while self._has_samples and self._error is None and self._clock.now_ns() < limit_ns:
+        """Wait until what was drawn up to `time_ns` can be told from what came after it.
+
+        That takes a power sample later than `time_ns`, or one that averages over nothing before it; with a counter
+        alone, one more tick. Returns: False if that did not come within two seconds of when it was due.
+        """
+        covered_ns = time_ns + self._reader.reach_ns
+        limit_ns = max(self._clock.now_ns(), covered_ns) + round(COVER_LIMIT_S * 1e9)
+        while self._reader.source is not None and self._error is None and self._clock.now_ns() < limit_ns:
             self._drain()
-            if self._last_sample_ns > time_ns:
+            if self._last_sample_ns > covered_ns:
                 return True
             self._clock.sleep(COVER_POLL_S)
-        return False
+        return self._reader.source is None and self._error is None and self.mark_counter_tick() is not None
 
     def _run(self) -> None:
-        """Tick at start + k periods, however long a tick takes, until told to stop or the sampling fails."""
+        """Beat at start + k periods, however long a beat takes, until told to stop or the sampling fails."""
         deadline_ns = self._clock.now_ns()
-        period_ns = round(TICK_S * 1e9)
+        period_ns = round(self._beat_s * 1e9)
         while self._error is None:
             late_ns = self._clock.now_ns() - deadline_ns
             self._max_lateness_s = max(self._max_lateness_s, late_ns * 1e-9)
-            self._tick_safely()
+            self._beat_safely()
             now_ns = self._clock.now_ns()
             deadline_ns += period_ns * max(1, -(-(now_ns - deadline_ns) // period_ns))
             if self._stopping.wait(max(deadline_ns - now_ns, 0) * 1e-9):
                 return
 
-    def _tick_safely(self) -> None:
-        """Run one tick; whatever goes wrong is kept for `error`, so that the sampling never ends in silence."""
+    def _beat_safely(self) -> None:
+        """Poll, and tick where one is due; what goes wrong is kept for `error`: the sampling never ends in silence."""
         if self._error is not None:
             return
+        self._num_beats += 1
         try:
-            self._tick()
+            if self._reader.is_polled:
+                self._drain()
+            if self._num_beats % round(TICK_S / self._beat_s) == 0:
+                self._tick()
         except Exception as error:
             self._error = error
 
     def _tick(self) -> None:
         self._num_ticks += 1
         self._read_state()
-        if self._num_ticks % TICKS_PER_DRAIN == 0:
+        if not self._reader.is_polled and self._num_ticks % TICKS_PER_DRAIN == 0:
             self._drain()
         if self._num_ticks % TICKS_PER_BATCH == 0:
             counter_j = self._read_counter()
@@ -189,6 +229,7 @@ class PowerSampler:
         except GpuError:
             self._num_failed_reads += 1
             return
+        self._states.append(state)
         values = (state.sm_clock_mhz, state.mem_clock_mhz, state.temperature_c)
         if None in values or state.event_reasons is None:
             self._num_failed_reads += 1
@@ -208,12 +249,12 @@ class PowerSampler:
         return None
 
     def _drain(self) -> None:
-        """Take what is new in the driver's buffer; both the sampling thread and a waiting caller come here."""
+        """Take what is new of the power; both the sampling thread and a waiting caller come here."""
         with self._lock:
             try:
-                readings = self._gpu.read_power_samples(self._last_sample_ns) if self._has_samples else []
+                readings = self._reader.read(self._last_sample_ns)
             except NotSupportedError:
-                self._has_samples = False
+                self._reader.source = None
                 return
             except GpuLostError as error:
                 self._error = error

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from runner.spec.request import Completion, RequestKind, Step
+from runner.physics.shape import ModelShape
+from runner.spec.request import Completion, PhaseRole, RequestKind, Step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,6 +14,19 @@ class CounterTick:
 
     time_ns: int
     energy_j: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeReading:
+    """What is read of the board at an edge of the window and in no trace; None where the board does not say."""
+
+    power_limit_w: float | None = None
+    throttled_power_s: float | None = None
+    """Since the driver loaded, as the next two."""
+    throttled_thermal_s: float | None = None
+    throttled_other_s: float | None = None
+    process_ids: frozenset[int] | None = None
+    """The processes on the board, as the driver's own PID namespace counts them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +54,9 @@ class Identity:
     concurrency: int
     repeat: int
     is_sentinel: bool
+    phase_role: PhaseRole | None = None
+    attempt: int = 1
+    """2: measured once more, after a verdict."""
     sm_clock_mhz_requested: int | None = None
     mem_clock_mhz_requested: int | None = None
     power_limit_w_requested: float | None = None
@@ -62,6 +79,21 @@ class Measurement:
     counter_end: CounterTick | None
     """The first tick after the window."""
     idle_power_w: float | None
-    """Mean power with the engine loaded and nothing to do, before the block."""
+    """Mean power with the engine loaded and nothing to do, at this operating point."""
+    edge_start: EdgeReading = EdgeReading()
+    edge_end: EdgeReading = EdgeReading()
+    settle_s: float | None = None
+    """From the change of clocks until readings under load showed it; None: they never did, or none was asked for."""
+    persistence_mode: bool | None = None
+    engine_process_ids: frozenset[int] | None = None
+    """Our own processes on the board; None where the driver does not say."""
+    memory_left_behind: bool = False
+    """Whether the engine before this one had ended and its memory was still held."""
+    prefix_cache_reset: bool = True
+    """Whether the engine forgot its prefix cache before the window."""
     pace_lost_s: float | None = None
     """Seconds by which a real engine outlasted the simulated board; None where nothing is paced."""
+    shape: ModelShape | None = None
+    """Whose work it was: the model's, or its twin's on a simulated board; None where it could not be read."""
+    batch_edges_ns: tuple[tuple[int, int], ...] | None = None
+    """Start and end of each static batch that the window is made of; None where requests followed one another."""

@@ -18,7 +18,7 @@ from measurements import (
 )
 
 from runner.analysis.trial import Scores, build_failed_row, build_requests_table, build_trial_row
-from runner.results.measurement import CounterTick, Identity, Measurement
+from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 
 
@@ -48,13 +48,14 @@ UNIT = r"(s|ns|w|j|js|mhz|c|bytes)"
 NAMED = [
     re.compile(rf"(^|.*_){UNIT}(_(p05|p50|p95|start|end|requested))?$"),
     re.compile(r"(steady_)?num_[a-z_]+$"),
-    re.compile(r"joules_per_[a-z_]+$"),
+    re.compile(r"(regression_)?joules_per_[a-z_]+$"),
     re.compile(r".*_fraction$"),
 ]
 WITHOUT_UNIT = {
     "concurrency",  # a number asked for, and its mean
     "concurrency_mean",
-    "repeat",  # an ordinal
+    "repeat",  # ordinals
+    "attempt",
     "simulated_time_scale",  # ratios, and scores in their metric's own unit
     "quality",
     "quality_stderr",
@@ -269,8 +270,8 @@ def test_clocks_are_the_median_and_the_5th_percentile_of_the_window_alone() -> N
         (0x2 | 0x100, 0.0, []),
         (0x4, 1.0, ["power_capped"]),
         (0x8, 1.0, []),
-        (0x20, 1.0, []),
-        (0x40, 1.0, []),
+        (0x20, 1.0, ["thermal_throttled"]),
+        (0x40, 1.0, ["thermal_throttled"]),
         (0x80, 1.0, []),
         (0x4 | 0x1, 1.0, ["power_capped"]),
     ],
@@ -306,6 +307,82 @@ def test_temperature_is_the_windows_first_and_last() -> None:
     assert_row(row, temperature_c_start=40.005, temperature_c_end=43.905)
 
 
+def test_readings_under_the_clock_asked_for_are_a_share_and_unknown_at_the_default() -> None:
+    low = pl.col("sm_clock_mhz").is_not_null() & pl.col("time_ns").is_between(at(0), at(0.35))
+    power = make_power(500.0, 4.0).with_columns(sm_clock_mhz=pl.when(low).then(1485).otherwise("sm_clock_mhz"))
+    row = build(make_even_measurement(power=power, identity={"sm_clock_mhz_requested": 1500}))
+    assert_row(row, sm_clock_below_fraction=0.1, verdicts=[])
+    assert_row(build(make_even_measurement(power=power)), sm_clock_below_fraction=None)
+    blind = make_power(500.0, 4.0, sm_clock_mhz=None)
+    row = build(make_even_measurement(power=blind, identity={"sm_clock_mhz_requested": 1500}))
+    assert_row(row, sm_clock_below_fraction=None, verdicts=["clock_not_held"])
+
+
+def test_throttle_times_are_what_the_counters_gained_and_unknown_where_they_cannot_be() -> None:
+    start = EdgeReading(throttled_power_s=10.0, throttled_thermal_s=5.0, throttled_other_s=None)
+    end = EdgeReading(throttled_power_s=11.5, throttled_thermal_s=0.5, throttled_other_s=3.0)
+    row = build(make_even_measurement(edge_start=start, edge_end=end))
+    # The thermal counter was reset meanwhile; the other one could not be read at the start.
+    assert_row(row, throttled_power_s=1.5, throttled_thermal_s=None, throttled_other_s=None, verdicts=[])
+    hot = replace(start, throttled_thermal_s=5.1)
+    row = build(make_even_measurement(edge_start=start, edge_end=hot))
+    assert_row(row, throttled_thermal_s=0.1, verdicts=["thermal_throttled"])
+
+
+def test_the_limit_in_force_at_the_end_is_in_the_row_and_is_held_against_the_start() -> None:
+    edges = {"edge_start": EdgeReading(power_limit_w=700.0), "edge_end": EdgeReading(power_limit_w=500.0)}
+    row = build(make_even_measurement(**edges, settle_s=0.2, persistence_mode=True))
+    assert_row(row, power_limit_w=500.0, settle_s=0.2, persistence_mode=True, verdicts=["limit_reverted"])
+
+
+@pytest.mark.parametrize(
+    ("ours", "at_start", "at_end", "verdicts"),
+    [
+        ({7, 8}, {7, 8}, {7, 8}, []),
+        ({7, 8}, {7}, set(), []),  # one of ours ended
+        ({7, 8}, {7, 8}, {7, 8, 9}, ["foreign_process"]),
+        ({7, 8}, {7, 8, 9}, {7, 8}, ["foreign_process"]),  # there since before the engine, or come since
+        ({7, 8}, None, {7, 8, 9}, ["foreign_process"]),
+        ({7, 8}, None, None, []),
+        (None, {9}, {9}, []),  # nobody knows which are ours
+        (set(), set(), set(), []),  # a simulated board lists none
+    ],
+)
+def test_a_process_that_is_not_our_engines_is_foreign(
+    ours: set[int] | None, at_start: set[int] | None, at_end: set[int] | None, verdicts: list[str]
+) -> None:
+    edge_start, edge_end = (
+        EdgeReading(process_ids=None if ids is None else frozenset(ids)) for ids in (at_start, at_end)
+    )
+    engine_process_ids = None if ours is None else frozenset(ours)
+    measurement = make_even_measurement(engine_process_ids=engine_process_ids, edge_start=edge_start, edge_end=edge_end)
+    assert build(measurement)["verdicts"] == verdicts
+
+
+def test_a_window_in_which_the_board_heats_up_is_marked() -> None:
+    warming = 40.0 + 8.0 * (pl.col("time_ns") - START_NS) * 1e-9
+    power = make_power(500.0, 4.0).with_columns(
+        temperature_c=pl.when(pl.col("temperature_c").is_not_null()).then(warming)
+    )
+    assert build(make_even_measurement(power=power))["verdicts"] == ["temperature_drift"]
+
+
+def test_what_the_engine_left_or_kept_is_marked() -> None:
+    assert build(make_even_measurement(memory_left_behind=True))["verdicts"] == ["memory_left_behind"]
+    assert build(make_even_measurement(prefix_cache_reset=False))["verdicts"] == []  # no prompt was found in it
+    cached = [
+        make_completion(f"task/{k}#0", k // 2, k // 2 + 0.1, k // 2 + 1.0, num_cached_tokens=64) for k in range(8)
+    ]
+    row = build(make_measurement(cached, 4.0, prefix_cache_reset=False))
+    assert row["verdicts"] == ["prefix_cache_not_reset"]
+
+
+def test_a_retry_is_a_row_of_its_own() -> None:
+    identity = {"trial_id": "t0-2", "attempt": 2}
+    assert_row(build(make_even_measurement(identity=identity)), trial_id="t0-2", attempt=2)
+    assert_row(build(make_even_measurement()), trial_id="t0", attempt=1)
+
+
 # the steady part -----------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +390,17 @@ def test_the_steady_part_runs_from_the_last_first_token_to_the_first_empty_place
     row = build(make_even_measurement())
     # From 0.1 s (both have their first token) to 4.0 s (nobody comes after); of the first two, 10 tokens each.
     assert_row(row, steady_duration_s=3.9, steady_energy_j=1950.0, steady_num_output_tokens=2 * 10 + 6 * 11)
+
+
+def test_log_likelihoods_have_a_steady_part_without_output_tokens() -> None:
+    completions = [
+        make_completion(f"task/{place}-{k}#0", k, k + 1.0, k + 1.0, kind="loglikelihood", num_output_tokens=0)
+        for k in range(4)
+        for place in range(2)
+    ]
+    row = build(make_measurement(completions, 4.0, identity={"request_kind": "loglikelihood"}))
+    assert_row(row, steady_duration_s=3.0, steady_energy_j=1500.0, steady_num_output_tokens=None)
+    assert_row(row, duration_s=4.0, energy_j=2000.0)
 
 
 def test_the_steady_part_leaves_the_drain_out() -> None:

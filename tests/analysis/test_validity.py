@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from runner.analysis.validity import VERDICTS, Verdict, judge
+from runner.analysis.validity import RETRIED, VERDICTS, Evidence, Verdict, can_retry, judge
 
 SOUND: dict[str, Any] = {
     "duration_s": 20.0,
@@ -16,6 +16,11 @@ SOUND: dict[str, Any] = {
     "mem_clock_mhz_requested": 3201,
     "mem_clock_mhz": 3201.0,
     "power_limit_w_requested": None,
+    "power_limit_w": 700.0,
+    "throttled_thermal_s": 0.0,
+    "temperature_c_start": 50.0,
+    "temperature_c_end": 52.0,
+    "num_cached_tokens": 0,
     "concurrency": 10,
     "concurrency_mean": 9.5,
     "pace_lost_s": None,
@@ -23,19 +28,20 @@ SOUND: dict[str, Any] = {
 }
 
 
-def judge_row(
-    changes: dict[str, Any] | None = None,
-    *,
-    disagreement: float | None = 0.001,
-    source_problems: list[Verdict] | None = None,
-    capped_fraction: float | None = 0.0,
-) -> list[Verdict]:
-    return judge(
-        SOUND | (changes or {}),
-        disagreement=disagreement,
-        source_problems=source_problems or [],
-        capped_fraction=capped_fraction,
-    )
+EVIDENCE: dict[str, Any] = {
+    "disagreement": 0.001,
+    "source_problems": (),
+    "capped_fraction": 0.0,
+    "thermal_fraction": 0.0,
+    "power_limit_w_start": 700.0,
+    "foreign_process_ids": frozenset(),
+    "memory_left_behind": False,
+    "prefix_cache_reset": True,
+}
+
+
+def judge_row(changes: dict[str, Any] | None = None, **evidence: Any) -> list[Verdict]:
+    return judge(SOUND | (changes or {}), Evidence(**EVIDENCE | evidence))
 
 
 def test_a_sound_row_has_no_verdict() -> None:
@@ -103,11 +109,85 @@ def test_clock_not_held(changes: dict[str, Any], verdicts: list[Verdict]) -> Non
         ({}, 0.051, ["power_capped"]),
         ({}, None, []),
         ({"sm_clock_mhz_requested": None}, 1.0, []),  # the default is whatever the cap leaves
-        ({"power_limit_w_requested": 400.0}, 1.0, []),  # the cap was asked for
+        ({"power_limit_w_requested": 400.0, "power_limit_w": 400.0}, 1.0, []),  # the cap was asked for
     ],
 )
 def test_power_capped(changes: dict[str, Any], capped_fraction: float | None, verdicts: list[Verdict]) -> None:
     assert judge_row(changes, capped_fraction=capped_fraction) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("throttled_thermal_s", "thermal_fraction", "verdicts"),
+    [
+        (0.2, 0.01, []),  # 1 % of 20 s, by either
+        (0.201, 0.0, ["thermal_throttled"]),  # between two readings, and counted
+        (0.0, 0.011, ["thermal_throttled"]),
+        (None, 0.011, ["thermal_throttled"]),
+        (0.201, None, ["thermal_throttled"]),
+        (None, None, []),
+    ],
+)
+def test_thermal_throttled(
+    throttled_thermal_s: float | None, thermal_fraction: float | None, verdicts: list[Verdict]
+) -> None:
+    assert judge_row({"throttled_thermal_s": throttled_thermal_s}, thermal_fraction=thermal_fraction) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("start_c", "end_c", "verdicts"),
+    [
+        (50.0, 75.0, []),
+        (50.0, 76.0, ["temperature_drift"]),
+        (76.0, 50.0, ["temperature_drift"]),
+        (None, None, []),
+    ],
+)
+def test_temperature_drift(start_c: float | None, end_c: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row({"temperature_c_start": start_c, "temperature_c_end": end_c}) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("asked_w", "start_w", "end_w", "verdicts"),
+    [
+        (None, 700.0, 700.0, []),
+        (None, 650.0, 650.0, []),  # what the administrator had set is the default
+        (None, 700.0, 698.9, ["limit_reverted"]),
+        (400.0, 400.0, 399.4, []),  # rounded by the board
+        (400.0, 700.0, 700.0, ["limit_reverted"]),  # before the window opened
+        (400.0, 400.0, 700.0, ["limit_reverted"]),  # while it was open
+        (400.0, 400.0, None, []),
+        (None, None, 700.0, []),
+    ],
+)
+def test_limit_reverted(
+    asked_w: float | None, start_w: float | None, end_w: float | None, verdicts: list[Verdict]
+) -> None:
+    changes = {"power_limit_w_requested": asked_w, "power_limit_w": end_w}
+    assert judge_row(changes, power_limit_w_start=start_w) == verdicts
+
+
+def test_foreign_process() -> None:
+    assert judge_row(foreign_process_ids=frozenset({4711})) == ["foreign_process"]
+
+
+def test_memory_left_behind() -> None:
+    assert judge_row(memory_left_behind=True) == ["memory_left_behind"]
+
+
+@pytest.mark.parametrize(
+    ("prefix_cache_reset", "num_cached_tokens", "verdicts"),
+    [
+        (True, 640, []),  # asked for, and of this window's own prompts
+        (False, 640, ["prefix_cache_not_reset"]),
+        (False, None, ["prefix_cache_not_reset"]),
+        (False, 0, []),  # kept, and no prompt was found in it
+    ],
+)
+def test_prefix_cache_not_reset(
+    prefix_cache_reset: bool, num_cached_tokens: int | None, verdicts: list[Verdict]
+) -> None:
+    changes = {"num_cached_tokens": num_cached_tokens}
+    assert judge_row(changes, prefix_cache_reset=prefix_cache_reset) == verdicts
 
 
 @pytest.mark.parametrize(
@@ -142,7 +222,27 @@ def test_several_verdicts_stand_in_the_order_of_the_list() -> None:
     ]
 
 
+@pytest.mark.parametrize("code", VERDICTS)
+def test_a_retry_helps_where_what_was_wrong_may_pass(code: Verdict) -> None:
+    lasting = {
+        "window_too_short",
+        "power_capped",
+        "memory_left_behind",
+        "concurrency_not_reached",
+        "requests_failed",
+        "sentinel_drift",
+    }
+    assert can_retry([code]) == (code not in lasting)
+
+
+def test_one_lasting_verdict_is_enough_to_leave_a_trial_alone() -> None:
+    assert can_retry(["trace_gap", "clock_not_held"])
+    assert not can_retry(["clock_not_held", "power_capped"])  # the cap would overrule it again
+    assert not can_retry([])
+
+
 def test_every_verdict_is_explained() -> None:
+    assert set(VERDICTS) >= RETRIED
     assert set(VERDICTS) == set(get_args(Verdict))
     assert all(len(meaning.split()) >= 4 for meaning in VERDICTS.values())
     assert len(set(VERDICTS.values())) == len(VERDICTS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.execution.measure import Bench, Procedure, measure_trial
+from runner.hardware.gpu import ClockRequest
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
@@ -37,6 +38,15 @@ class VirtualBench:
 
     def measure(self, requests: list[Request], identity: dict[str, Any] | None = None, **options: Any) -> Measurement:
         """Measure one trial, with the procedure's defaults changed by `options`."""
+        point = ClockRequest(
+            **{
+                name.removesuffix("_requested"): value
+                for name, value in (identity or {}).items()
+                if name.endswith("_requested")
+            }
+        )
+        if "idle_power_w" in options:
+            self.bench.idle_power_w[point] = options.pop("idle_power_w")
         procedure = {"min_window_s": 3.0, "num_warmup_requests": 4, "deadline_s": 600.0}
         hooks = {name: options.pop(name) for name in tuple(options) if name not in procedure}
         return measure_trial(
@@ -44,7 +54,7 @@ class VirtualBench:
             make_identity(**identity or {}),
             requests,
             Procedure(sampling=Sampling(), **procedure | options),
-            **{"idle_power_w": None} | hooks,
+            **hooks,
         )
 
 
@@ -63,6 +73,7 @@ def open_bench(directory: Path, *, shape: str = "mistral-7b", on_batch: Any = No
                 state=BoardState(directory / "boards" / gpu.info.uuid),
                 clock=clock,
             ),
+            gpu=gpu,
             lease=lease,
             sampler=sampler,
             clock=clock,

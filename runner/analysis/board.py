@@ -1,0 +1,65 @@
+"""What the board did in a trial's window: clocks, throttling, temperature, limit, processes.
+
+A `Measurement` enters; columns of `tables.TRIALS`, and what a verdict needs beside them, leave. Next: `validity.py`.
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from runner.results.measurement import Measurement
+
+POWER_CAP_BIT = 0x4
+THERMAL_BITS = 0x20 | 0x40
+THROTTLE_BITS = POWER_CAP_BIT | 0x8 | THERMAL_BITS | 0x80
+"""Software power cap, hardware slowdown, software and hardware thermal slowdown, power brake (nvml.h)."""
+
+
+def describe_board(measurement: Measurement) -> dict[str, Any]:
+    """Return the row's columns about the board; null where the board, or its driver, does not say."""
+    window = readings_in_window(measurement)
+    clocks = window["sm_clock_mhz"].drop_nulls()
+    asked_mhz = measurement.identity.sm_clock_mhz_requested
+    temperatures = window.drop_nulls("temperature_c").sort("time_ns")["temperature_c"]
+    return {
+        "sm_clock_mhz": clocks.median(),
+        "sm_clock_mhz_p05": clocks.quantile(0.05, "linear"),
+        "sm_clock_below_fraction": (clocks < asked_mhz).mean() if asked_mhz is not None else None,
+        "mem_clock_mhz": window["mem_clock_mhz"].drop_nulls().median(),
+        "throttled_fraction": event_fraction(window, THROTTLE_BITS),
+        "throttled_power_s": _elapsed_s(measurement, "throttled_power_s"),
+        "throttled_thermal_s": _elapsed_s(measurement, "throttled_thermal_s"),
+        "throttled_other_s": _elapsed_s(measurement, "throttled_other_s"),
+        "settle_s": measurement.settle_s,
+        "power_limit_w": measurement.edge_end.power_limit_w,
+        "persistence_mode": measurement.persistence_mode,
+        "temperature_c_start": temperatures[0] if len(temperatures) else None,
+        "temperature_c_end": temperatures[-1] if len(temperatures) else None,
+    }
+
+
+def readings_in_window(measurement: Measurement) -> pl.DataFrame:
+    """Return [num_readings] rows of `tables.POWER`: what was read between the window's edges."""
+    return measurement.power.filter(pl.col("time_ns").is_between(measurement.start_ns, measurement.end_ns))
+
+
+def event_fraction(readings: pl.DataFrame, bits: int) -> float | None:
+    """Return the share of the state readings that have any of some event-reason bits; None without a reading."""
+    reasons = readings["event_reasons"].drop_nulls().to_numpy()
+    return float(np.mean((reasons & bits) != 0)) if len(reasons) else None
+
+
+def find_foreign_processes(measurement: Measurement) -> frozenset[int]:
+    """Return the processes seen on the board that are not our engine's; empty where the driver does not say."""
+    if measurement.engine_process_ids is None:
+        return frozenset()
+    seen = (edge.process_ids or frozenset() for edge in (measurement.edge_start, measurement.edge_end))
+    return frozenset().union(*seen) - measurement.engine_process_ids
+
+
+def _elapsed_s(measurement: Measurement, name: str) -> float | None:
+    """What a cumulative counter gained from edge to edge; None where it is unknown, or was reset meanwhile."""
+    start_s: float | None = getattr(measurement.edge_start, name)
+    end_s: float | None = getattr(measurement.edge_end, name)
+    return None if start_s is None or end_s is None or end_s < start_s else end_s - start_s

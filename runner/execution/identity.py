@@ -1,0 +1,42 @@
+"""Who a trial is: as the sweep asks for it, with the operating point in the values of the board that runs it."""
+
+from dataclasses import replace
+
+from runner.hardware.gpu import GpuInfo
+from runner.hardware.operating_point import resolve_clocks
+from runner.results.measurement import Identity
+from runner.spec.request import RequestKind
+from runner.spec.trial import RETRY_SUFFIX, Trial
+
+
+def identify(trial: Trial, kind: RequestKind, info: GpuInfo, *, attempt: int = 1) -> Identity:
+    """Return a trial's identity on a board.
+
+    Args:
+        attempt: 2 for its one retry, which is a trial with a row of its own.
+    Raises: GpuError, ValueError: the board cannot be set to what the trial asks for.
+    """
+    point = trial.point
+    request = resolve_clocks(info, point.sm_clock, point.mem_clock, point.power_limit)
+    return replace(
+        identify_without_point(trial, kind, attempt=attempt),
+        sm_clock_mhz_requested=request.sm_clock_mhz,
+        mem_clock_mhz_requested=request.mem_clock_mhz,
+        power_limit_w_requested=request.power_limit_w,
+    )
+
+
+def identify_without_point(trial: Trial, kind: RequestKind, *, attempt: int = 1) -> Identity:
+    """Return a trial's identity where no board can say what its operating point would be."""
+    return Identity(
+        trial_id=trial.trial_id if attempt == 1 else f"{trial.trial_id}{RETRY_SUFFIX}",
+        block_id=trial.block_id,
+        model=trial.model.label,
+        task=trial.task.display_name,
+        request_kind=kind,
+        concurrency=trial.concurrency,
+        repeat=trial.repeat,
+        is_sentinel=trial.is_sentinel,
+        phase_role=trial.phase_role,
+        attempt=attempt,
+    )
