@@ -3,16 +3,18 @@
 Rows of `analysis.summary.OPERATING_POINTS` enter, text leaves. Next: report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from runner.display.quantities import MINUS, UNKNOWN, format_change, format_number
+from runner.analysis.intervals import BOARD_SPREAD
+from runner.display.quantities import MINUS, UNKNOWN, format_change_interval, format_number
 
 Point = Mapping[str, Any]
 """One row of `OPERATING_POINTS`."""
+Interval = tuple[float, float | None, float | None]
+"""A fraction and its bounds, which may be unknown."""
 
-NUM_ERRORS_DISTINCT = 2
-"""A change counts as one from this many of its standard errors on."""
+_BOARD_PERCENT = f"{100 * BOARD_SPREAD:.0f} %"
 
 
 def describe_block(points: Sequence[Point]) -> str:
@@ -35,10 +37,7 @@ def describe_block(points: Sequence[Point]) -> str:
     if least["joules_per_token_change"] is None:
         return f"{parts[0]}; there is no default-clock trial to compare it with."
     parts += [_energy_saved(least), _time_lost(least), describe_quality(least)]
-    doubt = (
-        "" if least["default_is_sound"] else " The default clock has no sound trial, so do not trust the comparison."
-    )
-    return ", ".join(part for part in parts if part) + "." + doubt
+    return ", ".join(part for part in parts if part) + "." + "".join(f" {doubt}" for doubt in _doubts(least))
 
 
 def name_block(point: Point) -> str:
@@ -54,6 +53,22 @@ def name_point(point: Point) -> str:
         ("limit {:.0f} W", point["power_limit_w_requested"]),
     )
     return ", ".join(form.format(value) for form, value in asked if value is not None) or "the default clock"
+
+
+def describe_models(comparison: Mapping[str, Any]) -> str:
+    """Say how much more energy one model needs than the one that needs least.
+
+    Args:
+        comparison: a row of `analysis.models.MODEL_COMPARISONS`.
+    """
+    ratio, low, high = (comparison[name] for name in ("ratio", "ratio_low", "ratio_high"))
+    notes = [] if low is None else [f"95 %: {low:.2f} to {high:.2f}"]
+    notes += [] if comparison["on_same_board"] else [f"on boards that may differ by {_BOARD_PERCENT}"]
+    sentence = (
+        f"{comparison['task']}, {comparison['concurrency']} in flight: {comparison['model']} needs {ratio:.2f} times "
+        f"the joules per request of {comparison['reference_model']}"
+    )
+    return f"{sentence} ({', '.join(notes)})." if notes else f"{sentence}."
 
 
 def describe_quality(point: Point) -> str:
@@ -80,21 +95,56 @@ def format_difference(difference: float | None) -> str:
 
 
 def _energy_saved(least: Point) -> str:
-    change, error = least["joules_per_token_change"], least["joules_per_token_change_sem"]
-    if error is not None and abs(change) < NUM_ERRORS_DISTINCT * error:
-        return f"no different from the default clock within the error ({format_change(change)} ± {100 * error:.1f} %)"
-    amount = f"{abs(100 * change):.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
-    return f"{amount} % {'less' if change < 0 else 'more'} than the default clock"
+    interval = _interval(least, "joules_per_token_change")
+    if _holds_zero(interval):
+        return f"no different from the default clock within the error ({_format_signed(interval)})"
+    return f"{_format_amount(interval)} {'less' if interval[0] < 0 else 'more'} than the default clock"
 
 
 def _time_lost(least: Point) -> str:
-    """By latency, or by throughput where no latency is known."""
-    change = least["latency_s_p50_change"]
-    if change is None and least["requests_per_s_change"] is not None:
-        change = 1 / (1 + least["requests_per_s_change"]) - 1
-    if change is None:
+    interval = _time_change(least)
+    if interval is None:
         return ""
-    percent = f"{abs(100 * change):.1f} %"
-    if percent == "0.0 %":
+    if round(interval[0], 3) == 0:
         return "as fast"
-    return f"{percent} {'slower' if change > 0 else 'faster'}"
+    if _holds_zero(interval):
+        return f"as fast within the error ({_format_signed(interval)})"
+    return f"{_format_amount(interval)} {'slower' if interval[0] > 0 else 'faster'}"
+
+
+def _time_change(point: Point) -> Interval | None:
+    """By latency, or by throughput where no latency is known."""
+    if point["latency_s_p50_change"] is not None:
+        return _interval(point, "latency_s_p50_change")
+    if point["requests_per_s_change"] is None:
+        return None
+    rate, rate_low, rate_high = _interval(point, "requests_per_s_change")
+    low, high = (None if bound is None else 1 / (1 + bound) - 1 for bound in (rate_high, rate_low))
+    return 1 / (1 + rate) - 1, low, high
+
+
+def _doubts(least: Point) -> Iterator[str]:
+    if least["interval_reason"] is not None:
+        yield f"How sure the saving is cannot be told: {least['interval_reason']}."
+    if least["default_is_on_same_board"] is False:
+        yield f"The default clock ran on another board: the interval allows for the {_BOARD_PERCENT} that may differ."
+    if not least["default_is_sound"]:
+        yield "The default clock has no sound trial, so do not trust the comparison."
+
+
+def _interval(point: Point, name: str) -> Interval:
+    return point[name], point[f"{name}_low"], point[f"{name}_high"]
+
+
+def _holds_zero(interval: Interval) -> bool:
+    """A change whose interval holds 0 is no change; one without an interval is what it seems."""
+    _, low, high = interval
+    return low is not None and high is not None and low <= 0 <= high
+
+
+def _format_signed(interval: Interval) -> str:
+    return f"{format_change_interval(*interval).replace('±', '± ')} %"
+
+
+def _format_amount(interval: Interval) -> str:
+    return _format_signed(interval).lstrip(f"+{MINUS}")

@@ -30,6 +30,20 @@ def format_change(fraction: float | None) -> str:
     return f"{percent:+.1f} %".replace("-", MINUS)
 
 
+def format_change_interval(fraction: float | None, low: float | None, high: float | None) -> str:
+    """Format a fraction as per cent without the sign, with half the width of its interval, e.g. "-23.1 ±2.0".
+
+    Both lose their decimal where the interval is so wide that it says nothing.
+    """
+    change = format_change(fraction).removesuffix(" %")
+    if fraction is None or low is None or high is None:
+        return change
+    half_width = 50 * (high - low)
+    if half_width < 10:
+        return f"{change} ±{half_width:.1f}"
+    return f"{100 * fraction:+.0f} ±{half_width:.0f}".replace("-", MINUS)
+
+
 def format_energy(energy_j: float | None) -> str:
     """Format as J, kJ or MJ."""
     return _scale(energy_j, "J")

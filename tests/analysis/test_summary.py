@@ -1,8 +1,10 @@
 import math
+from statistics import stdev
 
 import polars as pl
 import pytest
 
+from runner.analysis.intervals import BOARD_SPREAD
 from runner.analysis.summary import (
     METRICS,
     OPERATING_POINTS,
@@ -11,6 +13,9 @@ from runner.analysis.summary import (
     summarise_operating_points,
 )
 from runner.results import tables
+
+T_2 = 4.302653
+"""Student's t, two-sided 95 %, two degrees of freedom (any table)."""
 
 
 def frame(*rows: dict) -> pl.DataFrame:
@@ -25,8 +30,11 @@ def frame(*rows: dict) -> pl.DataFrame:
         "simulated": False,
         "status": "ok",
         "verdicts": [],
+        "duration_s": 10.0,
     }
-    return pl.DataFrame([common | row for row in rows], schema=tables.TRIALS)
+    return pl.DataFrame(
+        [common | {"start_ns": 15_000_000_000 * i} | row for i, row in enumerate(rows)], schema=tables.TRIALS
+    )
 
 
 def point(trials: pl.DataFrame, sm_clock_mhz: int | None) -> dict:
@@ -50,27 +58,103 @@ def test_default_row_averages_repeats_and_sentinels():
         ),
         None,
     )
+    half_width = T_2 * stdev(map(math.log, (0.5, 0.6, 0.7))) / math.sqrt(3)
     assert row["is_default"]
     assert row["num_averaged"] == 3
     assert row["joules_per_token"] == pytest.approx(0.6)
-    assert row["joules_per_token_sem"] == pytest.approx(0.1 / math.sqrt(3))
+    assert row["joules_per_token_low"] == pytest.approx(0.6 * math.exp(-half_width))
+    assert row["joules_per_token_high"] == pytest.approx(0.6 * math.exp(half_width))
     assert row["joules_per_token_change"] == 0
-    assert row["joules_per_token_change_sem"] is None
+    assert row["joules_per_token_change_low"] is None
+    assert row["interval_reason"] is None
 
 
-def test_standard_error_needs_three_trials():
-    two = frame({"mean_power_w": 100.0}, {"mean_power_w": 120.0})
-    assert point(two, None)["mean_power_w"] == pytest.approx(110)
-    assert point(two, None)["mean_power_w_sem"] is None
+def test_one_trial_alone_has_no_interval_and_says_why():
+    row = point(frame({"joules_per_output_token": 0.5}), None)
+    assert row["joules_per_token_low"] is None
+    assert row["interval_reason"] == "one default-clock trial alone shows no spread"
+    two = frame({"joules_per_output_token": 0.5}, {"joules_per_output_token": 0.4, "sm_clock_mhz_requested": 990})
+    assert point(two, 990)["joules_per_token_change"] == pytest.approx(-0.2)
+    assert point(two, 990)["joules_per_token_change_low"] is None
+    assert "too few trials on one board" in point(two, 990)["interval_reason"]
 
 
-def test_change_is_a_fraction_of_the_default_with_its_propagated_error():
-    default = [{"latency_s_p50": value} for value in (1.9, 2.0, 2.1)]
-    slow = [{"latency_s_p50": value, "sm_clock_mhz_requested": 990} for value in (2.4, 2.5, 2.6)]
-    row = point(frame(*default, *slow), 990)
-    sem = 0.1 / math.sqrt(3)
-    assert row["latency_s_p50_change"] == pytest.approx(0.25)
-    assert row["latency_s_p50_change_sem"] == pytest.approx(1.25 * math.hypot(sem / 2.5, sem / 2.0))
+def test_each_trial_is_compared_with_the_default_clock_at_its_own_time():
+    # The default clock drifts by 10 % from trial to trial; the other clock always needs 0.8 of it.
+    drifting = [1.0, 1.1, 1.1**2, 1.1**3, 1.1**4, 1.1**5, 1.1**6]
+    trials = frame(
+        *(
+            {"latency_s_p50": value * (0.8 if slow else 1.0), "sm_clock_mhz_requested": 990 if slow else None}
+            for value, slow in zip(drifting, (0, 1, 0, 1, 1, 1, 0), strict=True)
+        )
+    )
+    row = point(trials, 990)
+    assert row["latency_s_p50_change"] == pytest.approx(-0.2)
+    assert row["latency_s_p50_change_low"] == pytest.approx(-0.2)
+    assert row["latency_s_p50_change_high"] == pytest.approx(-0.2)
+    unpaired = row["latency_s_p50"] / point(trials, None)["latency_s_p50"] - 1
+    assert abs(unpaired + 0.2) > 0.02
+
+
+def test_below_three_repeats_the_default_clock_shows_the_spread():
+    default = (2.0, 2.1, 1.9)
+    trials = frame(
+        {"latency_s_p50": default[0]},
+        {"latency_s_p50": 2.5, "sm_clock_mhz_requested": 990},
+        *({"latency_s_p50": value} for value in default[1:]),
+    )
+    row = point(trials, 990)
+    log_ratio = math.log(2.5) - (math.log(2.0) + math.log(2.1)) / 2
+    half_width = T_2 * stdev(map(math.log, default)) * math.sqrt(1 + 2 * 0.5**2)
+    assert row["latency_s_p50_change"] == pytest.approx(math.expm1(log_ratio))
+    assert row["latency_s_p50_change_low"] == pytest.approx(math.expm1(log_ratio - half_width))
+    assert row["latency_s_p50_change_high"] == pytest.approx(math.expm1(log_ratio + half_width))
+
+
+def test_what_the_sensor_cannot_see_widens_energies_alone():
+    rows = [
+        {"joules_per_output_token": 0.5 if clock is None else 0.4, "latency_s_p50": 1.0, "energy_j": 100.0,
+         "energy_uncertainty_j": 2.0 if clock is None else 1.0, "sm_clock_mhz_requested": clock}
+        for clock in (None, 990, 990, 990, None)
+    ]  # fmt: skip
+    row = point(frame(*rows), 990)
+    assert row["energy_uncertainty_j"] == 1.0
+    assert row["joules_per_token_high"] == pytest.approx(0.4 * math.exp(0.01))
+    assert row["joules_per_token_change_high"] == pytest.approx(math.expm1(math.log(0.8) + math.hypot(0.01, 0.02)))
+    assert row["latency_s_p50_change_high"] == row["latency_s_p50_change_low"] == 0
+
+
+def test_a_block_that_moved_is_compared_on_each_board_or_widened():
+    board_b_reads = 1.04
+    moved = [
+        {"joules_per_output_token": joules * (board_b_reads if board == "B" else 1.0), "latency_s_p50": 1.0,
+         "sm_clock_mhz_requested": clock, "gpu_uuids": [board]}
+        for joules, clock, board in (
+            (0.5, None, "A"), (0.4, 990, "A"), (0.4, 990, "A"), (0.5, None, "A"),
+            (0.5, None, "B"), (0.4, 990, "B"), (0.5, None, "B"),
+        )
+    ]  # fmt: skip
+    row = point(frame(*moved), 990)
+    assert row["gpu_uuids"] == ["A", "B"]
+    assert row["default_is_on_same_board"]
+    assert row["joules_per_token_change_low"] == pytest.approx(-0.2)
+    assert row["joules_per_token_change_high"] == pytest.approx(-0.2)
+    assert row["joules_per_token_high"] == pytest.approx(row["joules_per_token"] * math.exp(BOARD_SPREAD))
+
+    row = point(frame(*moved[:4], *({**trial, "sm_clock_mhz_requested": 750} for trial in moved[4:])), 750)
+    assert not row["default_is_on_same_board"]
+    assert row["joules_per_token_change_high"] - row["joules_per_token_change_low"] > 2 * 0.8 * BOARD_SPREAD
+    assert row["latency_s_p50_change_low"] == row["latency_s_p50_change_high"] == 0
+
+
+def test_companions_made_to_tell_phases_apart_are_no_operating_points():
+    main = {"joules_per_output_token": 0.5, "joules_per_decode_token": 0.4, "joules_per_decode_token_low": 0.38,
+            "joules_per_decode_token_high": 0.42, "phase_method": "companion trials"}  # fmt: skip
+    row = point(frame(main, {"joules_per_output_token": 9.0, "phase_role": "one_token"}), None)
+    assert (row["num_trials"], row["joules_per_token"]) == (1, 0.5)
+    assert row["phase_method"] == "companion trials"
+    assert [row[f"joules_per_decode_token{bound}"] for bound in ("", "_low", "_high")] == [0.4, 0.38, 0.42]
+    assert row["joules_per_prefill_token"] is None
 
 
 def test_no_default_means_no_change():
@@ -113,6 +197,7 @@ def test_a_point_that_only_failed_has_no_numbers():
     row = point(frame({"status": "failed", "verdicts": None}), None)
     assert row["num_averaged"] == 0
     assert all(row[metric] is None for metric in METRICS)
+    assert row["interval_reason"] == "no trial finished"
     assert not row["is_least_energy"]
 
 

@@ -3,6 +3,7 @@ import pytest
 from runner.display.quantities import (
     UNKNOWN,
     format_change,
+    format_change_interval,
     format_duration,
     format_energy,
     format_number,
@@ -37,6 +38,20 @@ def test_numbers_have_three_significant_digits(value, text):
 )
 def test_changes_carry_their_sign(fraction, text):
     assert format_change(fraction) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-0.2514, -0.2114, f"{MINUS}23.1 ±2.0"),
+        (-0.2315, -0.2313, f"{MINUS}23.1 ±0.0"),
+        (-0.60, 0.2, f"{MINUS}23 ±40"),
+        (None, None, f"{MINUS}23.1"),
+    ],
+)
+def test_changes_carry_their_interval(low, high, text):
+    assert format_change_interval(-0.2314, low, high) == text
+    assert format_change_interval(None, low, high) == UNKNOWN
 
 
 def test_units_fit_the_size():

@@ -1,12 +1,16 @@
 """The report's numbers are checked by hand here; how it looks is in tests/display/golden/report_*.txt."""
 
+import math
+from statistics import geometric_mean
+
 import polars as pl
 import pytest
 from rich.cells import cell_len
 
 from runner.analysis.summary import summarise_operating_points
+from runner.display.columns import build_columns, fit_columns
 from runner.display.findings import describe_block, describe_quality
-from runner.display.report import build_columns, fit_columns, render_report
+from runner.display.report import render_report
 from runner.results import tables
 
 MINUS = "\N{MINUS SIGN}"
@@ -29,6 +33,7 @@ def trial(clock: int | None, joules: float | None, latency_s: float, **columns) 
         "simulated": True,
         "status": "ok",
         "verdicts": [],
+        "duration_s": 10.0,
         "sm_clock_mhz": 1980.0 if clock is None else float(clock),
         "energy_j": 100.0,
         "mean_power_w": 500.0,
@@ -45,20 +50,22 @@ def trial(clock: int | None, joules: float | None, latency_s: float, **columns) 
 
 
 def frame(*rows: dict) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=tables.TRIALS)
+    """One after the other, 15 s apart."""
+    return pl.DataFrame([{"start_ns": 15_000_000_000 * i} | row for i, row in enumerate(rows)], schema=tables.TRIALS)
 
 
 TRIALS = frame(
-    # default: 0.50, 0.52, 0.54 -> 0.52; latency 1.00
+    # The default clock drifts: 0.50, 0.52, 0.54, 0.56 -> 0.53; latency 1.00. Between each two stands a 990 MHz trial:
+    # 0.38, 0.40, 0.42 -> 0.40; in the mean 24.5 % less, 4.0 % slower; one trial is left out.
     trial(None, 0.50, 1.0, is_sentinel=True),
-    trial(None, 0.52, 1.0),
-    trial(None, 0.54, 1.0, is_sentinel=True),
-    # 990 MHz: 0.38, 0.40, 0.42 -> 0.40, 23.1 % less; latency 1.04, 4.0 % slower; one trial left out
     trial(990, 0.38, 1.03, quality=0.61),
+    trial(None, 0.52, 1.0),
     trial(990, 0.40, 1.04, quality=0.61),
+    trial(None, 0.54, 1.0, is_sentinel=True),
     trial(990, 0.42, 1.05, quality=0.61),
+    trial(None, 0.56, 1.0, is_sentinel=True),
     trial(990, 0.10, 1.04, verdicts=["clock_not_held", "trace_gap"]),
-    # 345 MHz: two repeats, no error; 1.56 is three times the default
+    # 345 MHz: two repeats, after the last default-clock trial: 1.56 / 0.56
     trial(345, 1.55, 3.0, verdicts=["trace_gap"]),
     trial(345, 1.57, 3.0, verdicts=["trace_gap"]),
     trial(1500, None, 1.0, status="failed", error="engine died:\nout of memory", energy_j=None),
@@ -81,14 +88,17 @@ def test_report_looks_as_it_did(width, render, check_golden):
 def test_numbers_agree_with_arithmetic_by_hand(width, render):
     text = render(render_report(TRIALS, MANIFEST, width), width, 100)
     [row] = [line for line in text.splitlines() if line.startswith("▸      990")]
-    assert row.split()[:6] == ["▸", "990", "→", "990", "0.400", *(["0.012"] if width == 120 else [f"{MINUS}23.1"])]
-    assert f" {MINUS}23.1 " in row  # 0.40 / 0.52 - 1
-    assert " +4.0 " in row
-    assert "3/4" in row
+    ratios = [0.38 / math.sqrt(0.50 * 0.52), 0.40 / math.sqrt(0.52 * 0.54), 0.42 / math.sqrt(0.54 * 0.56)]
+    assert geometric_mean(ratios) - 1 == pytest.approx(-0.245, abs=0.0005)
+    assert row.split()[:5] == ["▸", "990", "→", "990", "0.400"]
+    assert f" {MINUS}24.5 ±" in row
+    assert " +4.0 ±" in row
+    assert ("3/4" in row) == (width == 120)
     [slow] = [line for line in text.splitlines() if line.startswith("!      345")]
     assert "1.560" in slow
+    assert "+179 ± 53" in slow  # 1.56 / 0.56, told apart by the default clock's spread
     assert "+200.0" in slow
-    assert "12 trials, 8 sound, 3 with verdicts, 1 failed, 1.10 kJ measured" in text
+    assert "13 trials, 9 sound, 3 with verdicts, 1 failed, 1.20 kJ measured" in text
 
 
 def test_every_table_of_a_simulated_run_says_so(render):
@@ -127,7 +137,46 @@ def test_axes_are_shown_only_where_they_vary(render):
 
 def test_several_boards_are_not_compared_silently(render):
     two = TRIALS.with_columns(gpu_uuids=pl.when(task="tiny_qa").then(pl.lit(["A"])).otherwise(pl.lit(["B"])))
-    assert "Measured on 2 boards" in render(render_report(two, MANIFEST, 80), 80, 100)
+    text = render(render_report(two, MANIFEST, 80), 80, 100)
+    assert "Measured on 2 boards" in text
+    assert "tiny_qa on small, 4 in flight · A" in text
+    assert "tiny_cloze on small, 4 in flight · B" in text
+
+
+def models(board: str) -> pl.DataFrame:
+    return frame(
+        *(
+            trial(None, joules, 1.0, model=model, block_id=model, gpu_uuids=[uuid], joules_per_request=100 * joules)
+            for model, uuid, level in (("small", "A", 0.5), ("large", board, 1.0))
+            for joules in (0.99 * level, level, 1.01 * level)
+        )
+    )
+
+
+def test_models_are_compared_per_request_and_more_widely_between_boards(render):
+    one, two = (render(render_report(models(board), MANIFEST, 120), 120, 100) for board in "AB")
+    two = " ".join(two.split())
+    assert "4 in flight: large needs 2.00 times the joules per request of small (95 %: 1.93 to 2.07)." in one
+    assert "times the joules per request of small (95 %: 1.88 to 2.13, on boards that may differ by 5 %)" in two
+    assert "models, each at its least energy" not in render(render_report(TRIALS, MANIFEST, 120), 120, 100)
+
+
+def test_prefill_and_decode_have_a_table_where_they_were_measured(render):
+    phases = {"joules_per_prefill_token": 0.0123, "joules_per_prefill_token_low": 0.0119,
+              "joules_per_prefill_token_high": 0.0127, "joules_per_decode_token": 0.456,
+              "joules_per_decode_token_low": 0.446, "joules_per_decode_token_high": 0.466,
+              "phase_method": "companions"}  # fmt: skip
+    rows = [trial(None, 0.5, 1.0, **phases), trial(990, 0.4, 1.0, phase_reason="no trials made for it")]
+    text = render(render_report(frame(*rows), MANIFEST, 80), 80, 100)
+    [line] = [line for line in text.splitlines() if line.endswith("companions")]
+    assert line.split() == ["default", "→", "1980", "0.0123", "0.00040", "0.456", "0.010", "companions"]
+    assert "no prefill and decode energy: no trials made for it" in text
+    assert "prefill" not in render(render_report(TRIALS, MANIFEST, 120), 120, 100)
+
+
+def test_what_the_sensor_does_not_see_is_said(render):
+    trials = TRIALS.with_columns(energy_uncertainty_j=pl.lit(0.3))
+    assert "does not see: up to 0.3 % of a trial's energy" in render(render_report(trials, MANIFEST, 80), 80, 100)
 
 
 def test_problems_are_counted_and_explained(render):
@@ -146,17 +195,42 @@ def sentence(*rows: dict) -> str:
 
 
 def test_sentence_states_energy_time_and_quality():
-    rows = [trial(None, 0.52, 1.0, quality=0.62), trial(990, 0.40, 1.04, quality=0.61)]
+    rows = [
+        trial(None, 0.52, 1.0, quality=0.62),
+        trial(990, 0.40, 1.04, quality=0.61),
+        trial(None, 0.52, 1.0, quality=0.62),
+    ]
     assert sentence(*rows) == (
-        "tiny_qa on small, 4 in flight: least energy at 990 MHz: 0.400 J/token, 23.1 % less than the default clock, "
-        "4.0 % slower, quality unchanged within its error."
+        "tiny_qa on small, 4 in flight: least energy at 990 MHz: 0.400 J/token, 23.1 ± 0.0 % less than the default "
+        "clock, 4.0 ± 0.0 % slower, quality unchanged within its error."
     )
 
 
-def test_sentence_does_not_claim_a_saving_inside_the_error():
-    default = [trial(None, joules, 1.0) for joules in (0.48, 0.50, 0.52)]
-    other = [trial(1500, joules, 1.0) for joules in (0.47, 0.49, 0.51)]
-    assert f"no different from the default clock within the error ({MINUS}2.0 % ± 3.2 %)" in sentence(*default, *other)
+def test_sentence_says_that_one_trial_each_shows_no_spread():
+    text = sentence(trial(None, 0.52, 1.0), trial(990, 0.40, 1.04))
+    assert "23.1 % less than the default clock, 4.0 % slower" in text
+    assert "How sure the saving is cannot be told: too few trials on one board" in text
+
+
+@pytest.mark.parametrize(("saving", "is_one"), [(0.97, False), (0.80, True)])
+def test_sentence_does_not_claim_a_saving_inside_the_error(saving, is_one):
+    noise = (1.05, 0.95, 1.02)
+    rows = [
+        trial(clock, 0.5 * factor * (1.0 if clock is None else saving), 1.0 * factor)
+        for factors in zip(noise, reversed(noise), strict=True)
+        for clock, factor in zip((None, 1500), factors, strict=True)
+    ]
+    text = sentence(*rows)
+    assert ("% less than the default clock" in text) == is_one
+    assert (f"no different from the default clock within the error ({MINUS}" in text) == (not is_one)
+    assert "as fast" in text
+
+
+def test_sentence_names_a_default_clock_on_another_board():
+    rows = [trial(None, 0.5, 1.0), trial(None, 0.5, 1.0), trial(990, 0.4, 1.0, gpu_uuids=["SIM-1"])]
+    text = sentence(*rows)
+    assert "20.0 ± 4.0 % less" in text  # 5 % of 0.8
+    assert "The default clock ran on another board" in text
 
 
 def test_sentence_when_the_default_is_best_alone_or_missing():

@@ -1,0 +1,162 @@
+"""How sure a mean of repeats is: trials of one operating point and of its block's default clock enter, 95 % half-widths
+leave. Next: summary.
+
+Everything is worked out on natural logarithms: the noise of joules and seconds is relative, and no bound is negative.
+docs/measurement.md, "Repeats and intervals", says why it is done this way.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+Array = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+MIN_REPEATS = 3
+"""From here on a point's own repeats show its spread. Two would show it to within a factor of 13 (Student's t, one
+degree of freedom); the default clock's trials, of which a block has more, then show it better."""
+BOARD_SPREAD = 0.05
+"""Two boards of one kind differ by about 5 % in the joules that they report, each steadily so (arXiv 2312.02741). Taken
+as the 95 % half-width of the logarithm of their ratio."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Trials of one operating point of one block."""
+
+    time_s: Array
+    """[num_trials] the middle of each window, from any one origin."""
+    logs: Array
+    """[num_trials, num_metrics] natural logarithms of the metrics; NaN where unknown."""
+    energy_uncertainty: Array
+    """[num_trials] 95 % half-width of each trial's energy as a share of it; NaN where unknown."""
+    board: NDArray[np.int64]
+    """[num_trials] which board, as a number."""
+
+    def take(self, chosen: NDArray[Any]) -> "Sample":
+        """Return some of the trials, by mask or by index."""
+        return Sample(
+            time_s=self.time_s[chosen],
+            logs=self.logs[chosen],
+            energy_uncertainty=self.energy_uncertainty[chosen],
+            board=self.board[chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """How an operating point differs from its block's default clock."""
+
+    log_ratio: Array
+    """[num_metrics] mean over the pairs; NaN where there is none."""
+    half_width: Array
+    """[num_metrics] of the 95 % interval around it; NaN where the spread cannot be told."""
+    on_same_board: bool
+    """Whether every trial met default-clock trials of its own board."""
+
+
+def level_half_width(trials: Sample, default: Sample, is_energy: NDArray[np.bool_]) -> Array:
+    """Half-width of the 95 % interval of the mean of a point's repeats, on the logarithm.
+
+    Args:
+        trials: the point's repeats.
+        default: the default-clock trials of its block, whose spread stands in below `MIN_REPEATS` repeats.
+        is_energy: [num_metrics] which metrics rest on the power sensor.
+    Returns: [num_metrics]; NaN where the spread cannot be told.
+    """
+    num_known = (~np.isnan(trials.logs)).sum(axis=0)
+    with np.errstate(divide="ignore"):
+        half_width = np.where(num_known >= MIN_REPEATS, _spread(trials), _spread(default)) / np.sqrt(num_known)
+    half_width[num_known == 0] = np.nan
+    board_spread = BOARD_SPREAD if len(np.unique(trials.board)) > 1 else 0.0
+    return _widen(half_width, is_energy, _mean_known(trials.energy_uncertainty), board_spread)
+
+
+def compare_with_default(trials: Sample, default: Sample, is_energy: NDArray[np.bool_]) -> Change:
+    """Pair each repeat of a point with the default clock at its own time and on its own board.
+
+    The default clock at a time is interpolated between the trials before and after it; outside the first and the last
+    it is the nearest one. So a drift that is linear from one default-clock trial to the next cancels.
+
+    Args:
+        trials: the point's repeats, one at least.
+        default: the default-clock trials of the block, one at least.
+        is_energy: [num_metrics] which metrics rest on the power sensor.
+    """
+    before, after, share_after, on_same_board = _bracket(trials, default)
+    weights = np.stack((1 - share_after, share_after), axis=1)[:, :, None]
+    ratios = trials.logs - (weights * default.logs[np.stack((before, after), axis=1)]).sum(axis=1)
+    is_known = ~np.isnan(ratios)
+    num_pairs = is_known.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(is_known, ratios, 0.0).sum(axis=0) / num_pairs
+        # Pairs that share a default-clock trial share its noise. In units of one trial's variance, by the layout alone:
+        # the variance of the pairs' mean, and the one that their scatter about it shows.
+        shares = np.zeros_like(default.logs)
+        np.add.at(shares, before, weights[:, 0] * is_known / num_pairs)
+        np.add.at(shares, after, weights[:, 1] * is_known / num_pairs)
+        of_mean = 1 / num_pairs + (shares**2).sum(axis=0)
+        of_pairs = (is_known * (1 + (weights**2).sum(axis=1))).sum(axis=0)
+        of_scatter = (of_pairs - num_pairs * of_mean) / (num_pairs - 1)
+        scatter = np.where(is_known, (ratios - mean) ** 2, 0.0).sum(axis=0) / (num_pairs - 1)
+        own = _student(num_pairs - 1) * np.sqrt(scatter / of_scatter)
+        half_width = np.where(num_pairs >= MIN_REPEATS, own, _spread(default)) * np.sqrt(of_mean)
+    uncertainty = np.hypot(_mean_known(trials.energy_uncertainty), _mean_known(default.energy_uncertainty))
+    return Change(
+        log_ratio=mean,
+        half_width=_widen(half_width, is_energy, uncertainty, 0.0 if on_same_board else BOARD_SPREAD),
+        on_same_board=on_same_board,
+    )
+
+
+def _bracket(trials: Sample, default: Sample) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], bool]:
+    """Default-clock trials before and after each trial, the share of the later one, and whether all boards match."""
+    before, after = np.zeros((2, len(trials.time_s)), dtype=np.int64)
+    on_same_board = True
+    for board in np.unique(trials.board):
+        chosen = trials.board == board
+        known = np.flatnonzero(default.board == board)
+        if len(known) == 0:
+            on_same_board = False
+            known = np.arange(len(default.board))
+        known = known[np.argsort(default.time_s[known])]
+        place = np.searchsorted(default.time_s[known], trials.time_s[chosen])
+        before[chosen] = known[np.maximum(place - 1, 0)]
+        after[chosen] = known[np.minimum(place, len(known) - 1)]
+    start_s, end_s = default.time_s[before], default.time_s[after]
+    apart = end_s > start_s
+    share_after = np.where(apart, (trials.time_s - start_s) / np.where(apart, end_s - start_s, 1.0), 1.0)
+    return before, after, share_after, on_same_board
+
+
+def _spread(trials: Sample) -> Array:
+    """95 % half-width of a single trial, [num_metrics], by the scatter about the mean of its board."""
+    squares, degrees = np.zeros((2, trials.logs.shape[1]))
+    for board in np.unique(trials.board):
+        logs = trials.logs[trials.board == board]
+        is_known = ~np.isnan(logs)
+        num_known = is_known.sum(axis=0)
+        mean = np.where(is_known, logs, 0.0).sum(axis=0) / np.maximum(num_known, 1)
+        squares += np.where(is_known, (logs - mean) ** 2, 0.0).sum(axis=0)
+        degrees += np.maximum(num_known - 1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(_student(degrees) * np.sqrt(squares / degrees))
+
+
+def _student(degrees: NDArray[Any]) -> Array:
+    """How many standard errors the interval reaches to each side; NaN without a degree of freedom."""
+    return np.asarray(stdtrit(np.maximum(degrees, 0), (1 + CONFIDENCE) / 2))
+
+
+def _widen(half_width: Array, is_energy: NDArray[np.bool_], *others: float) -> Array:
+    """Add to the energies' half-widths what repeating does not show, in quadrature."""
+    return np.where(is_energy, np.sqrt(half_width**2 + sum(other**2 for other in others)), half_width)
+
+
+def _mean_known(energy_uncertainty: Array) -> float:
+    """Not divided by the number of trials: what a sensor does not see of a load it may miss every time."""
+    known = energy_uncertainty[~np.isnan(energy_uncertainty)]
+    return float(known.mean()) if len(known) else 0.0

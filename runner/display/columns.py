@@ -1,0 +1,167 @@
+"""The columns of the report's tables: rows of `analysis.summary.OPERATING_POINTS` enter, cells ready to print leave.
+
+Numbers are never cut: on a narrow terminal whole columns give way. Next: report.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from runner.display.findings import Point, format_difference
+from runner.display.quantities import UNKNOWN, format_change_interval, format_number, num_decimals
+
+LEAST_MARK, UNSOUND_MARK = "▸", "!"
+GAP = 2
+"""Cells between two columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table, ready to print."""
+
+    header: str
+    name: str
+    """What the note on left-out columns calls it."""
+    cells: tuple[str, ...]
+    rank: int
+    """Order in which columns give way on a narrow terminal, highest first; 0 stays."""
+    justify_left: bool = False
+
+    @property
+    def width(self) -> int:
+        """Cells that the column needs."""
+        return max(cell_len(text) for text in (self.header, *self.cells))
+
+
+def build_columns(points: Sequence[Point]) -> list[Column]:
+    """Return every column that a block's table could show, in order; where nothing is known there is no column."""
+    token = points[0]["token_kind"]
+    rate, unit = ("output_tokens_per_s", "tokens/s") if token == "output" else ("requests_per_s", "requests/s")
+    energy, latency = "joules_per_token", "latency_s_p50"
+    columns = [
+        Column("", "", _cells(points, mark), 0),
+        Column("SM clock MHz", "SM clock", _cells(points, _clock), 0, justify_left=True),
+        *_axes(points),
+        Column("J/token" if token == "output" else "J/prompt token", "energy", _numbers(points, energy), 0),
+        Column("±", "interval of the energy", _half_widths(points, energy), 7),
+        Column("Δ %", "change of the energy", _changes(points, energy), 1),
+        Column(unit, "throughput", _numbers(points, rate), 5),
+        Column("latency s", "latency", _numbers(points, latency), 4),
+        Column("Δ %", "change of the latency", _changes(points, latency), 2),
+        Column("TPOT ms", "TPOT", _numbers(points, "tpot_s_p50", scale=1e3), 9),
+        Column("power W", "mean power", _numbers(points, "mean_power_w"), 8),
+        Column("quality", "quality", _scores(points, "quality"), 3),
+        Column("±", "error of the quality", _scores(points, "quality_stderr"), 10),
+        Column("Δ", "change of the quality", _cells(points, _quality_change), 11),
+        Column("n", "number of trials", _cells(points, _num_trials), 6),
+        Column("verdicts", "verdicts by row", _cells(points, _verdicts), 12, justify_left=True),
+    ]
+    return [c for c in columns if c.rank == 0 or c.name == "quality" or not set(c.cells) <= {UNKNOWN, ""}]
+
+
+def phase_columns(points: Sequence[Point]) -> list[Column]:
+    """Return the columns of the table of prefill and decode energy."""
+    prefill, decode = "joules_per_prefill_token", "joules_per_decode_token"
+    return [
+        Column("SM clock MHz", "SM clock", _cells(points, _clock), 0, justify_left=True),
+        *_axes(points),
+        Column("J/prefill token", "prefill energy", _numbers(points, prefill), 0),
+        Column("±", "interval of the prefill energy", _half_widths(points, prefill), 2),
+        Column("J/decode token", "decode energy", _numbers(points, decode), 0),
+        Column("±", "interval of the decode energy", _half_widths(points, decode), 3),
+        Column("by", "method", _cells(points, lambda point: str(point["phase_method"])), 1, justify_left=True),
+    ]
+
+
+def fit_columns(columns: list[Column], width: int) -> tuple[list[Column], list[str]]:
+    """Leave out the columns of highest rank until the rest fits; return those that stay and the names of the others."""
+    kept = list(columns)
+    dropped = []
+    while sum(column.width + GAP for column in kept) - GAP > width:
+        last = max(kept, key=lambda column: column.rank)
+        if last.rank == 0:
+            break
+        kept.remove(last)
+        dropped.append(last.name)
+    return kept, dropped
+
+
+def _axes(points: Sequence[Point]) -> Iterator[Column]:
+    """Memory clock and power limit, where the sweep varies them."""
+    for key, header in (("mem_clock_mhz_requested", "memory MHz"), ("power_limit_w_requested", "limit W")):
+        asked = [point[key] for point in points]
+        if any(value is not None for value in asked):
+            yield Column(header, header, tuple(_asked(value) for value in asked), 0)
+
+
+def mark(point: Point) -> str:
+    """Return the sign before a row: least energy, or not to be trusted."""
+    if point["is_least_energy"]:
+        return LEAST_MARK
+    return "" if point["is_sound"] else UNSOUND_MARK
+
+
+def _clock(point: Point) -> str:
+    asked, ran = point["sm_clock_mhz_requested"], point["sm_clock_mhz"]
+    return f"{_asked(asked):>7} → {UNKNOWN if ran is None else f'{ran:.0f}'}"
+
+
+def _num_trials(point: Point) -> str:
+    averaged, run = point["num_averaged"], point["num_trials"]
+    return f"{averaged}" if averaged == run else f"{averaged}/{run}"
+
+
+def _asked(value: float | None) -> str:
+    return "default" if value is None else f"{value:.0f}"
+
+
+def _verdicts(point: Point) -> str:
+    return ", ".join(point["verdicts"])
+
+
+def _quality_change(point: Point) -> str:
+    return _or_base(point, format_difference(point["quality_difference"]))
+
+
+def _cells(points: Sequence[Point], text: Callable[[Point], str]) -> tuple[str, ...]:
+    return tuple(text(point) for point in points)
+
+
+def _scores(points: Sequence[Point], key: str) -> tuple[str, ...]:
+    return tuple(UNKNOWN if point[key] is None else f"{point[key]:.3f}" for point in points)
+
+
+def _numbers(points: Sequence[Point], key: str, *, scale: float = 1.0) -> tuple[str, ...]:
+    """Values with as many decimals as give the smallest one three significant digits."""
+    values = [None if point[key] is None else scale * point[key] for point in points]
+    decimals = max((num_decimals(value) for value in values if value), default=0)
+    return tuple(UNKNOWN if value is None else f"{value:,.{decimals}f}" for value in values)
+
+
+def _half_widths(points: Sequence[Point], key: str) -> tuple[str, ...]:
+    """Of the 95 % interval; its two sides differ by less than its last digit unless it is very wide."""
+    bounds = ((point[f"{key}_low"], point[f"{key}_high"]) for point in points)
+    return tuple(format_number(None if low is None else (high - low) / 2, num_digits=2) for low, high in bounds)
+
+
+def _changes(points: Sequence[Point], key: str) -> tuple[str, ...]:
+    """In per cent, as the header says."""
+    names = (f"{key}_change", f"{key}_change_low", f"{key}_change_high")
+    return _aligned([_or_base(point, format_change_interval(*(point[name] for name in names))) for point in points])
+
+
+def _aligned(cells: Sequence[str]) -> tuple[str, ...]:
+    """Changes under changes and intervals under intervals."""
+    width = max(cell_len(cell.partition("±")[2]) for cell in cells)
+    if width == 0:
+        return tuple(cells)
+    halves = [cell.partition("±") for cell in cells]
+    return tuple(
+        f"{change}{sign or ' '}{half:>{width}}" if sign else change + " " * (width + 2) for change, sign, half in halves
+    )
+
+
+def _or_base(point: Point, change: str) -> str:
+    """The default row is what the others are compared with, where it has a number at all."""
+    return "base" if point["is_default"] and change != UNKNOWN else change
