@@ -89,6 +89,7 @@ def run(
         sweep = _load(file)
         read_only = _is_read_only(clocks, sweep)
         from runner.execution.cluster import find_seats, ray_session
+        from runner.execution.feasibility import require_settable
         from runner.execution.manifest import RunOptions, close_finished_run
         from runner.results.store import RunStore
         from runner.spec.trial import expand_trials
@@ -99,12 +100,11 @@ def run(
         _require_possible(local_seats, engine)
         directory = out or Path("runs") / sweep.name
         blocks = expand_trials(sweep, read_only=read_only)
+        require_settable(blocks, local_seats)
         command = " ".join(["sweep", *sys.argv[1:]])
         options = RunOptions(engine=engine.value, read_only=read_only, limit=limit, command=command)
         with RunStore(directory) as store:
-            if fresh:
-                store.clear()
-            if close_finished_run(store, sweep, blocks, options=options):
+            if not fresh and close_finished_run(store, sweep, blocks, options=options):
                 print("nothing left to run: every trial is finished (--fresh runs them again)")
                 _print_report(directory)
                 return
@@ -113,6 +113,9 @@ def run(
 
                 seats = find_seats(gpu, address) if joins_cluster else local_seats
                 _require_possible(seats, engine)
+                require_settable(blocks, seats)
+                if fresh:
+                    store.clear()
                 outcome = run_sweep(sweep, blocks, seats, store=store, options=options, show=screen.update)
             if outcome.interrupted:
                 raise typer.Exit(EXIT_INTERRUPTED)
@@ -135,24 +138,25 @@ def plan(
         read_only = _is_read_only(clocks, sweep)
         from dataclasses import asdict
 
-        from runner.execution.cluster import choose_gpus
+        from runner.execution.cluster import find_seats
+        from runner.execution.feasibility import require_settable
         from runner.execution.plan import plan_sweep
         from runner.results.store import RunStore
         from runner.spec.trial import expand_trials
 
-        _, gpus = choose_gpus(gpu)
+        seats = find_seats(gpu, None)
+        blocks = expand_trials(sweep, read_only=read_only)
         finished = RunStore(out or Path("runs") / sweep.name).finished_trial_ids()
-        planned = plan_sweep(
-            sweep, expand_trials(sweep, read_only=read_only), gpus, read_only=read_only, finished=finished
-        )
+        planned = plan_sweep(sweep, blocks, [seat.info for seat in seats], read_only=read_only, finished=finished)
         if as_json:
             print(json.dumps(asdict(planned), indent=1))
-            return
-        from rich.console import Console
+        else:
+            from rich.console import Console
 
-        from runner.display.plan import render_plan
+            from runner.display.plan import render_plan
 
-        Console().print(render_plan(planned))
+            Console().print(render_plan(planned))
+        require_settable(blocks, seats)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """The run's actors: one aggregator beside the driver, one worker on each seat; started, and asked."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.execution.aggregator import Aggregator
-from runner.execution.cluster import ClusterError
+from runner.execution.cluster import ClusterError, passed_on
 from runner.execution.worker import GpuWorker, WorkerConfig
-from runner.hardware.read_only import CLOCKS_VARIABLE
-from runner.hardware.simulated import PERMISSION_VARIABLE
 from runner.results.live import SweepView
-
-_PASSED_ON = (CLOCKS_VARIABLE, PERMISSION_VARIABLE)
-"""What decides whether a board may be set: it must reach every worker, on every node. Nothing else is passed on."""
 
 
 def start_aggregator(directory: Path, view: SweepView) -> Any:
@@ -31,7 +25,7 @@ def start_worker(config: WorkerConfig, aggregator: Any) -> Any:
         # Two threads: a block runs in one, `stop` must get through in the other.
         num_cpus=0,
         max_concurrency=2,
-        runtime_env={"env_vars": {name: os.environ[name] for name in _PASSED_ON if name in os.environ}},
+        runtime_env={"env_vars": passed_on()},
     )(GpuWorker)
     if config.seat.node_id is not None:
         actor = actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(config.seat.node_id, soft=False))

@@ -16,7 +16,11 @@ import psutil
 
 from runner.hardware.gpu import GpuInfo, NoGpuError
 from runner.hardware.nvml import is_simulated, open_nvml
+from runner.hardware.permission import find_obstacle
+from runner.hardware.read_only import CLOCKS_VARIABLE
 from runner.hardware.selection import select_gpus
+from runner.hardware.simulated import PERMISSION_VARIABLE
+from runner.hardware.sudo import SETTER_VARIABLE
 from runner.physics.clock import WallClock
 
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
@@ -32,6 +36,8 @@ _LOOPBACK_ENVIRONMENT = {
 _RAY_LOGS = "/tmp/ray/session_latest/logs"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 _KNOCK_S = 10.0
+_PASSED_ON = (CLOCKS_VARIABLE, PERMISSION_VARIABLE, SETTER_VARIABLE)
+"""What decides whether and how a board may be set."""
 _NUM_CPUS = 1
 """What Ray is told: it starts that many idle processes ahead, and the actors here ask for none."""
 
@@ -55,6 +61,8 @@ class Seat:
     host: str
     node_id: str | None = None
     """Ray's node; None on a machine of our own."""
+    obstacle: str | None = None
+    """Why clocks cannot be set from there, as far as it can be known without trying."""
 
 
 def choose_gpus(gpu: str) -> tuple[str, list[GpuInfo]]:
@@ -153,23 +161,31 @@ def find_seats(gpu: str, address: str | None) -> list[Seat]:
     """
     if not (address or os.environ.get("RAY_ADDRESS")):
         request, infos = choose_gpus(gpu)
+        host, obstacle = socket.gethostname(), find_obstacle(infos)
         return [
-            Seat(gpu_request=request, info=info, label=str(info.index), host=socket.gethostname()) for info in infos
+            Seat(gpu_request=request, info=info, label=str(info.index), host=host, obstacle=obstacle) for info in infos
         ]
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    look = ray.remote(num_cpus=0)(_look_for_gpus)
+    look = ray.remote(num_cpus=0, runtime_env={"env_vars": passed_on()})(_look_for_gpus)
     found = [
         look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(gpu)
         for node in nodes
     ]
     seats = []
     for number, (node, answer) in enumerate(zip(nodes, ray.get(found), strict=True)):
-        host, request, infos = answer
+        host, request, infos, obstacle = answer
         seats += [
-            Seat(gpu_request=request, info=info, label=f"n{number}:{info.index}", host=host, node_id=node["NodeID"])
+            Seat(
+                gpu_request=request,
+                info=info,
+                label=f"n{number}:{info.index}",
+                host=host,
+                node_id=node["NodeID"],
+                obstacle=obstacle,
+            )
             for info in infos
         ]
     real = [seat for seat in seats if not seat.info.simulated]
@@ -182,11 +198,16 @@ def find_seats(gpu: str, address: str | None) -> list[Seat]:
     return seats
 
 
-def _look_for_gpus(gpu: str) -> tuple[str, str, list[GpuInfo]]:
-    """Runs on a node: its host name, and its boards; none where it has none."""
+def passed_on() -> dict[str, str]:
+    """Return the environment variables that must reach every node; nothing else is passed on."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def _look_for_gpus(gpu: str) -> tuple[str, str, list[GpuInfo], str | None]:
+    """Runs on a node: its host name, its boards, none where it has none, and why they cannot be set."""
     # A task that asks for no GPU may be shown none by Ray; the node's own setting is what counts.
     try:
         request, infos = choose_gpus(gpu)
     except NoGpuError:
         request, infos = "nvidia", []
-    return socket.gethostname(), request, infos
+    return socket.gethostname(), request, infos, find_obstacle(infos)

@@ -3,7 +3,6 @@
 `reset_leftovers` alone changes something: it clears what a disaster left locked.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from runner.hardware.board_lock import find_locker
 from runner.hardware.gpu import GpuError, GpuInfo, NoGpuError, ReadOnlyError
 from runner.hardware.journal import find_journal_dir, journal_path, read_journal
 from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
+from runner.hardware.permission import WAYS_OUT, find_obstacle
 from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.recovery import restore_leftover
 from runner.hardware.selection import select_gpus
@@ -158,16 +158,15 @@ def _check_setting(info: GpuInfo, subject: str) -> Check:
     if environment_forbids_setting():
         finding = f"clocks are never set: {CLOCKS_VARIABLE}=read-only"
         return Check(level="ok", subject=subject, finding=finding)
-    if info.simulated:
-        return Check(level="ok", subject=subject, finding="clocks can be set (on the simulated board)")
     if not info.sm_clocks_mhz:
         advice = "measure with --clocks read-only"
         return Check(level="warning", subject=subject, finding="the board names no clocks to set", advice=advice)
-    if os.geteuid() == 0:
-        finding = "clocks can probably be set: this is root; whether the driver agrees is seen when a run sets them"
-        return Check(level="ok", subject=subject, finding=finding)
-    advice = "run as root, or measure at the board's own clocks with --clocks read-only"
-    return Check(level="warning", subject=subject, finding="clocks cannot be set: only root may", advice=advice)
+    if obstacle := find_obstacle([info]):
+        return Check(level="warning", subject=subject, finding=f"clocks cannot be set: {obstacle}", advice=WAYS_OUT)
+    if info.simulated:
+        return Check(level="ok", subject=subject, finding="clocks can be set (on the simulated board)")
+    finding = "clocks can probably be set; whether the driver agrees is seen when a run sets them"
+    return Check(level="ok", subject=subject, finding=finding)
 
 
 def _describe_holder(nvml: Any, info: GpuInfo, *, dead_too: bool = False) -> str | None:

@@ -24,6 +24,7 @@ from runner.hardware.gpu import (
 from runner.hardware.nvml_calls import call_nvml, read_power_field, read_power_samples
 from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.simulated import SimulatedNvml
+from runner.hardware.sudo import SudoNvml, uses_sudo
 from runner.physics.clock import Clock, WallClock
 
 _POWER_POLICY, _THERMAL_POLICY = 0, 1
@@ -33,6 +34,8 @@ _OTHER_POLICIES = (2, 3, 5)
 
 def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
     """Return the NVML to use: a `SimulatedNvml` for "sim", "sim:h200x4" and the like, else `pynvml`, initialised.
+
+    With SWEEP_SETTER=sudo, what sets or resets a real board goes through sudo.
 
     Args:
         clock: the time of simulated boards; real ones keep their own.
@@ -49,7 +52,7 @@ def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
         raise NoGpuError(
             f"no NVIDIA driver answers here ({error}); use a machine with one, or --gpu sim for the simulated board"
         ) from error
-    return pynvml
+    return SudoNvml(pynvml) if uses_sudo() else pynvml
 
 
 def is_simulated(request: str) -> bool:
@@ -182,22 +185,25 @@ class NvmlGpu:
         if request.power_limit_w is not None:
             self._set_power_limit(request.power_limit_w)
 
-    def reset(
-        self, power_limit_w: float | None, settings: Collection[Setting] = ("sm_clock", "mem_clock", "power_limit")
-    ) -> None:
+    def reset(self, power_limit_w: float | None, settings: Collection[Setting] | None = None) -> None:
         """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
 
+        Args:
+            settings: what is known to have been set; None for all that this board can set.
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; what a setting that
             failed raised, after the others were tried.
         """
         self._require_may_set()
+        # What cannot be locked is not locked; but what was locked is not unlocked by a driver that cannot do it.
+        reset = self._reset_if_supported if settings is None else self._set
+        settings = ("sm_clock", "mem_clock", "power_limit") if settings is None else settings
         with ExitStack() as steps:  # run last to first, each of them whatever the others raise
             if "power_limit" in settings and power_limit_w is not None:
                 steps.callback(self._set_power_limit, power_limit_w)
             if "mem_clock" in settings:
-                steps.callback(self._reset_if_supported, "nvmlDeviceResetMemoryLockedClocks")
+                steps.callback(reset, "nvmlDeviceResetMemoryLockedClocks")
             if "sm_clock" in settings:
-                steps.callback(self._reset_if_supported, "nvmlDeviceResetGpuLockedClocks")
+                steps.callback(reset, "nvmlDeviceResetGpuLockedClocks")
 
     def _call(self, function: str, *args: Any) -> Any:
         return call_nvml(self._nvml, function, self._handle, *args)
@@ -232,7 +238,7 @@ class NvmlGpu:
         self._call(function, *args)
 
     def _reset_if_supported(self, function: str) -> None:
-        with suppress(NotSupportedError):  # what cannot be locked is not locked
+        with suppress(NotSupportedError):
             self._set(function)
 
     def _set_power_limit(self, limit_w: float) -> None:

@@ -10,6 +10,7 @@ from runner.hardware.gpu import (
     PermissionDeniedError,
     PowerReading,
 )
+from runner.hardware.permission import WAYS_OUT
 
 _VALUE_FIELDS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
 """Members of NVML's value union that can hold a board's mW, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
@@ -37,9 +38,7 @@ def typed_error(nvml: Any, error: Any, function: str) -> GpuError:
     if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
         return NotSupportedError(f"{function}: not supported by this board or driver")
     if code == nvml.NVML_ERROR_NO_PERMISSION:
-        return PermissionDeniedError(
-            f"{function}: the driver lets only root do this; run as root, or measure with --clocks read-only"
-        )
+        return PermissionDeniedError(f"{function}: the driver does not permit it. Ways out: {WAYS_OUT}")
     if code in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED):
         return GpuLostError(f"{function}: the board no longer answers ({error}); see dmesg, then reset it or reboot")
     if code in (nvml.NVML_ERROR_DRIVER_NOT_LOADED, nvml.NVML_ERROR_LIBRARY_NOT_FOUND):

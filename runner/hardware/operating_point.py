@@ -23,27 +23,34 @@ def resolve_clocks(
         power_limit: "default" or None; a share of the board's default limit, "80%"; or W.
     Raises: ValueError: not of these forms, or outside the board's range. NotSupportedError: the board has no such axis.
     """
+    mem_clock_mhz = _resolve_clock("mem_clock", mem_clock, info.mem_clocks_mhz, info)
+    sm_clocks_mhz = info.sm_clocks_at(mem_clock_mhz)
     return ClockRequest(
-        sm_clock_mhz=_resolve_clock("SM", sm_clock, info.sm_clocks_mhz, info.name),
-        mem_clock_mhz=_resolve_clock("memory", mem_clock, info.mem_clocks_mhz, info.name),
+        sm_clock_mhz=_resolve_clock("sm_clock", sm_clock, sm_clocks_mhz, info, mem_clock_mhz),
+        mem_clock_mhz=mem_clock_mhz,
         power_limit_w=_resolve_power_limit(power_limit, info),
     )
 
 
-def _resolve_clock(axis: str, asked: str | int | None, supported: Sequence[int], board: str) -> int | None:
+def _resolve_clock(
+    axis: str, asked: str | int | None, supported: Sequence[int], info: GpuInfo, mem_clock_mhz: int | None = None
+) -> int | None:
     if asked is None or asked == "default":
         return None
-    supported = _require_clocks(axis, supported, board)
-    if axis == "memory" and len(supported) == 1:
-        raise NotSupportedError(f"{board} has one memory clock, {supported[0]} MHz: leave mem_clock at default")
+    if not supported:
+        raise NotSupportedError(f"{info.name} does not say which clocks it supports: leave {axis} at default")
+    if axis == "mem_clock" and len(supported) == 1:
+        raise NotSupportedError(f"{info.name} has one memory clock, {supported[0]} MHz: leave mem_clock at default")
     if spaced := re.fullmatch(r"spaced (\d+)/(\d+)", str(asked)):
         return _space(supported, int(spaced[2]))[int(spaced[1]) - 1]
-    lowest, highest = supported[0], supported[-1]
-    clock_mhz = _parse(f"{axis} clock", asked, highest, "MHz")
-    if not (1 - _SLACK) * lowest <= clock_mhz <= (1 + _SLACK) * highest:
+    # A share is one of the board's highest clock, also at a memory clock that does not allow that one.
+    highest_mhz = (info.sm_clocks_mhz if axis == "sm_clock" else supported)[-1]
+    clock_mhz = _parse(axis, asked, highest_mhz, "MHz")
+    if not (1 - _SLACK) * supported[0] <= clock_mhz <= (1 + _SLACK) * supported[-1]:
+        there = f" at {mem_clock_mhz} MHz of memory" if mem_clock_mhz else ""
         raise ValueError(
-            f"an {axis} clock of {asked!r} ({clock_mhz:.0f} MHz) is outside what {board} supports, "
-            f"{lowest} to {highest} MHz"
+            f"{_show(axis, asked, clock_mhz, 'MHz')} is out of range: {info.name} supports "
+            f"{supported[0]} to {supported[-1]} MHz{there}"
         )
     return _nearest(clock_mhz, supported)
 
@@ -54,31 +61,28 @@ def _resolve_power_limit(asked: str | float | None, info: GpuInfo) -> float | No
     default_w, low_w, high_w = info.power_limit_default_w, info.power_limit_min_w, info.power_limit_max_w
     if default_w is None or low_w is None or high_w is None:
         raise NotSupportedError(f"{info.name} has no power limit to set: leave power_limit at default")
-    limit_w = _parse("power limit", asked, default_w, "W")
+    limit_w = _parse("power_limit", asked, default_w, "W")
     if not low_w <= limit_w <= high_w:
         raise ValueError(
-            f"a power limit of {asked!r} ({limit_w:g} W) is outside what {info.name} allows, {low_w:g} to {high_w:g} W"
+            f"{_show('power_limit', asked, limit_w, 'W')} is out of range: {info.name} allows {low_w:g} to {high_w:g} W"
         )
     return limit_w
 
 
-def _parse(what: str, asked: str | float, full: float, unit: str) -> float:
+def _show(axis: str, asked: str | float, value: float, unit: str) -> str:
+    """Return an axis and its value as the sweep file has them, and what a share comes to."""
+    return f'{axis} = "{asked}" ({value:.0f} {unit})' if str(asked).endswith("%") else f"{axis} = {asked}"
+
+
+def _parse(axis: str, asked: str | float, full: float, unit: str) -> float:
     """Return MHz or W from a number, or from a share of `full`."""
     text = str(asked).strip()
     try:
         return float(text[:-1]) / 100 * full if text.endswith("%") else float(text)
     except ValueError:
         raise ValueError(
-            f'a {what} is "default", a share such as "60%", or a number of {unit}, not {asked!r}'
+            f'{axis} = {asked!r} is not allowed: give "default", a share such as "60%", or a number of {unit}'
         ) from None
-
-
-def _require_clocks(axis: str, supported: Sequence[int], board: str) -> Sequence[int]:
-    if not supported:
-        raise NotSupportedError(
-            f"{board} does not say which {axis} clocks it supports: leave its {axis} clock at default"
-        )
-    return supported
 
 
 def _space(supported: Sequence[int], num_clocks: int) -> list[int]:

@@ -13,6 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from runner.cli import app
+from runner.hardware.simulated import SimulatedNvml
 from runner.results.store import RunStore
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
     monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
     monkeypatch.setenv("COLUMNS", "120")
-    for name in ("SWEEP_CLOCKS", "RAY_ADDRESS"):
+    for name in ("SWEEP_CLOCKS", "RAY_ADDRESS", "SWEEP_SIMULATED_PERMISSION", "SWEEP_SETTER"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "small.toml").write_text(SWEEP)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -214,6 +215,62 @@ def test_a_gpu_that_is_not_there_is_explained_in_one_sentence(
     assert_explained(result, 3)
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+AXES = 'sm_clock = ["default", "60%"]'
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ("sm_clock = [5000]", ["sm_clock = 5000 is out of range", "345 to 1980 MHz"]),
+        ('sm_clock = ["10%"]', ['sm_clock = "10%" (198 MHz) is out of range']),
+        ("power_limit = [100]", ["power_limit = 100.0 is out of range", "200 to 700 W"]),
+        ("sm_clock = [5000]\nmem_clock = [9]", ["mem_clock = 9 is out of range", "2201 to 3201 MHz"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_what_the_board_cannot_be_set_to_is_refused_before_anything_is_loaded(
+    sweep: Sweep, tmp_path: Path, command: str, axes: str, words: list[str]
+) -> None:
+    (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, axes))
+    result = sweep(command, "small.toml", "--gpu", "sim")
+    assert_refused(result, command, 2, *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_axis_that_the_board_lacks_is_refused(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(SimulatedNvml, "nvmlDeviceGetSupportedMemoryClocks", lambda *_: [3201])
+    monkeypatch.setattr(SimulatedNvml, "nvmlDeviceGetPowerManagementLimitConstraints", lambda *_: [None, None])
+    axes = f'{AXES}\nmem_clock = ["100%"]\npower_limit = ["80%"]'
+    (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, axes))
+    assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 3, "one memory clock, 3201 MHz")
+    (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, 'power_limit = ["80%"]'))
+    assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 3, "no power limit to set")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_without_permission_clock_axes_are_refused_with_the_ways_out(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("SWEEP_SIMULATED_PERMISSION", "denied")
+    result = sweep(command, "small.toml", "--gpu", "sim")
+    assert_refused(result, command, 3, "cannot be set", "run as root", "SWEEP_SETTER=sudo", "--clocks read-only")
+    assert not (tmp_path / "runs").exists()
+    for option, axes in (["--clocks", "read-only"], AXES), ([], 'sm_clock = ["default"]'):
+        (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, axes))
+        assert sweep("plan", "small.toml", "--gpu", "sim", *option).exit_code == 0
+
+
+def assert_refused(result: Result, command: str, exit_code: int, *words: str) -> None:
+    """As `assert_explained`; a plan is shown all the same."""
+    if command == "plan":
+        assert "Simulated NVIDIA H200" in result.stdout
+        result.stdout_bytes = b""
+    assert_explained(result, exit_code, *words)
 
 
 def test_doctor_without_a_gpu_says_what_to_do(sweep: Sweep) -> None:

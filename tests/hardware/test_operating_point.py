@@ -1,5 +1,6 @@
 """From what a sweep file asks for to what a board supports."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,15 +37,26 @@ def test_sm_clocks_are_snapped(h200: GpuInfo, asked: str | int | None, clock_mhz
     assert resolve_clocks(h200, asked, None, None) == ClockRequest(sm_clock_mhz=clock_mhz)
 
 
-@pytest.mark.parametrize("asked", [300, 2200, "10%", "120%", -5])
-def test_clocks_far_outside_name_the_range(h200: GpuInfo, asked: str | int) -> None:
-    with pytest.raises(ValueError, match="345 to 1980 MHz"):
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        (300, "300"),
+        (2200, "2200"),
+        ("10%", '"10%" (198 MHz)'),
+        ("120%", '"120%" (2376 MHz)'),
+        (-5, "-5"),
+        ("nan", "nan"),
+    ],
+)
+def test_clocks_far_outside_name_the_range(h200: GpuInfo, asked: str | int, shown: str) -> None:
+    message = f"sm_clock = {shown} is out of range: Simulated NVIDIA H200 supports 345 to 1980 MHz"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         resolve_clocks(h200, asked)
 
 
-@pytest.mark.parametrize("asked", ["fast", "%", "", "60 per cent", "nan"])
+@pytest.mark.parametrize("asked", ["fast", "%", "", "60 per cent"])
 def test_words_that_are_no_clock(h200: GpuInfo, asked: str) -> None:
-    with pytest.raises(ValueError, match="SM clock"):
+    with pytest.raises(ValueError, match=f"sm_clock = {asked!r} is not allowed"):
         resolve_clocks(h200, asked)
 
 
@@ -54,8 +66,17 @@ def test_memory_and_power(h200: GpuInfo) -> None:
     assert resolve_clocks(h200, None, 3201, 350).power_limit_w == 350.0
     with pytest.raises(ValueError, match="200 to 700 W"):
         resolve_clocks(h200, power_limit=150)
-    with pytest.raises(ValueError, match="power limit"):
+    with pytest.raises(ValueError, match="power_limit"):
         resolve_clocks(h200, power_limit="nan")
+
+
+def test_sm_clocks_are_those_of_the_memory_clock(h200: GpuInfo) -> None:
+    low = replace(h200, sm_clocks_at_mem_mhz=((2201, (345, 360, 375)),))
+    assert resolve_clocks(low, "60%", 3201).sm_clock_mhz == 1185
+    assert resolve_clocks(low, 370, 2201).sm_clock_mhz == 375
+    assert resolve_clocks(low, "spaced 1/2", 2201).sm_clock_mhz == 375
+    with pytest.raises(ValueError, match=r"\(1188 MHz\) is out of range: .* 345 to 375 MHz at 2201 MHz of memory"):
+        resolve_clocks(low, "60%", 2201)
 
 
 def test_spaced_clocks_run_from_the_highest_to_the_lowest(h200: GpuInfo) -> None:
@@ -71,7 +92,7 @@ def test_spaced_clocks_run_from_the_highest_to_the_lowest(h200: GpuInfo) -> None
 def test_boards_without_an_axis_say_so(h200: GpuInfo) -> None:
     bare = replace(h200, sm_clocks_mhz=(), mem_clocks_mhz=(3201,), power_limit_min_w=None)
     assert resolve_clocks(bare, "default", "default", "default").is_default
-    with pytest.raises(NotSupportedError, match="does not say which SM clocks"):
+    with pytest.raises(NotSupportedError, match="does not say which clocks it supports: leave sm_clock"):
         resolve_clocks(bare, "60%")
     with pytest.raises(NotSupportedError, match="one memory clock, 3201 MHz"):
         resolve_clocks(bare, None, "100%")
