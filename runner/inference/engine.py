@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from runner.physics.shape import ModelShape
 from runner.spec.request import Completion, Request, Step
 
 
@@ -56,6 +57,11 @@ class Engine(Protocol):
     @property
     def encode(self) -> Callable[[str], list[int]] | None:
         """Text to token ids as the model wants them (special tokens as its tokenizer adds them); None: no tokenizer."""
+        ...
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """Whose arithmetic and traffic the board does: the model's, or its twin's; None where it cannot be read."""
         ...
 
     @property

@@ -25,7 +25,7 @@ from runner.inference.engine_processes import (
 from runner.inference.iteration_log import IterationLog
 from runner.inference.pace import HOLD, RELEASE, Pace
 from runner.inference.request_loop import RequestLoop
-from runner.physics.shape import SHAPES_DIR
+from runner.physics.shape import SHAPES_DIR, ModelShape, get_shape, shape_from_config
 from runner.spec.request import Request
 
 SHAPES_PREFIX = "shapes/"
@@ -87,6 +87,7 @@ class VllmEngine:
                 raise
             raise EngineError(reason) from error
         self._log = IterationLog(self._llm_engine)
+        self._shape = get_shape(pace.twin) if pace else read_shape(self._llm_engine.model_config)
 
     @property
     def max_model_len(self) -> int:
@@ -103,6 +104,11 @@ class VllmEngine:
         """Text to token ids, special tokens as the model's tokenizer adds them; None: no tokenizer."""
         tokenizer = self._llm_engine.tokenizer
         return None if tokenizer is None else tokenizer.encode
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """The model's shape, or its twin's where a simulated board sets the pace; None for what has none (experts)."""
+        return self._shape
 
     @property
     def process_ids(self) -> list[int]:
@@ -246,6 +252,20 @@ def _open(model: str, revision: str | None, engine_args: Mapping[str, object], s
         llm_engine = LLM(**arguments).llm_engine
     llm_engine.logger_manager = None  # it would log and count every step beside the loop; nobody reads it
     return llm_engine
+
+
+def read_shape(model_config: Any) -> ModelShape | None:
+    """Return the shape of a model that vLLM has opened, in the precision in which it runs.
+
+    Args:
+        model_config: vLLM's `ModelConfig`.
+    Returns: None where the configuration lacks a size, or the model is a mixture of experts.
+    """
+    config = {**model_config.hf_text_config.to_dict(), "torch_dtype": str(model_config.dtype)}
+    try:
+        return shape_from_config(config, str(model_config.model))
+    except (TypeError, ValueError):
+        return None
 
 
 def _shape_dir(model: str) -> Path:

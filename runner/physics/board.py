@@ -18,7 +18,9 @@ from typing import Any
 
 from runner.physics.shape import ModelShape, StepWork
 
-__all__ = ["BoardModel", "OperatingPoint", "StepOutcome", "StepWork", "board_names", "load_board"]
+__all__ = ["BoardModel", "OperatingPoint", "StepOutcome", "StepWork", "board_names", "find_board", "load_board"]
+
+DEFAULT_BOARD = "h200"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +188,7 @@ def board_names() -> list[str]:
 
 
 @lru_cache
-def load_board(name: str = "h200") -> BoardModel:
+def load_board(name: str = DEFAULT_BOARD) -> BoardModel:
     """Return a fitted board of `boards/*.json`.
 
     Raises: ValueError: there is no such board; the message lists those that there are.
@@ -197,3 +199,8 @@ def load_board(name: str = "h200") -> BoardModel:
     for clocks in ("sm_clocks_mhz", "mem_clocks_mhz"):
         constants[clocks] = tuple(constants[clocks])
     return BoardModel(**constants)
+
+
+def find_board(gpu_name: str) -> str:
+    """Return the name of the board model that describes a GPU, the H200's where there is none for it."""
+    return next((name for name in board_names() if load_board(name).name in gpu_name), DEFAULT_BOARD)
