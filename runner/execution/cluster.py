@@ -98,14 +98,14 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        if address:
-            _join_ray(address)
-        else:
-            _start_ray()
-    except SystemExit as error:  # Ray's own answer to SIGTERM
-        raise KeyboardInterrupt from error
-    try:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put a handler of its own there
+        try:
+            if address:
+                _join_ray(address)
+            else:
+                _start_ray()
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put a handler of its own there
+        except SystemExit as error:  # which answers so
+            raise KeyboardInterrupt from error
         yield
     finally:
         ray.shutdown()
