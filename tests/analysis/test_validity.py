@@ -136,9 +136,9 @@ def test_thermal_throttled(
 @pytest.mark.parametrize(
     ("start_c", "end_c", "verdicts"),
     [
-        (50.0, 75.0, []),
-        (50.0, 76.0, ["temperature_drift"]),
-        (76.0, 50.0, ["temperature_drift"]),
+        (50.0, 80.0, []),
+        (50.0, 81.0, ["temperature_drift"]),
+        (81.0, 50.0, ["temperature_drift"]),
         (None, None, []),
     ],
 )

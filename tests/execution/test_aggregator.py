@@ -124,6 +124,79 @@ def test_a_failed_trial_is_a_row_too_with_what_was_asked_and_why(aggregator: Agg
     assert view.events[-1].message == "synthetic-128x64 on m failed: the engine died"
 
 
+# evidence and retries ------------------------------------------------------------------------------------------------
+
+
+def with_foreign_process(measured: Measurement, **identity: Any) -> Measurement:
+    """The same measurement as another trial, process 4711 beside it."""
+    return replace(
+        measured,
+        identity=make_identity(**identity),
+        engine_process_ids=frozenset({7}),
+        edge_end=replace(measured.edge_end, process_ids=frozenset({7, 4711})),
+    )
+
+
+def test_what_a_retry_can_help_is_listed_once(
+    aggregator: Aggregator, store: RunStore, bench: VirtualBench, measured: Measurement
+) -> None:
+    wanted = ["sound", "shared", "short", "failed", "missing"]
+    aggregator.finish_trial(replace(measured, identity=make_identity(trial_id="sound")))
+    aggregator.finish_trial(with_foreign_process(measured, trial_id="shared"))
+    short = replace(measured, identity=make_identity(trial_id="short"), end_ns=measured.start_ns + 10**9)
+    aggregator.finish_trial(short)
+    aggregator.fail_trial(make_identity(trial_id="failed"), make_placement(), "the engine died", time_ns=7)
+    assert aggregator.list_retries(wanted) == {"shared"}
+    # A worker that took over, or a later run, is told the same.
+    assert make_aggregator(store.directory, bench.gpu.info.uuid).list_retries(wanted) == {"shared"}
+    assert aggregator.list_retries(["sound"]) == frozenset()
+
+    first = read_row(store, "shared")
+    retry = with_foreign_process(measured, trial_id="shared-2", attempt=2)
+    assert aggregator.finish_trial(retry) == ["foreign_process"]
+    assert aggregator.list_retries(wanted) == frozenset()  # once, whatever came of it
+    rows = {row["trial_id"]: row for row in store.read_trials(["shared"]).to_dicts()}
+    assert rows["shared"] == first
+    assert (rows["shared-2"]["attempt"], rows["shared-2"]["verdicts"]) == (2, ["foreign_process"])
+
+
+def test_a_retry_is_no_further_trial(aggregator: Aggregator, measured: Measurement) -> None:
+    aggregator.finish_trial(with_foreign_process(measured, trial_id="t0"))
+    before = aggregator.snapshot()
+    aggregator.finish_trial(replace(measured, identity=make_identity(trial_id="t0-2", attempt=2)))
+    aggregator.fail_trial(make_identity(trial_id="t1-2", attempt=2), make_placement(), "the engine died", time_ns=7)
+    view = aggregator.snapshot()
+    assert replace(view, events=(), gpus=()) == replace(before, events=(), gpus=())
+    assert view.gpus[0].num_trials_done == 1
+    assert "once more" in view.events[-2].message
+
+
+def test_a_foreign_process_is_named(aggregator: Aggregator, measured: Measurement) -> None:
+    assert aggregator.finish_trial(with_foreign_process(measured)) == ["foreign_process"]
+    event = aggregator.snapshot().events[-1]
+    assert (event.level, event.kind, event.trial_id) == ("warning", "foreign_process", "t0")
+    assert event.message == "process 4711 is on the board beside the engine"
+
+
+def test_a_sentinel_that_deviates_is_told_as_it_happens(aggregator: Aggregator, measured: Measurement) -> None:
+    def finish(trial_id: str, factor: float, **identity: Any) -> list[str]:
+        """A sentinel whose board drew so many times the power."""
+        power = measured.power.with_columns(pl.col("power_w") * factor)
+        changes = {"trial_id": trial_id, "is_sentinel": True} | identity
+        no_counter = {"counter_start": None, "counter_end": None}
+        trial = replace(measured, identity=make_identity(**changes), power=power, **no_counter)
+        assert aggregator.finish_trial(trial) == []
+        return [event.message for event in aggregator.snapshot().events if event.kind == "sentinel_drift"]
+
+    assert finish("s0", 1.0) == []
+    assert finish("s1", 1.01) == []
+    assert finish("other", 1.2, block_id="b1") == []
+    assert finish("point", 1.2, is_sentinel=False) == []
+    told = finish("s2", 1.06)
+    assert told == ["synthetic-128x64 on m drifts: energy per token +5.0% since the last sentinel"]
+    assert finish("s3", 1.06) == told
+
+
 def test_power_and_progress_reach_the_view(aggregator: Aggregator, bench: VirtualBench, measured: Measurement) -> None:
     uuid = bench.gpu.info.uuid
     aggregator.add_power(uuid, measured.power)

@@ -25,7 +25,9 @@ from runner.execution.driver import RunOutcome
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.processes import find_marked
+from runner.physics.board_state import BoardConditions, BoardState
 from runner.physics.clock import WallClock
+from runner.results.live import SweepView
 from runner.results.store import RunStore
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 
@@ -162,6 +164,49 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
     assert (outcome.num_ok, outcome.num_failed, outcome.num_left) == (4, 4, 0)
     second = read_rows(tmp_path / "run")
     assert all((second[i] == row) == (row["status"] == "ok") for i, row in first.items())
+
+
+def test_what_a_retry_can_help_is_measured_once_more_at_the_end_of_its_block(
+    run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path
+) -> None:
+    """A board that gets too hot on the way, and stays so to the end of the run."""
+    hot = BoardConditions(time_ns=0, max_sm_clock_mhz=600)
+    last: list[SweepView] = []
+
+    def overheat(view: SweepView) -> None:
+        last.append(view)
+        if view.num_done:
+            for directory in (cluster / "boards").glob("virtual-*/GPU-SIM-H200-0"):
+                state = BoardState(directory)
+                if not state.conditions_history():
+                    state.change_conditions(hot)
+
+    outcome = run_here(write_sweep(repeats=12), show=overheat)
+    num_trials = 2 * 12 + 4
+    assert (outcome.num_ok, outcome.num_failed, outcome.num_left) == (num_trials, 0, 0)
+    assert (last[-1].num_done, last[-1].num_trials) == (num_trials, num_trials)
+    rows = read_rows(tmp_path / "run")
+    first = {trial_id: row for trial_id, row in rows.items() if row["attempt"] == 1}
+    again = {trial_id.removesuffix("-2"): row for trial_id, row in rows.items() if row["attempt"] == 2}
+    assert len(first) == num_trials
+    assert len(rows) == len(first) + len(again)
+    throttled = {trial_id for trial_id, row in first.items() if row["verdicts"]}
+    assert throttled
+    assert set(again) == throttled
+    assert min(row["start_ns"] for row in again.values()) > max(row["start_ns"] for row in first.values())
+    for trial_id, row in again.items():
+        assert "thermal_throttled" in row["verdicts"]
+        asked = ("block_id", "task", "concurrency", "repeat", "is_sentinel", "sm_clock_mhz_requested")
+        assert [row[name] for name in asked] == [first[trial_id][name] for name in asked]
+    (told,) = [event for event in read_events(tmp_path / "run") if event["kind"] == "trials_retried"]
+    assert told["message"] == f"{len(throttled)} of {num_trials} trials once more"
+
+    # The same block goes on in a later run: what has had its retry is left alone.
+    outcome = run_here(write_sweep(repeats=13))
+    assert outcome.num_ok == 2 * 13 + 5
+    later = read_rows(tmp_path / "run")
+    assert all(later[trial_id] == row for trial_id, row in rows.items())
+    assert {row["attempt"] for trial_id, row in later.items() if trial_id not in rows} == {1}
 
 
 def test_a_workload_that_does_not_fit_the_model_fails_by_itself(

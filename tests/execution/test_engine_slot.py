@@ -1,0 +1,154 @@
+"""What a slot knows of its board around a load: whose processes they are, and whose memory is still held."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.execution import engine_slot
+from runner.execution.engine_slot import EngineSlot
+from runner.execution.engines import EngineKind
+from runner.hardware.gpu import NotSupportedError
+from runner.inference.engine import EngineError
+from runner.physics.clock import VirtualClock
+from runner.spec.sweep import ModelSpec
+
+GIB = 2**30
+FIRST, SECOND = ModelSpec(id="first"), ModelSpec(id="second")
+
+
+class Board:
+    """A board that somebody else's process 1 is on, and who loads what on it."""
+
+    def __init__(self) -> None:
+        self.process_ids: set[int] | None = {1}
+        self.used_bytes: int | None = 2 * GIB
+        self.leaves_bytes = 0
+        self.loads = 0
+
+    def read_process_ids(self) -> list[int]:
+        if self.process_ids is None:
+            raise NotSupportedError("nvmlDeviceGetComputeRunningProcesses: not supported")
+        return sorted(self.process_ids)
+
+    def read_memory_used_bytes(self) -> int | None:
+        return self.used_bytes
+
+    def open_engine(self, *_: object) -> "Engine":
+        self.loads += 1
+        if self.process_ids is not None:
+            self.process_ids.add(100 * self.loads)
+        if self.used_bytes is not None:
+            self.used_bytes += 40 * GIB
+        return Engine(self, 100 * self.loads)
+
+
+class Engine:
+    def __init__(self, board: Board, pid: int) -> None:
+        self._board = board
+        self._pid = pid
+
+    def close(self) -> None:
+        if self._board.process_ids is not None:
+            self._board.process_ids.discard(self._pid)
+        if self._board.used_bytes is not None:
+            self._board.used_bytes += self._board.leaves_bytes - 40 * GIB
+
+
+class Told:
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+
+    def update(self, **_: object) -> None:
+        pass
+
+    def say(self, level: str, kind: str, message: str) -> None:
+        self.kinds.append(kind)
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+def open_slot(board: Board, monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineSlot]:
+    monkeypatch.setattr(engine_slot, "open_engine", board.open_engine)
+    monkeypatch.setattr(engine_slot, "MEMORY_LIMIT_S", 0.0)
+
+    def make() -> EngineSlot:
+        told: Any = Told()
+        any_board: Any = board
+        sweep: Any = None
+        return EngineSlot(sweep, EngineKind(name="vllm", clock=VirtualClock()), any_board, told)
+
+    return make
+
+
+def test_the_processes_that_come_with_an_engine_are_ours(board: Board, open_slot: Callable[[], EngineSlot]) -> None:
+    slot = open_slot()
+    slot.open(FIRST)
+    assert slot.process_ids == {100}
+    slot.open(SECOND)
+    assert slot.process_ids is not None
+    assert 200 in slot.process_ids
+    assert 1 not in slot.process_ids
+
+
+def test_of_a_process_that_outlives_its_engine_it_is_known_that_it_was_ours(
+    board: Board, open_slot: Callable[[], EngineSlot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = open_slot()
+    slot.open(FIRST)
+    monkeypatch.setattr(Engine, "close", lambda _: None)
+    slot.open(SECOND)
+    assert slot.process_ids == {100, 200}
+
+
+def test_where_the_driver_lists_no_processes_nobody_is_known(board: Board, open_slot: Callable[[], EngineSlot]) -> None:
+    board.process_ids = None
+    slot = open_slot()
+    slot.open(FIRST)
+    assert slot.process_ids is None
+
+
+@pytest.mark.parametrize(
+    ("left_bytes", "is_held"), [(0, False), (GIB // 4, False), (GIB, True)], ids=["nothing", "a little", "much"]
+)
+def test_memory_that_an_engine_left_behind_marks_the_next_one(
+    left_bytes: int, is_held: bool, board: Board, open_slot: Callable[[], EngineSlot]
+) -> None:
+    slot = open_slot()
+    slot.open(FIRST)
+    assert not slot.memory_left_behind  # its own memory is no debt
+    board.leaves_bytes = left_bytes
+    slot.open(SECOND)
+    assert slot.memory_left_behind == is_held
+
+
+def test_memory_that_was_freed_before_the_next_load_is_forgotten(
+    board: Board, open_slot: Callable[[], EngineSlot]
+) -> None:
+    slot = open_slot()
+    slot.open(FIRST)
+    board.leaves_bytes = GIB
+    slot.close()
+    assert slot.memory_left_behind
+    board.used_bytes = 2 * GIB
+    slot.open(SECOND)
+    assert not slot.memory_left_behind
+
+
+def test_a_model_that_did_not_load_is_not_tried_twice(
+    board: Board, open_slot: Callable[[], EngineSlot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Engine:
+        board.loads += 1
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(engine_slot, "open_engine", refuse)
+    slot = open_slot()
+    for _ in range(2):
+        with pytest.raises(EngineError, match="out of memory"):
+            slot.open(FIRST)
+    assert board.loads == 1
