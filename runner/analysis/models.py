@@ -1,6 +1,6 @@
 """How models compare: each at the operating point where it needs the least energy, on whatever board it ran.
 
-Rows of `summary.OPERATING_POINTS` enter, `MODEL_COMPARISONS` leave. Next: display.
+Rows of `operating_points.OPERATING_POINTS` enter, `MODEL_COMPARISONS` leave. Next: display.
 """
 
 import polars as pl
@@ -33,7 +33,7 @@ def compare_models(points: pl.DataFrame) -> pl.DataFrame:
     """Compare the models that answered the same task with as many requests in flight.
 
     Args:
-        points: [num_points] rows of `summary.OPERATING_POINTS`.
+        points: [num_points] rows of `operating_points.OPERATING_POINTS`.
     Returns: rows of `MODEL_COMPARISONS`, none for the reference itself; by task, concurrency and ratio.
     """
     least = points.filter("is_least_energy", pl.col(_ENERGY) > 0).with_columns(

@@ -4,98 +4,16 @@ Rows of `tables.TRIALS` enter; one row a block and operating point leaves (`OPER
 formats it, `sweep report --json` prints it. Next: display.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from runner.analysis.intervals import Array, Sample, compare_with_default, level_half_width
+from runner.analysis.operating_points import BLOCK, ENERGY_METRICS, METRICS, OPERATING_POINTS, PHASES, POINT
 
-BLOCK = ("block_id", "model", "task", "request_kind", "concurrency")
-POINT = ("sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
-ENERGY_METRICS = ("joules_per_token", "joules_per_request", "energy_delay_product_js", "mean_power_w")
-METRICS = (
-    *ENERGY_METRICS,
-    "output_tokens_per_s",
-    "requests_per_s",
-    "latency_s_p50",
-    "ttft_s_p50",
-    "tpot_s_p50",
-)
-INTERVAL = ("_low", "_high", "_change", "_change_low", "_change_high")
-"""What each metric leaves beside its mean."""
-PHASES = tuple(f"joules_per_{phase}_token{bound}" for phase in ("prefill", "decode") for bound in ("", "_low", "_high"))
 _ENERGY = METRICS.index("joules_per_token")
-
-OPERATING_POINTS: dict[str, pl.DataType] = {
-    # what: a block and a point of it
-    "block_id": pl.String(),
-    "model": pl.String(),
-    "task": pl.String(),
-    "request_kind": pl.String(),
-    "concurrency": pl.Int64(),
-    "sm_clock_mhz_requested": pl.Int64(),
-    "mem_clock_mhz_requested": pl.Int64(),
-    "power_limit_w_requested": pl.Float64(),
-    "is_default": pl.Boolean(),
-    "gpu_name": pl.String(),
-    "gpu_uuids": pl.List(pl.String()),
-    "simulated": pl.Boolean(),
-    # how much stands behind it
-    "num_trials": pl.Int64(),
-    "num_averaged": pl.Int64(),
-    "num_with_verdicts": pl.Int64(),
-    "num_failed": pl.Int64(),
-    "verdicts": pl.List(pl.String()),
-    "is_sound": pl.Boolean(),
-    "default_is_sound": pl.Boolean(),
-    "default_is_on_same_board": pl.Boolean(),
-    "interval_reason": pl.String(),
-    "is_least_energy": pl.Boolean(),
-    # means over the averaged trials, and how they compare with the default clock
-    "sm_clock_mhz": pl.Float64(),
-    "mem_clock_mhz": pl.Float64(),
-    "throttled_fraction": pl.Float64(),
-    "token_kind": pl.String(),
-    "energy_j": pl.Float64(),
-    "energy_uncertainty_j": pl.Float64(),
-    **{f"{metric}{suffix}": pl.Float64() for metric in METRICS for suffix in ("", *INTERVAL)},
-    **{name: pl.Float64() for name in PHASES},
-    "phase_method": pl.String(),
-    "phase_reason": pl.String(),
-    "quality": pl.Float64(),
-    "quality_stderr": pl.Float64(),
-    "quality_difference": pl.Float64(),
-    "quality_difference_stderr": pl.Float64(),
-    "quality_metric": pl.String(),
-    "quality_higher_is_better": pl.Boolean(),
-    "quality_reason": pl.String(),
-    "quality_chance": pl.Float64(),
-    "output_agreement": pl.Float64(),
-    "output_agreement_default": pl.Float64(),
-}
-"""What `summarise_operating_points` returns. Null means unknown, never 0.
-
-is_default: no clock and no limit was asked for; sentinels belong to this row.
-num_averaged: trials behind the means: the sound ones, or, where there is none (`is_sound` is false), the ones that
-    finished with a verdict. `verdicts` names every reason that occurred, averaged or not.
-is_least_energy: the sound point of its block that needs the least joules per token (of equals, the first row): by
-    joules_per_token_change where every sound point has one, else by joules_per_token.
-token_kind: "output" for generate; "prompt" for loglikelihood, which generates nothing.
-gpu_uuids: the boards of these trials; more than one where a block went on elsewhere after its board was lost.
-*_low, *_high: 95 % interval of the mean over the averaged trials; null where `interval_reason` says why.
-*_change: fraction by which this point differs from the default clock (-0.23: 23 % less), the mean over pairs: each
-    trial with the block's default-clock trials before and after it (`intervals.compare_with_default`), so that it may
-    differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 % interval, null
-    on the default row itself. Where `default_is_on_same_board` is false it compares two boards and is widened.
-energy_j, energy_uncertainty_j: means over the averaged trials, not of their sum.
-joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, bounds too, which overstates them.
-quality_stderr: the score's own standard error over documents. Repeats answer the same documents, so it is not divided
-    by their number.
-quality_difference: score minus the default row's, in the metric's own unit. Its stderr treats the two as independent;
-    as both answer the same documents, it is an upper bound.
-"""
+_IS_ENERGY = np.array([metric in ENERGY_METRICS for metric in METRICS])
 
 
 def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
@@ -108,11 +26,14 @@ def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
         default first, then memory clock, power limit and SM clock, highest first.
     """
     trials = _mark_averaged(trials.filter(pl.col("phase_role").is_null()))
-    points = _average_trials(trials).join(
-        _estimate_intervals(trials), on=[*BLOCK, *POINT], how="left", nulls_equal=True
+    intervals = _estimate_intervals(trials)
+    points = _average_trials(trials).join(intervals, on=[*BLOCK, *POINT], how="left", nulls_equal=True)
+    points = points.with_columns(
+        *(bound for metric in METRICS for bound in _bounds(metric)),
+        is_default=_is_default(),
+        interval_reason=pl.when(num_averaged=0).then(pl.lit("no trial finished")).otherwise("interval_reason"),
     )
-    reason = pl.when(num_averaged=0).then(pl.lit("no trial finished")).otherwise("interval_reason")
-    points = _compare_quality(points.with_columns(interval_reason=reason)).sort(
+    points = _compare_quality(points).sort(
         "model", "task", "concurrency", "block_id", "is_default", *POINT[1:], POINT[0],
         descending=[False] * 4 + [True] * 4,
         nulls_last=False,
@@ -191,38 +112,51 @@ def _average_trials(trials: pl.DataFrame) -> pl.DataFrame:
 
 
 def _estimate_intervals(trials: pl.DataFrame) -> pl.DataFrame:
-    """Return, for each block and point with averaged trials, the columns of `INTERVAL` and what they rest on."""
-    averaged = trials.filter("is_averaged")
-    suffixed = (f"{metric}{suffix}" for metric in METRICS for suffix in INTERVAL)
-    names = (*BLOCK, *POINT, *suffixed, "default_is_on_same_board", "interval_reason")
-    schema = {name: OPERATING_POINTS[name] for name in names}
-    rows = [row for block in averaged.partition_by(*BLOCK) for row in _estimate_block(block)]
-    return pl.DataFrame(rows, schema=schema).with_columns(pl.selectors.float().fill_nan(None))
+    """Return, for each block and point with averaged trials, a row with the columns of `_estimate_point`."""
+    averaged = trials.filter("is_averaged").with_row_index("row")
+    sample = _sample(averaged)
+    points = averaged.group_by(*BLOCK, *POINT).agg("row")
+    default = points.filter(_is_default()).select(*BLOCK, default_row="row")
+    points = points.join(default, on=BLOCK, how="left", nulls_equal=True)
+    none = np.zeros(0, dtype=np.int64)
+    estimates = [
+        _estimate_point(
+            sample.take(rows.to_numpy()),
+            sample.take(none if default_rows is None else default_rows.to_numpy()),
+            is_default=is_default,
+        )
+        for rows, default_rows, is_default in zip(
+            points["row"], points["default_row"], points.select(_is_default()).to_series(), strict=True
+        )
+    ]
+    names = [f"{metric}{mark}" for mark in ("@level", "@ratio", "@ratio_level") for metric in METRICS]
+    logs = np.stack([estimate[0] for estimate in estimates]) if estimates else np.zeros((0, len(names)))
+    others = {"default_is_on_same_board": pl.Boolean, "interval_reason": pl.String}
+    return pl.concat(
+        (
+            points.select(*BLOCK, *POINT),
+            pl.DataFrame(logs, schema=names).fill_nan(None),
+            pl.DataFrame([estimate[1:] for estimate in estimates], schema=others, orient="row"),
+        ),
+        how="horizontal",
+    )
 
 
-def _estimate_block(block: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    sample = _sample(block)
-    is_energy = np.array([metric in ENERGY_METRICS for metric in METRICS])
-    default = sample.take(block.select(pl.all_horizontal(_are_null(POINT))).to_series().to_numpy())
-    for key, group in block.with_row_index("row").group_by(*POINT):
-        trials = sample.take(group["row"].to_numpy())
-        is_default = all(value is None for value in key)
-        mean = _array(group.select(METRICS).mean())[0]
-        level = level_half_width(trials, default, is_energy)
-        columns = {"_low": mean * np.exp(-level), "_high": mean * np.exp(level)}
-        row = dict(zip((*BLOCK, *POINT), (*block.select(BLOCK).row(0), *key), strict=True))
-        if is_default:
-            columns["_change"] = np.where(mean > 0, 0.0, np.nan)
-        elif len(default.time_s):
-            change = compare_with_default(trials, default, is_energy)
-            columns["_change"] = np.expm1(change.log_ratio)
-            columns["_change_low"] = np.expm1(change.log_ratio - change.half_width)
-            columns["_change_high"] = np.expm1(change.log_ratio + change.half_width)
-            row["default_is_on_same_board"] = change.on_same_board
-        bound = columns.get("_low" if is_default else "_change_low")
-        if bound is None or np.isnan(bound[_ENERGY]):
-            row["interval_reason"] = _explain_missing(trials, default, is_default=is_default)
-        yield row | {f"{m}{suffix}": values[i] for suffix, values in columns.items() for i, m in enumerate(METRICS)}
+def _estimate_point(trials: Sample, default: Sample, *, is_default: bool) -> tuple[Array, bool | None, str | None]:
+    """Compare one point with its block's default clock.
+
+    Returns: [3 x num_metrics] half-widths of the means, log ratios to the default clock and their half-widths; whether
+        both were measured on one board; why the energy's interval is missing, if it is.
+    """
+    level = level_half_width(trials, default, _IS_ENERGY)
+    unknown = np.full(len(METRICS), np.nan)
+    if is_default or len(default.time_s) == 0:
+        is_known = is_default and not np.isnan(level[_ENERGY])
+        reason = None if is_known else _explain_missing(trials, default, is_default=is_default)
+        return np.concatenate((level, np.zeros_like(level) if is_default else unknown, unknown)), None, reason
+    change = compare_with_default(trials, default, _IS_ENERGY)
+    reason = _explain_missing(trials, default, is_default=False) if np.isnan(change.half_width[_ENERGY]) else None
+    return np.concatenate((level, change.log_ratio, change.half_width)), change.on_same_board, reason
 
 
 def _explain_missing(trials: Sample, default: Sample, *, is_default: bool) -> str:
@@ -236,15 +170,15 @@ def _explain_missing(trials: Sample, default: Sample, *, is_default: bool) -> st
     return f"too few trials on one board to show a spread ({len(trials.time_s)} here, {num_default} at the default)"
 
 
-def _sample(block: pl.DataFrame) -> Sample:
+def _sample(trials: pl.DataFrame) -> Sample:
     middle_ns = pl.col("start_ns") - pl.col("start_ns").min() + pl.col("duration_s") * 0.5e9
     positive = [pl.when(pl.col(metric) > 0).then(metric).log() for metric in METRICS]
     uncertainty = pl.when(pl.col("energy_j") > 0).then(pl.col("energy_uncertainty_j") / pl.col("energy_j"))
     return Sample(
-        time_s=_array(block.select(middle_ns * 1e-9))[:, 0],
-        logs=_array(block.select(positive)),
-        energy_uncertainty=_array(block.select(uncertainty))[:, 0],
-        board=block["gpu_uuids"].list.join(" ").fill_null("").rank("dense").to_numpy().astype(np.int64),
+        time_s=_array(trials.select(middle_ns * 1e-9))[:, 0],
+        logs=_array(trials.select(positive)),
+        energy_uncertainty=_array(trials.select(uncertainty))[:, 0],
+        board=trials["gpu_uuids"].list.join(" ").fill_null("").rank("dense").to_numpy().astype(np.int64),
     )
 
 
@@ -252,8 +186,17 @@ def _array(frame: pl.DataFrame) -> Array:
     return frame.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
+def _bounds(metric: str) -> Iterator[pl.Expr]:
+    mean, level = pl.col(metric), pl.col(f"{metric}@level")
+    ratio, ratio_level = pl.col(f"{metric}@ratio"), pl.col(f"{metric}@ratio_level")
+    yield (mean * (-level).exp()).alias(f"{metric}_low")
+    yield (mean * level.exp()).alias(f"{metric}_high")
+    yield pl.when(mean > 0).then(ratio.exp() - 1).alias(f"{metric}_change")
+    yield ((ratio - ratio_level).exp() - 1).alias(f"{metric}_change_low")
+    yield ((ratio + ratio_level).exp() - 1).alias(f"{metric}_change_high")
+
+
 def _compare_quality(points: pl.DataFrame) -> pl.DataFrame:
-    points = points.with_columns(is_default=pl.all_horizontal(_are_null(POINT)))
     compared = ("quality", "quality_stderr", "is_sound")
     default = points.filter("is_default").select(*BLOCK, *(pl.col(name).alias(f"{name}@0") for name in compared))
     stderr = (pl.col("quality_stderr") ** 2 + pl.col("quality_stderr@0") ** 2).sqrt()
@@ -272,5 +215,5 @@ def _mark_least_energy(points: pl.DataFrame) -> pl.DataFrame:
     return points.with_columns(is_least_energy=(rank == 1).fill_null(False))
 
 
-def _are_null(names: Iterable[str]) -> Iterable[pl.Expr]:
-    return (pl.col(name).is_null() for name in names)
+def _is_default() -> pl.Expr:
+    return pl.all_horizontal(pl.col(name).is_null() for name in POINT)

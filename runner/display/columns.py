@@ -1,4 +1,4 @@
-"""The columns of the report's tables: rows of `analysis.summary.OPERATING_POINTS` enter, cells ready to print leave.
+"""The columns of the report's tables: rows of `analysis.operating_points.OPERATING_POINTS` enter, cells leave.
 
 Numbers are never cut: on a narrow terminal whole columns give way. Next: report.
 """

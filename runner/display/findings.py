@@ -1,6 +1,6 @@
 """What the numbers say, in one plain sentence a block.
 
-Rows of `analysis.summary.OPERATING_POINTS` enter, text leaves. Next: report.
+Rows of `analysis.operating_points.OPERATING_POINTS` enter, text leaves. Next: report.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

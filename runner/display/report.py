@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.analysis.models import compare_models
-from runner.analysis.summary import BLOCK, count_failures, count_verdicts, summarise_operating_points
+from runner.analysis.operating_points import BLOCK
+from runner.analysis.summary import count_failures, count_verdicts, summarise_operating_points
 from runner.analysis.validity import VERDICTS
 from runner.display.columns import (
     GAP,

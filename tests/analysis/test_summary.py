@@ -5,13 +5,8 @@ import polars as pl
 import pytest
 
 from runner.analysis.intervals import BOARD_SPREAD
-from runner.analysis.summary import (
-    METRICS,
-    OPERATING_POINTS,
-    count_failures,
-    count_verdicts,
-    summarise_operating_points,
-)
+from runner.analysis.operating_points import METRICS, OPERATING_POINTS
+from runner.analysis.summary import count_failures, count_verdicts, summarise_operating_points
 from runner.results import tables
 
 T_2 = 4.302653

@@ -1,0 +1,86 @@
+"""What is said of one operating point of one block: the columns of a summary's rows. Next: summary."""
+
+import polars as pl
+
+BLOCK = ("block_id", "model", "task", "request_kind", "concurrency")
+POINT = ("sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
+ENERGY_METRICS = ("joules_per_token", "joules_per_request", "energy_delay_product_js", "mean_power_w")
+METRICS = (
+    *ENERGY_METRICS,
+    "output_tokens_per_s",
+    "requests_per_s",
+    "latency_s_p50",
+    "ttft_s_p50",
+    "tpot_s_p50",
+)
+PHASES = tuple(f"joules_per_{phase}_token{bound}" for phase in ("prefill", "decode") for bound in ("", "_low", "_high"))
+_SUFFIXES = ("", "_low", "_high", "_change", "_change_low", "_change_high")
+
+OPERATING_POINTS: dict[str, pl.DataType] = {
+    # what: a block and a point of it
+    "block_id": pl.String(),
+    "model": pl.String(),
+    "task": pl.String(),
+    "request_kind": pl.String(),
+    "concurrency": pl.Int64(),
+    "sm_clock_mhz_requested": pl.Int64(),
+    "mem_clock_mhz_requested": pl.Int64(),
+    "power_limit_w_requested": pl.Float64(),
+    "is_default": pl.Boolean(),
+    "gpu_name": pl.String(),
+    "gpu_uuids": pl.List(pl.String()),
+    "simulated": pl.Boolean(),
+    # how much stands behind it
+    "num_trials": pl.Int64(),
+    "num_averaged": pl.Int64(),
+    "num_with_verdicts": pl.Int64(),
+    "num_failed": pl.Int64(),
+    "verdicts": pl.List(pl.String()),
+    "is_sound": pl.Boolean(),
+    "default_is_sound": pl.Boolean(),
+    "default_is_on_same_board": pl.Boolean(),
+    "interval_reason": pl.String(),
+    "is_least_energy": pl.Boolean(),
+    # means over the averaged trials, and how they compare with the default clock
+    "sm_clock_mhz": pl.Float64(),
+    "mem_clock_mhz": pl.Float64(),
+    "throttled_fraction": pl.Float64(),
+    "token_kind": pl.String(),
+    "energy_j": pl.Float64(),
+    "energy_uncertainty_j": pl.Float64(),
+    **{f"{metric}{suffix}": pl.Float64() for metric in METRICS for suffix in _SUFFIXES},
+    **{name: pl.Float64() for name in PHASES},
+    "phase_method": pl.String(),
+    "phase_reason": pl.String(),
+    "quality": pl.Float64(),
+    "quality_stderr": pl.Float64(),
+    "quality_difference": pl.Float64(),
+    "quality_difference_stderr": pl.Float64(),
+    "quality_metric": pl.String(),
+    "quality_higher_is_better": pl.Boolean(),
+    "quality_reason": pl.String(),
+    "quality_chance": pl.Float64(),
+    "output_agreement": pl.Float64(),
+    "output_agreement_default": pl.Float64(),
+}
+"""What `summary.summarise_operating_points` returns. Null means unknown, never 0.
+
+is_default: no clock and no limit was asked for; sentinels belong to this row.
+num_averaged: trials behind the means: the sound ones, or, where there is none (`is_sound` is false), the ones that
+    finished with a verdict. `verdicts` names every reason that occurred, averaged or not.
+is_least_energy: the sound point of its block that needs the least joules per token (of equals, the first row): by
+    joules_per_token_change where every sound point has one, else by joules_per_token.
+token_kind: "output" for generate; "prompt" for loglikelihood, which generates nothing.
+gpu_uuids: the boards of these trials; more than one where a block went on elsewhere after its board was lost.
+*_low, *_high: 95 % interval of the mean over the averaged trials; null where `interval_reason` says why.
+*_change: fraction by which this point differs from the default clock (-0.23: 23 % less), the mean over pairs: each
+    trial with the block's default-clock trials before and after it (`intervals.compare_with_default`), so that it may
+    differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 % interval, null
+    on the default row itself. Where `default_is_on_same_board` is false it compares two boards and is widened.
+energy_j, energy_uncertainty_j: means over the averaged trials, not of their sum.
+joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, bounds too, which overstates them.
+quality_stderr: the score's own standard error over documents. Repeats answer the same documents, so it is not divided
+    by their number.
+quality_difference: score minus the default row's, in the metric's own unit. Its stderr treats the two as independent;
+    as both answer the same documents, it is an upper bound.
+"""
