@@ -78,7 +78,8 @@ gpu_uuids: the boards of these trials; more than one where a block went on elsew
     differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 % interval, null
     on the default row itself. Where `default_is_on_same_board` is false it compares two boards and is widened.
 energy_j, energy_uncertainty_j: means over the averaged trials, not of their sum.
-joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, bounds too, which overstates them.
+joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, their bounds too, which makes the
+    intervals too wide rather than too narrow. phase_reason: of the trials that have phases, if any has.
 quality_stderr: the score's own standard error over documents. Repeats answer the same documents, so it is not divided
     by their number.
 quality_difference: score minus the default row's, in the metric's own unit. Its stderr treats the two as independent;

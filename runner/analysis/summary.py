@@ -94,11 +94,13 @@ def _average_trials(trials: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     firsts = (
         "quality_metric", "quality_higher_is_better", "quality_reason", "quality_chance", "gpu_name",
-        "phase_method", "phase_reason",
+        "phase_method",
     )  # fmt: skip
+    has_phases = pl.col("phase_method").is_not_null()
     return trials.group_by(*BLOCK, *POINT).agg(
         *(pl.col(name).filter(averaged).mean() for name in means),
         *(pl.col(name).drop_nulls().first() for name in firsts),
+        pl.col("phase_reason").filter(has_phases | ~has_phases.any()).drop_nulls().first(),
         pl.col("token_kind").first(),
         pl.col("gpu_uuids").explode(empty_as_null=True).drop_nulls().unique().sort(),
         pl.col("simulated").any(),

@@ -49,6 +49,7 @@ def render_report(trials: pl.DataFrame, manifest: Mapping[str, Any], width: int)
         return Group(Text("No trial has finished yet."))
     parts: list[RenderableType] = [*_overview(trials, manifest)]
     left_out: dict[str, None] = {}
+    no_phases: dict[str, None] = {}
     summary = summarise_operating_points(trials)
     name_boards = summary["gpu_uuids"].explode(empty_as_null=True).drop_nulls().n_unique() > 1
     for points in (block.to_dicts() for block in summary.partition_by(*BLOCK, maintain_order=True)):
@@ -56,6 +57,7 @@ def render_report(trials: pl.DataFrame, manifest: Mapping[str, Any], width: int)
         left_out |= dict.fromkeys(dropped)
         parts += ["", _title(points, name_boards=name_boards), _table(points, columns), *_notes(points)]
         parts += [*_phases(points, width), Text(describe_block(points))]
+        no_phases |= dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"])
     models = [describe_models(comparison) for comparison in compare_models(summary).to_dicts()]
     if models:
         parts += ["", Rule(Text("models, each at its least energy"), align="left", style="dim"), *map(Text, models)]
@@ -64,6 +66,7 @@ def render_report(trials: pl.DataFrame, manifest: Mapping[str, Any], width: int)
             "",
             Text(f"Left out for lack of width: {', '.join(left_out)} (sweep report --json has them).", style="dim"),
         ]
+    parts += [Text(f"No prefill and decode energy: {_one_line(reason)}", style="dim") for reason in no_phases]
     parts += _problems(trials)
     return Group(*parts)
 
@@ -168,12 +171,12 @@ def _is_guessing(point: Point) -> bool:
 
 
 def _phases(points: Sequence[Point], width: int) -> Iterator[RenderableType]:
-    """Prefill and decoding apart, where they were measured; why not, where a reason is known."""
+    """Prefill and decoding apart, where they were measured."""
     measured = [point for point in points if point["phase_method"] is not None]
     if measured:
         yield _table(measured, fit_columns(phase_columns(measured), width)[0])
-    for reason in dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"]):
-        yield Text(f"no prefill and decode energy: {_one_line(reason)}", style="dim")
+        for reason in dict.fromkeys(point["phase_reason"] for point in measured if point["phase_reason"]):
+            yield Text(f"{UNKNOWN} in prefill or decode: {_one_line(reason)}", style="dim")
 
 
 def _short_uuid(uuid: str) -> str:

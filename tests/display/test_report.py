@@ -170,7 +170,7 @@ def test_prefill_and_decode_have_a_table_where_they_were_measured(render):
     text = render(render_report(frame(*rows), MANIFEST, 80), 80, 100)
     [line] = [line for line in text.splitlines() if line.endswith("companions")]
     assert line.split() == ["default", "→", "1980", "0.0123", "0.00040", "0.456", "0.010", "companions"]
-    assert "no prefill and decode energy: no trials made for it" in text
+    assert "No prefill and decode energy: no trials made for it" in text
     assert "prefill" not in render(render_report(TRIALS, MANIFEST, 120), 120, 100)
 
 
