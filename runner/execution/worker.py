@@ -151,10 +151,11 @@ class GpuWorker:
         try:
             self._measure_each(block, task, trials)
             self._measure_again(block, task)
+            self._reporter.update(phase="idle", sm_clock_mhz_requested=None)
         except CancelledError:
             return False
-        self._reporter.update(phase="idle", sm_clock_mhz_requested=None)
-        self._reporter.await_writes()
+        finally:  # also when the board is lost: what was measured before is not to be measured again
+            self._reporter.await_writes()
         return True
 
     def stop(self) -> None:
@@ -169,7 +170,12 @@ class GpuWorker:
         try:
             self._slot.close()
         finally:
-            self._resources.close()
+            try:
+                self._resources.close()
+            except GpuError as error:  # the journal stays, and the guard goes on trying
+                advice = "if its guard does not succeed either, sweep doctor --reset-clocks puts it back"
+                message = f"GPU {self._config.seat.label} is not at the board's own settings: {error}; {advice}"
+                self._reporter.say("error", "board_not_restored", message)
         self._reporter.update(phase="idle", model=None, task=None, sm_clock_mhz_requested=None)
         self._reporter.await_writes()
 

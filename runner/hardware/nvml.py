@@ -50,7 +50,8 @@ def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         raise NoGpuError(
-            f"no NVIDIA driver answers here ({error}); use a machine with one, or --gpu sim for the simulated board"
+            f"no NVIDIA driver answers here (nvmlInit: {error}); use a machine with one, "
+            "or --gpu sim for the simulated board"
         ) from error
     return SudoNvml(pynvml) if uses_sudo() else pynvml
 

@@ -38,7 +38,8 @@ def _resolve_clock(
     if asked is None or asked == "default":
         return None
     if not supported:
-        raise NotSupportedError(f"{info.name} does not say which clocks it supports: leave {axis} at default")
+        call = f"nvmlDeviceGetSupported{'Graphics' if info.mem_clocks_mhz else 'Memory'}Clocks"
+        raise NotSupportedError(f"{info.name} does not say which clocks it supports ({call}): leave {axis} at default")
     if axis == "mem_clock" and len(supported) == 1:
         raise NotSupportedError(f"{info.name} has one memory clock, {supported[0]} MHz: leave mem_clock at default")
     if spaced := re.fullmatch(r"spaced (\d+)/(\d+)", str(asked)):
@@ -59,9 +60,13 @@ def _resolve_power_limit(asked: str | float | None, info: GpuInfo) -> float | No
     if asked is None or asked == "default":
         return None
     default_w, low_w, high_w = info.power_limit_default_w, info.power_limit_min_w, info.power_limit_max_w
-    if default_w is None or low_w is None or high_w is None:
-        raise NotSupportedError(f"{info.name} has no power limit to set: leave power_limit at default")
-    limit_w = _parse("power_limit", asked, default_w, "W")
+    if low_w is None or high_w is None:
+        call = "nvmlDeviceGetPowerManagementLimitConstraints"
+        raise NotSupportedError(f"{info.name} has no power limit to set ({call}): leave power_limit at default")
+    if default_w is None and str(asked).strip().endswith("%"):
+        call = "nvmlDeviceGetPowerManagementDefaultLimit"
+        raise NotSupportedError(f"{info.name} does not say its default power limit ({call}): give power_limit in W")
+    limit_w = _parse("power_limit", asked, default_w or 0.0, "W")
     if not low_w <= limit_w <= high_w:
         raise ValueError(
             f"{_show('power_limit', asked, limit_w, 'W')} is out of range: {info.name} allows {low_w:g} to {high_w:g} W"
