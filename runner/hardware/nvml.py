@@ -29,7 +29,7 @@ from runner.physics.clock import Clock, WallClock
 
 _POWER_POLICY, _THERMAL_POLICY = 0, 1
 _OTHER_POLICIES = (2, 3, 5)
-"""nvmlPerfPolicyType_t: sync boost, board limit, reliability. The others are no throttling (low utilisation) or sums."""
+"""nvmlPerfPolicyType_t: sync boost, board limit, reliability. The others are no throttling (low use) or sums."""
 
 
 def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:

@@ -92,12 +92,18 @@ def test_spaced_clocks_run_from_the_highest_to_the_lowest(h200: GpuInfo) -> None
 def test_boards_without_an_axis_say_so(h200: GpuInfo) -> None:
     bare = replace(h200, sm_clocks_mhz=(), mem_clocks_mhz=(3201,), power_limit_min_w=None)
     assert resolve_clocks(bare, "default", "default", "default").is_default
-    with pytest.raises(NotSupportedError, match="does not say which clocks it supports: leave sm_clock"):
+    with pytest.raises(NotSupportedError, match=r"which clocks it supports \(nvmlDeviceGetSupportedGraphicsClocks\): leave"):
         resolve_clocks(bare, "60%")
+    with pytest.raises(NotSupportedError, match=r"nvmlDeviceGetSupportedMemoryClocks"):
+        resolve_clocks(replace(bare, mem_clocks_mhz=()), "60%")
     with pytest.raises(NotSupportedError, match="one memory clock, 3201 MHz"):
         resolve_clocks(bare, None, "100%")
     with pytest.raises(NotSupportedError, match="no power limit"):
         resolve_clocks(bare, None, None, "80%")
+    without_default = replace(h200, power_limit_default_w=None)
+    with pytest.raises(NotSupportedError, match="nvmlDeviceGetPowerManagementDefaultLimit"):
+        resolve_clocks(without_default, None, None, "80%")
+    assert resolve_clocks(without_default, None, None, 500).power_limit_w == 500.0
     with pytest.raises(NotSupportedError, match="does not say"):
         resolve_clocks(bare, "spaced 1/2")
     with pytest.raises(NotSupportedError, match="one memory clock"):
