@@ -62,13 +62,14 @@ def describe_models(comparison: Mapping[str, Any]) -> str:
         comparison: a row of `analysis.models.MODEL_COMPARISONS`.
     """
     ratio, low, high = (comparison[name] for name in ("ratio", "ratio_low", "ratio_high"))
+    model, reference = comparison["model"], comparison["reference_model"]
     notes = [] if low is None else [f"95 %: {low:.2f} to {high:.2f}"]
     notes += [] if comparison["on_same_board"] else [f"on boards that may differ by {_BOARD_PERCENT}"]
-    sentence = (
-        f"{comparison['task']}, {comparison['concurrency']} in flight: {comparison['model']} needs {ratio:.2f} times "
-        f"the joules per request of {comparison['reference_model']}"
-    )
-    return f"{sentence} ({', '.join(notes)})." if notes else f"{sentence}."
+    finding = f"{model} needs {ratio:.2f} times the joules per request of {reference}"
+    if low is not None and low <= 1:
+        finding = f"{model} and {reference} cannot be told apart by joules per request: {ratio:.2f}"
+    remark = f" ({', '.join(notes)})" if notes else ""
+    return f"{comparison['task']}, {comparison['concurrency']} in flight: {finding}{remark}."
 
 
 def describe_quality(point: Point) -> str:

@@ -51,11 +51,11 @@ def render_report(trials: pl.DataFrame, manifest: Mapping[str, Any], width: int)
     left_out: dict[str, None] = {}
     no_phases: dict[str, None] = {}
     summary = summarise_operating_points(trials)
-    name_boards = summary["gpu_uuids"].explode(empty_as_null=True).drop_nulls().n_unique() > 1
+    boards = _name_boards(summary["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list())
     for points in (block.to_dicts() for block in summary.partition_by(*BLOCK, maintain_order=True)):
         columns, dropped = fit_columns(build_columns(points), width)
         left_out |= dict.fromkeys(dropped)
-        parts += ["", _title(points, name_boards=name_boards), _table(points, columns), *_notes(points)]
+        parts += ["", _title(points, boards), _table(points, columns), *_notes(points)]
         parts += [*_phases(points, width), Text(describe_block(points))]
         no_phases |= dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"])
     models = [describe_models(comparison) for comparison in compare_models(summary).to_dicts()]
@@ -89,12 +89,21 @@ def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Tex
         yield Text(_BOARDS_NOTICE.format(boards), style="dim")
 
 
-def _title(points: Sequence[Point], *, name_boards: bool) -> Text:
+def _title(points: Sequence[Point], boards: Mapping[str, str]) -> Text:
     title = Text(name_block(points[0]), style="bold")
-    if name_boards:
-        boards = dict.fromkeys(uuid for point in points for uuid in point["gpu_uuids"])
-        title.append(f" · {', '.join(map(_short_uuid, boards))}", style="dim")
+    if len(boards) > 1:
+        names = dict.fromkeys(boards[uuid] for point in points for uuid in point["gpu_uuids"])
+        title.append(f" · {', '.join(names)}", style="dim")
     return title.append(f" · {SIMULATED_NOTICE}", style="yellow") if points[0]["simulated"] else title
+
+
+def _name_boards(uuids: Sequence[str]) -> dict[str, str]:
+    """Return as many of each UUID's groups as tell these boards apart, two at least: "GPU-1a2b3c4d"."""
+    for num_groups in range(2, 7):
+        names = {uuid: "-".join(uuid.split("-")[:num_groups]) for uuid in uuids}
+        if len(set(names.values())) == len(uuids):
+            return names
+    return {uuid: uuid for uuid in uuids}
 
 
 def _table(points: Sequence[Point], columns: Sequence[Column]) -> Table:
@@ -177,11 +186,6 @@ def _phases(points: Sequence[Point], width: int) -> Iterator[RenderableType]:
         yield _table(measured, fit_columns(phase_columns(measured), width)[0])
         for reason in dict.fromkeys(point["phase_reason"] for point in measured if point["phase_reason"]):
             yield Text(f"{UNKNOWN} in prefill or decode: {_one_line(reason)}", style="dim")
-
-
-def _short_uuid(uuid: str) -> str:
-    """The first group tells boards apart: "GPU-1a2b3c4d"."""
-    return "-".join(uuid.split("-")[:2])
 
 
 def _one_line(text: str) -> str:

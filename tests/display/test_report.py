@@ -143,11 +143,20 @@ def test_several_boards_are_not_compared_silently(render):
     assert "tiny_cloze on small, 4 in flight · B" in text
 
 
-def models(board: str) -> pl.DataFrame:
+def test_boards_are_named_by_as_much_of_their_uuids_as_tells_them_apart(render):
+    uuids = ("GPU-1a2b3c4d-0000", "GPU-1a2b3c4d-0001")
+    trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in uuids))
+    text = render(render_report(trials, MANIFEST, 120), 120, 100)
+    assert all(f"in flight · {uuid} · SIMULATED" in text for uuid in uuids)
+    trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in (uuids[0], "GPU-9-0")))
+    assert "in flight · GPU-1a2b3c4d · SIM" in render(render_report(trials, MANIFEST, 120), 120, 100)
+
+
+def models(board: str, large: float = 1.0) -> pl.DataFrame:
     return frame(
         *(
             trial(None, joules, 1.0, model=model, block_id=model, gpu_uuids=[uuid], joules_per_request=100 * joules)
-            for model, uuid, level in (("small", "A", 0.5), ("large", board, 1.0))
+            for model, uuid, level in (("small", "A", 0.5), ("large", board, large))
             for joules in (0.99 * level, level, 1.01 * level)
         )
     )
@@ -158,6 +167,8 @@ def test_models_are_compared_per_request_and_more_widely_between_boards(render):
     two = " ".join(two.split())
     assert "4 in flight: large needs 2.00 times the joules per request of small (95 %: 1.93 to 2.07)." in one
     assert "times the joules per request of small (95 %: 1.88 to 2.13, on boards that may differ by 5 %)" in two
+    alike = render(render_report(models("B", large=0.51), MANIFEST, 120), 120, 100)
+    assert "large and small cannot be told apart by joules per request: 1.02 (95 %: 0.96 to 1.08, on" in alike
     assert "models, each at its least energy" not in render(render_report(TRIALS, MANIFEST, 120), 120, 100)
 
 
