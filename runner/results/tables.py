@@ -74,8 +74,9 @@ TRIALS: dict[str, pl.DataType] = {
     "joules_per_request": pl.Float64(),
     "energy_delay_product_js": pl.Float64(),
     # prefill and decode; _low and _high are a 95 % interval
-    "phase_method": pl.String(),
-    "phase_reason": pl.String(),  # why there are no phases
+    "phase_method": pl.String(),  # all_prefill, static_batches, output_lengths
+    "phase_reason": pl.String(),  # why a phase, or its interval, is null
+    "phase_interval": pl.String(),  # what the intervals are over: batches, repeats, sensor
     "prefill_energy_j": pl.Float64(),
     "decode_energy_j": pl.Float64(),
     "joules_per_prefill_token": pl.Float64(),
@@ -84,6 +85,7 @@ TRIALS: dict[str, pl.DataType] = {
     "joules_per_decode_token": pl.Float64(),
     "joules_per_decode_token_low": pl.Float64(),
     "joules_per_decode_token_high": pl.Float64(),
+    "phase_residual_fraction": pl.Float64(),  # share of energy_j that the two phases do not explain
     "regression_joules_per_prefill_token": pl.Float64(),  # a cross-check only
     "regression_joules_per_decode_token": pl.Float64(),
     "regression_reason": pl.String(),
@@ -127,6 +129,8 @@ REQUESTS: dict[str, pl.DataType] = {
     "energy_method": pl.String(),
     "score": pl.Float64(),
     "loglikelihood": pl.Float64(),
+    "prompt_token_entropy_bits": pl.Float64(),  # features of the prompt in the model's own tokens (docs/inputs.md)
+    "prompt_surprise_nats": pl.Float64(),
     "truncated": pl.Boolean(),
     "text": pl.String(),
     "error": pl.String(),
@@ -146,7 +150,18 @@ POWER: dict[str, pl.DataType] = {
 SAMPLES: dict[str, pl.DataType] = {
     "task": pl.String(),
     "sample_id": pl.String(),
+    # features of its text (docs/inputs.md); null where one is not defined
     "num_characters": pl.Int64(),
     "num_words": pl.Int64(),
+    "word_entropy_bits": pl.Float64(),
+    "type_token_ratio": pl.Float64(),
+    "mtld": pl.Float64(),
+    "automated_readability_index": pl.Float64(),
+    "coleman_liau_index": pl.Float64(),
+    "punctuation_fraction": pl.Float64(),
+    "digit_fraction": pl.Float64(),
+    "compression_ratio": pl.Float64(),
+    "entities_per_100_words": pl.Float64(),
+    "entities_reason": pl.String(),  # why that is null
     "text": pl.String(),
 }

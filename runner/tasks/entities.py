@@ -1,0 +1,69 @@
+"""How many named entities a text has, by a spaCy pipeline: an optional extra, imported only where one is named."""
+
+from importlib import import_module
+from typing import Any
+
+import polars as pl
+
+_RECOGNISERS = ("ner", "entity_ruler")
+_NOT_NEEDED = ("tagger", "morphologizer", "parser", "senter", "attribute_ruler", "lemmatizer", "textcat")
+"""Components that no recogniser of spaCy's own pipelines listens to."""
+
+
+class _NoPipelineError(Exception):
+    """The pipeline cannot be had. The message says what to do next."""
+
+
+def measure_entity_density(texts: pl.Series, num_words: pl.Series, pipeline: str | None) -> tuple[pl.Series, pl.Series]:
+    """Count named entities for each 100 words.
+
+    Args:
+        texts: [num_texts] String.
+        num_words: [num_texts] their words; null where they cannot be told apart.
+        pipeline: a spaCy pipeline by name, e.g. en_core_web_sm, or a folder; None: nobody asked.
+    Returns: [num_texts] Float64, null where it is not known; [num_texts] String, why, null where it is.
+    """
+    try:
+        recogniser = _load(pipeline)
+    except _NoPipelineError as error:
+        return pl.repeat(None, len(texts), dtype=pl.Float64, eager=True), pl.repeat(str(error), len(texts), eager=True)
+    reasons = [_why_not(text, num, recogniser) for text, num in zip(texts, num_words, strict=True)]
+    known = [text for text, reason in zip(texts, reasons, strict=True) if reason is None]
+    counts = (len(document.ents) for document in recogniser.pipe(known))
+    densities = [
+        100 * next(counts) / num if reason is None else None for num, reason in zip(num_words, reasons, strict=True)
+    ]
+    return pl.Series(densities, dtype=pl.Float64), pl.Series(reasons, dtype=pl.String)
+
+
+def _load(pipeline: str | None) -> Any:
+    if pipeline is None:
+        raise _NoPipelineError("no spaCy pipeline was asked for")
+    download = f"python -m spacy download {pipeline}"
+    try:
+        spacy = import_module("spacy")
+    except ImportError as error:
+        raise _NoPipelineError(f"spaCy cannot be imported ({error}): pip install spacy && {download}") from None
+    try:
+        recogniser = spacy.load(pipeline, exclude=_NOT_NEEDED)
+    except OSError:
+        raise _NoPipelineError(f"spaCy has no pipeline {pipeline!r}: {download}") from None
+    except (ImportError, ValueError) as error:  # made for another version of spaCy
+        raise _NoPipelineError(f"pipeline {pipeline!r} cannot be loaded ({error}): {download}") from None
+    if not set(_RECOGNISERS) & set(recogniser.pipe_names):
+        raise _NoPipelineError(
+            f"pipeline {pipeline!r} recognises no entities: it has none of {', '.join(_RECOGNISERS)}"
+        )
+    return recogniser
+
+
+def _why_not(text: str | None, num_words: int | None, recogniser: Any) -> str | None:
+    if text is None:
+        return "no text"
+    if num_words is None:
+        return "its script sets no spaces between words"
+    if num_words == 0:
+        return "no words"
+    if len(text) > recogniser.max_length:
+        return f"longer than the {recogniser.max_length} characters that the pipeline takes"
+    return None

@@ -1,0 +1,54 @@
+"""Features of prompts as one model sees them: token ids enter, numbers leave. They belong to `tables.REQUESTS`."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import entropy
+
+from runner.spec.request import Completion, Request
+
+
+def token_entropy_bits(request: Request) -> float | None:
+    """Return Shannon's entropy of the frequencies of a prompt's token ids, in bits; None without a token.
+
+    The prompt is what comes before a scored continuation.
+    """
+    token_ids = _prompt(request)
+    if not token_ids:
+        return None
+    counts = np.unique(np.asarray(token_ids), return_counts=True)[1]
+    return float(entropy(counts, base=2)) + 0.0  # one token alone leaves -0
+
+
+def make_surprise_request(request: Request) -> Request | None:
+    """Return the request that asks how likely the model finds a whole prompt, every token but its first.
+
+    Nothing comes before the first token, so that it has no likelihood; None for a prompt of one token.
+    """
+    token_ids = _prompt(request)
+    if len(token_ids) < 2:
+        return None
+    return replace(
+        request,
+        kind="loglikelihood",
+        prompt_token_ids=token_ids,
+        num_context_tokens=1,
+        max_output_tokens=0,
+        stop=(),
+        ignore_eos=False,
+    )
+
+
+def surprise_nats(completion: Completion) -> float | None:
+    """Return the mean negative log-likelihood of a prompt's tokens, in nats a token; None where the request failed.
+
+    Args:
+        completion: of a request of `make_surprise_request`.
+    """
+    if completion.error is not None or completion.loglikelihood is None:
+        return None
+    return -completion.loglikelihood / (completion.num_prompt_tokens - 1)
+
+
+def _prompt(request: Request) -> tuple[int, ...]:
+    return request.prompt_token_ids[: request.num_context_tokens]
