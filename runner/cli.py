@@ -266,10 +266,13 @@ def _print_report(directory: Path, *, as_json: bool = False) -> None:
     manifest = store.read_manifest() or {}
     trials = complete_trials(store.read_trials(store.planned_trial_ids()))
     if as_json:
-        from runner.analysis.summary import summarise_operating_points
+        from runner.analysis.models import compare_models
+        from runner.analysis.summary import count_verdicts, summarise_operating_points
 
-        points = summarise_operating_points(trials).to_dicts()
-        print(json.dumps({"name": manifest.get("name"), "simulated": manifest.get("simulated"), "points": points}))
+        points = summarise_operating_points(trials)
+        summary = {"name": manifest.get("name"), "simulated": manifest.get("simulated"), "points": points.to_dicts()}
+        summary |= {"models": compare_models(points).to_dicts(), "verdicts": count_verdicts(trials).to_dicts()}
+        print(json.dumps(summary))
         return
     from rich.console import Console
 
