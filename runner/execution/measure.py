@@ -21,11 +21,12 @@ from runner.results.measurement import CounterTick, EdgeReading, Identity, Measu
 from runner.spec.request import Request
 
 TRACE_MARGIN_S = 0.3
-"""Trace kept on either side of the window."""
+"""Trace kept from before the window."""
 IDLE_S = 1.0
 """How long idle power is watched,"""
 IDLE_DELAY_S = 0.2
-"""and how long after the last request: ten samples of the driver's, past the fall from work to rest."""
+"""and how long after the last request: ten samples of the driver's, past the fall from work to rest. A reading that is
+the mean of some time before it has to leave that behind as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def measure_trial(
         raise bench.sampler.error
     margin_ns = round(TRACE_MARGIN_S * 1e9)
     first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - margin_ns
-    power = bench.sampler.take().filter(pl.col("time_ns").is_between(first_ns, covered_ns + margin_ns))
+    power = bench.sampler.take().filter(pl.col("time_ns") >= first_ns)  # up to now, so far as an average reaches
     return Measurement(
         identity=identity,
         placement=bench.placement,
@@ -138,6 +139,7 @@ def measure_trial(
         memory_left_behind=bench.memory_left_behind,
         prefix_cache_reset=prefix_cache_reset,
         pace_lost_s=run.pace_lost_s,
+        sensors=bench.sampler.sensors,
         shape=bench.engine.shape,
         batch_edges_ns=batch_edges_ns,
     )
@@ -179,15 +181,25 @@ def _run_window(
 
 
 def measure_idle_power(sampler: PowerSampler, clock: Clock) -> float | None:
-    """Return the board's mean power over `IDLE_S` with nothing to do, in W; None without a power sample."""
-    clock.sleep(IDLE_DELAY_S)
+    """Return the board's mean power over `IDLE_S` with nothing to do, in W; None where it has neither sensor."""
+    clock.sleep(IDLE_DELAY_S + sampler.reach_s)
     start_ns = clock.now_ns()
     clock.sleep(IDLE_S)
     end_ns = clock.now_ns()
     sampler.wait_covered(end_ns)
     readings = sampler.look_back(start_ns)  # kept: the last of them lie before the window that comes next
     mean_w = readings.filter(pl.col("time_ns") <= end_ns)["power_w"].drop_nulls().mean()
-    return mean_w if isinstance(mean_w, float) else None
+    return mean_w if isinstance(mean_w, float) else _count_idle_power(sampler, clock)
+
+
+def _count_idle_power(sampler: PowerSampler, clock: Clock) -> float | None:
+    """The same by the energy counter, for boards that show no power."""
+    start = _mark_tick(sampler)
+    clock.sleep(IDLE_S)
+    end = _mark_tick(sampler)
+    if start is None or end is None or end.energy_j < start.energy_j:
+        return None
+    return (end.energy_j - start.energy_j) / ((end.time_ns - start.time_ns) * 1e-9)
 
 
 def read_process_ids(gpu: Gpu) -> frozenset[int] | None:

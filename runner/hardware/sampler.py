@@ -101,6 +101,11 @@ class PowerSampler:
         return self._sensors
 
     @property
+    def reach_s(self) -> float:
+        """How long before its stamp a power reading may begin."""
+        return self._reader.reach_ns * 1e-9
+
+    @property
     def stats(self) -> SamplerStats:
         """How well the sampling has gone so far."""
         return SamplerStats(

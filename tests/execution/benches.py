@@ -12,6 +12,7 @@ from runner.hardware.gpu import ClockRequest
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
+from runner.hardware.sensor_probe import probe_sensors
 from runner.inference.engine import Sampling
 from runner.inference.simulated_engine import SimulatedEngine
 from runner.physics.board import load_board
@@ -48,7 +49,8 @@ class VirtualBench:
         if "idle_power_w" in options:
             self.bench.idle_power_w[point] = options.pop("idle_power_w")
         procedure = {"min_window_s": 3.0, "num_warmup_requests": 4, "deadline_s": 600.0}
-        hooks = {name: options.pop(name) for name in tuple(options) if name not in procedure}
+        known = Procedure.__dataclass_fields__
+        hooks = {name: options.pop(name) for name in tuple(options) if name not in known}
         return measure_trial(
             self.bench,
             make_identity(**identity or {}),
@@ -59,11 +61,15 @@ class VirtualBench:
 
 
 @contextmanager
-def open_bench(directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None) -> Iterator[VirtualBench]:
+def open_bench(
+    directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None, gpu_request: str = "sim"
+) -> Iterator[VirtualBench]:
+    """A bench on a board whose sensors have been probed where it is not the usual one."""
     clock = VirtualClock()
-    nvml = open_nvml("sim", clock, directory / "boards")
+    nvml = open_nvml(gpu_request, clock, directory / "boards")
     gpu = NvmlGpu(nvml, 0, read_only=False)
-    sampler = PowerSampler(gpu, clock, on_batch=on_batch)
+    sensors = None if gpu_request == "sim" else probe_sensors(gpu, clock)
+    sampler = PowerSampler(gpu, clock, on_batch=on_batch, sensors=sensors)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=directory, guarded=False) as lease:
         sampler.start()
         bench = Bench(

@@ -286,6 +286,14 @@ def test_idle_power_is_what_the_board_draws_between_requests_at_the_trials_own_c
         assert row["verdicts"] == []
 
 
+@pytest.mark.parametrize("profile", ["average-only", "counter-only", "a100"])
+def test_idle_power_is_known_to_boards_with_other_sensors(profile: str, tmp_path: Path) -> None:
+    with open_bench(tmp_path, gpu_request=f"sim:h200+{profile}") as bench:
+        measurement = bench.measure(make_requests(), {"sm_clock_mhz_requested": 345})
+    # A moving average must have forgotten the warm-up: it drew three times as much.
+    assert measurement.idle_power_w == pytest.approx(load_board().idle_power_w(345), rel=0.01)
+
+
 def test_idle_power_is_watched_at_the_first_visit_of_each_point(
     bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

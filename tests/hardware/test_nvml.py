@@ -15,6 +15,7 @@ from runner.hardware.gpu import (
     NotSupportedError,
     PermissionDeniedError,
     ReadOnlyError,
+    ThrottleTimes,
 )
 from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
 from runner.hardware.simulated import SimulatedNvml, SimulatedNvmlError
@@ -42,6 +43,7 @@ READS = {
     "nvmlDeviceGetTemperature",
     "nvmlDeviceGetTotalEnergyConsumption",
     "nvmlDeviceGetUUID",
+    "nvmlDeviceGetViolationStatus",
     "nvmlSystemGetDriverVersion",
 }
 
@@ -99,6 +101,34 @@ def test_info_holds_the_boards_facts(nvml: SimulatedNvml) -> None:
     assert NvmlGpu(nvml, info.uuid, read_only=True).info == info
 
 
+def test_throttle_times_are_seconds_by_reason(nvml: SimulatedNvml) -> None:
+    counted_ns = {0: 1_500_000_000, 1: 250_000_000, 2: 10_000_000, 3: 20_000_000, 4: 9_000_000_000_000, 5: 30_000_000}
+
+    def read(_: object, policy: int) -> SimpleNamespace:
+        return SimpleNamespace(referenceTime=1, violationTime=counted_ns[policy])
+
+    double = Double(nvml, nvmlDeviceGetViolationStatus=read)
+    times = NvmlGpu(double, 0, read_only=True).read_throttle_times()
+    assert (times.power_s, times.thermal_s) == (1.5, 0.25)
+    assert times.other_s == pytest.approx(0.06)  # without low utilisation, which throttles nothing
+
+
+def test_throttle_times_that_the_board_does_not_count_are_unknown(nvml: SimulatedNvml) -> None:
+    def read(_: object, policy: int) -> SimpleNamespace:
+        if policy != 3:
+            raise SimulatedNvmlError(nvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(referenceTime=1, violationTime=20_000_000)
+
+    times = NvmlGpu(Double(nvml, nvmlDeviceGetViolationStatus=read), 0, read_only=True).read_throttle_times()
+    assert times == ThrottleTimes(power_s=None, thermal_s=None, other_s=0.02)
+    none = Double(nvml, nvmlDeviceGetViolationStatus=SimulatedNvml.NVML_ERROR_NOT_SUPPORTED)
+    times = NvmlGpu(none, 0, read_only=True).read_throttle_times()
+    assert times == ThrottleTimes(power_s=None, thermal_s=None, other_s=None)
+    lost = Double(nvml, nvmlDeviceGetViolationStatus=SimulatedNvml.NVML_ERROR_GPU_IS_LOST)
+    with pytest.raises(GpuLostError):
+        NvmlGpu(lost, 0, read_only=True).read_throttle_times()
+
+
 def test_apply_and_reset_touch_what_is_named_and_no_other_board(nvml: SimulatedNvml) -> None:
     gpu, other = NvmlGpu(nvml, 0, read_only=False), NvmlGpu(nvml, 1, read_only=False)
     state = BoardState(nvml.state_dir / "GPU-SIM-H200-0")
@@ -143,6 +173,7 @@ def exercise(gpu: NvmlGpu) -> None:
     gpu.read_state()
     gpu.read_energy_counter_j()
     gpu.read_power_limit_w()
+    gpu.read_throttle_times()
     gpu.read_memory_used_bytes()
     gpu.read_process_ids()
     for request in (

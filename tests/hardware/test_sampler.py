@@ -268,3 +268,23 @@ def test_a_thread_whose_board_is_lost_says_so(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert isinstance(sampler.error, GpuLostError)
     sampler.stop()
+
+
+def test_looking_back_keeps_what_take_returns(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    sampler = PowerSampler(open_board(clock, tmp_path), clock)  # type: ignore[arg-type]
+    sampler.start()
+    clock.sleep(2.0)
+    since_ns = clock.now_ns()
+    clock.sleep(1.0)
+    seen = sampler.look_back(since_ns)
+    states = sampler.states_since(since_ns)
+    taken = sampler.take()
+    assert seen.equals(taken.filter(pl.col("time_ns") >= since_ns))
+    assert seen["power_w"].drop_nulls().len() > 40
+    assert taken.height > 2 * seen.height
+    assert [state.time_ns for state in states] == sorted(state.time_ns for state in states)
+    assert len(states) == 10
+    assert min(state.time_ns for state in states) > since_ns
+    assert sampler.states_since(since_ns) == states  # `take` has not taken them
+    assert sampler.look_back(since_ns).height == 0
