@@ -3,6 +3,7 @@
 A `Measurement` enters; columns of `tables.TRIALS`, and what a verdict needs beside them, leave. Next: `validity.py`.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,21 @@ POWER_CAP_BIT = 0x4
 THERMAL_BITS = 0x20 | 0x40
 THROTTLE_BITS = POWER_CAP_BIT | 0x8 | THERMAL_BITS | 0x80
 """Software power cap, hardware slowdown, software and hardware thermal slowdown, power brake (nvml.h)."""
+MAX_UNSEEN_S = 1.0
+"""Ten readings in a row that failed: what a board did for longer than that, nobody can say."""
 
 
 def describe_board(measurement: Measurement) -> dict[str, Any]:
     """Return the row's columns about the board; null where the board, or its driver, does not say."""
-    window = readings_in_window(measurement)
-    clocks = window["sm_clock_mhz"].drop_nulls()
+    clocks = _seen_throughout(measurement, "sm_clock_mhz")["sm_clock_mhz"]
     asked_mhz = measurement.identity.sm_clock_mhz_requested
-    temperatures = window.drop_nulls("temperature_c").sort("time_ns")["temperature_c"]
+    temperatures = _seen_throughout(measurement, "temperature_c")["temperature_c"]
     return {
         "sm_clock_mhz": clocks.median(),
         "sm_clock_mhz_p05": clocks.quantile(0.05, "linear"),
         "sm_clock_below_fraction": (clocks < asked_mhz).mean() if asked_mhz is not None else None,
-        "mem_clock_mhz": window["mem_clock_mhz"].drop_nulls().median(),
-        "throttled_fraction": event_fraction(window, THROTTLE_BITS),
+        "mem_clock_mhz": _seen_throughout(measurement, "mem_clock_mhz")["mem_clock_mhz"].median(),
+        "throttled_fraction": event_fraction(_seen_throughout(measurement, "event_reasons"), THROTTLE_BITS),
         "throttled_power_s": _elapsed_s(measurement, "throttled_power_s"),
         "throttled_thermal_s": _elapsed_s(measurement, "throttled_thermal_s"),
         "throttled_other_s": _elapsed_s(measurement, "throttled_other_s"),
@@ -42,6 +44,18 @@ def describe_board(measurement: Measurement) -> dict[str, Any]:
 def readings_in_window(measurement: Measurement) -> pl.DataFrame:
     """Return [num_readings] rows of `tables.POWER`: what was read between the window's edges."""
     return measurement.power.filter(pl.col("time_ns").is_between(measurement.start_ns, measurement.end_ns))
+
+
+def _seen_throughout(measurement: Measurement, name: str) -> pl.DataFrame:
+    """Return the window's rows that hold a reading, by time; none where more than `MAX_UNSEEN_S` went unseen.
+
+    What was seen of half a window would else stand for the whole, and the last temperature before a sensor fell silent
+    for that at the end.
+    """
+    known = readings_in_window(measurement).drop_nulls(name).sort("time_ns")
+    instants_ns = [measurement.start_ns, *known["time_ns"], measurement.end_ns]
+    unseen_ns = max(later - earlier for earlier, later in pairwise(instants_ns))
+    return known.clear() if unseen_ns > MAX_UNSEEN_S * 1e9 else known
 
 
 def event_fraction(readings: pl.DataFrame, bits: int) -> float | None:

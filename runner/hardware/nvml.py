@@ -247,8 +247,11 @@ class NvmlGpu:
             self._set("nvmlDeviceSetPowerManagementLimit", round(limit_w * 1000))
 
     def _refuse_mig(self) -> None:
-        mode = self._read_or_none("nvmlDeviceGetMigMode")
-        if mode is not None and mode[0] == 1:
+        try:
+            mode = self._call("nvmlDeviceGetMigMode")
+        except NotSupportedError:  # a board that cannot be split
+            return
+        if mode[0] == 1:
             raise NotSupportedError(
                 "this board is split by MIG, and its instances have no power or clocks of their own; "
                 "choose another board, or switch MIG off"
