@@ -109,6 +109,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, on_sigterm)  # it has put back the system's, which ends a process at once
 
 
 def _join_ray(address: str) -> None:

@@ -124,14 +124,40 @@ def test_sigterm_does_as_ctrl_c(start_sweep: Start, write_sweep: Write, address:
     require_interrupted(run, cluster)
 
 
-def test_ctrl_c_while_ray_comes_up_ends_the_run(start_sweep: Start, write_sweep: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("signal_number", "after_s"), [(signal.SIGINT, 2.0), (signal.SIGTERM, 1.0), (signal.SIGTERM, 3.0)]
+)
+def test_a_signal_while_ray_comes_up_ends_the_run(
+    start_sweep: Start, write_sweep: Write, tmp_path: Path, signal_number: int, after_s: float
+) -> None:
     run = start_sweep(write_sweep())
     assert wait_until((tmp_path / "run" / ".lock").exists)
-    time.sleep(2.0)
-    run.interrupt()
+    time.sleep(after_s)
+    if signal_number == signal.SIGINT:
+        run.interrupt()
+    else:
+        run.process.terminate()
     assert run.wait(30) == 130, run.output
     assert "Traceback" not in run.output
     assert wait_until(lambda: not run.living(), RESTORE_S), run.living()
+
+
+def test_a_node_that_is_lost_leaves_no_lock_and_the_next_run_goes_on(
+    start_sweep: Start, run_here: Run, write_sweep: Write, tmp_path: Path
+) -> None:
+    file, directory = write_sweep(min_window_s=30.0, repeats=6), tmp_path / "run"
+    run = start_sweep(file)
+    run.wait_for("MHz")
+    (raylet,) = [p for p in psutil.Process(run.process.pid).children(recursive=True) if p.name() == "raylet"]
+    raylet.kill()
+    assert run.wait(120) in (1, 3), run.output
+    assert "Traceback" not in run.output
+    require_nothing_left(run, tmp_path)
+    before = read_rows(directory)
+    num_trials = 2 * 6 + 3
+    assert 0 < len(before) < num_trials
+    assert run_here(file).num_ok == num_trials
+    require_complete(directory, before, num_trials)
 
 
 def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_hangs(
