@@ -6,6 +6,7 @@ Each trial's own file is written once and never again; this is applied whenever 
 import polars as pl
 
 from runner.analysis.drift import mark_sentinel_drift
+from runner.analysis.phase_lengths import complete_phases
 
 
 def complete_trials(trials: pl.DataFrame) -> pl.DataFrame:
@@ -15,4 +16,4 @@ def complete_trials(trials: pl.DataFrame) -> pl.DataFrame:
         trials: [num_trials] rows of `tables.TRIALS`.
     Returns: [num_trials] rows of the same columns, in the same order.
     """
-    return mark_sentinel_drift(trials)
+    return complete_phases(mark_sentinel_drift(trials))

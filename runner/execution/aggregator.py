@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from runner.analysis.attribution import attribute_energy
 from runner.analysis.board import find_foreign_processes
 from runner.analysis.drift import describe_drift
 from runner.analysis.trial import Scores, build_failed_row, build_requests_table, build_trial_row
@@ -108,7 +109,9 @@ class Aggregator:
         identity = measurement.identity
         scores = self._score(measurement)
         row = build_trial_row(measurement, scores)
-        requests = build_requests_table(measurement, scores.per_sample)
+        attribution = attribute_energy(measurement, row["energy_j"])
+        row["unattributed_energy_j"] = attribution.unattributed_j
+        requests = build_requests_table(measurement, scores.per_sample, attribution)
         self._store.write_trial(row, requests, measurement.power)
         verdicts: list[str] = row["verdicts"]
         if identity.attempt == 1:  # a retry is a row more, and no trial more
@@ -194,6 +197,8 @@ class Aggregator:
     # scores ----------------------------------------------------------------------------------------------------------
 
     def _score(self, measurement: Measurement) -> Scores:
+        if measurement.identity.phase_role is not None:
+            return Scores(reason="its outputs were cut short to tell prefill from decoding")
         first_round = [c for c in measurement.completions if c.request_id.endswith("#0")]
         task = self._tasks[measurement.identity.task]
         agreement, agreement_default = self._compare_outputs(measurement.identity, first_round)

@@ -226,6 +226,10 @@ def _take_back(run: _Run, worker: _Worker) -> None:
         run.queue.lose_board(worker.seat.info.uuid)
         _tell(run, "error", "gpu_lost", f"GPU {worker.seat.label} takes no further part: {reason}")
         run.workers.remove(worker)
+        left = assignment.trial_ids - finished - {suspect}
+        in_progress = next((trial for trial in assignment.block.trials if trial.trial_id in left), None)
+        if in_progress is not None and not run.workers:  # otherwise another board measures it
+            _fail(run, worker.seat, in_progress, f"the last board was lost while it ran: {reason}")
 
 
 def _fail(run: _Run, seat: Seat, trial: Trial, error: str) -> None:
@@ -312,5 +316,6 @@ def _remember_references(aggregator: Any, finished: pl.DataFrame) -> None:
         pl.col(name).is_null()
         for name in ("sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
     )
-    for row in finished.filter(is_default).sort("start_ns").unique("block_id", keep="first").to_dicts():
+    whole = finished.filter(is_default & pl.col("phase_role").is_null())
+    for row in whole.sort("start_ns").unique("block_id", keep="first").to_dicts():
         await_answer(aggregator.remember_reference.remote(row["block_id"], row["trial_id"]))

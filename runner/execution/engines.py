@@ -16,6 +16,9 @@ from runner.spec.sweep import ModelSpec, SweepSpec
 DEFAULT_TWIN = "qwen2.5-32b"
 """The shape whose seconds and joules a simulated board computes where the sweep file names none."""
 
+SIMULATED_ARGUMENTS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens")
+"""vLLM's engine arguments that the simulated engine obeys too."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineKind:
@@ -37,7 +40,11 @@ def open_engine(model: ModelSpec, sweep: SweepSpec, kind: EngineKind) -> Engine:
         if kind.board is None or kind.board_dir is None or not isinstance(kind.clock, VirtualClock):
             raise AssertionError("the simulated engine needs a simulated board and virtual time")
         return SimulatedEngine(
-            shape=get_shape(twin), board=load_board(kind.board), state=BoardState(kind.board_dir), clock=kind.clock
+            shape=get_shape(twin),
+            board=load_board(kind.board),
+            state=BoardState(kind.board_dir),
+            clock=kind.clock,
+            **{name: model.engine[name] for name in SIMULATED_ARGUMENTS if name in model.engine},
         )
     pace = None
     if kind.board is not None and kind.board_dir is not None:

@@ -6,7 +6,7 @@ known, else for a stand-in. They say whether a sweep takes minutes or days, and 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from runner.execution.engines import DEFAULT_TWIN
@@ -15,7 +15,7 @@ from runner.hardware.operating_point import resolve_clocks
 from runner.physics.board import BoardModel, OperatingPoint, find_board, load_board
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
-from runner.spec.request import RequestKind
+from runner.spec.request import PhaseRole, RequestKind
 from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
 from runner.spec.trial import Block, Point, Trial
 from runner.tasks.loading import describe_task
@@ -58,12 +58,15 @@ def plan_sweep(
         work, shape = works[block.task.display_name], shapes[block.model.label]
         # Repeats share a point's estimate: it is made once a block, not once a trial.
         estimates = {}
-        for point in {trial.point for trial in block.trials}:
+        # Static batches are not bound to whole rounds of the prompts.
+        is_static = block.task.phases == "static_batches"
+        in_flight = block.concurrency if is_static else min(block.concurrency, work.num_requests)
+        num_waves = 1.0 if is_static else work.num_requests / in_flight
+        for point, role in {(trial.point, trial.phase_role) for trial in block.trials}:
             request, problem = resolve(point)
-            in_flight = min(block.concurrency, work.num_requests)
-            wave = _estimate_wave(board, shape, work, in_flight, request)
-            estimates[point] = (request, problem, *_estimate_trial(wave, work.num_requests / in_flight, sweep))
-        trials += [_plan_trial(trial, *estimates[trial.point]) for trial in block.trials]
+            wave = _estimate_wave(board, shape, _shorten(work, role), in_flight, request)
+            estimates[point, role] = (request, problem, *_estimate_trial(wave, num_waves, block.task, sweep))
+        trials += [_plan_trial(trial, *estimates[trial.point, trial.phase_role]) for trial in block.trials]
     left = [trial for trial in trials if trial.trial_id not in finished]
     num_loads = len({trial.model for trial in left})
     return Plan(
@@ -115,9 +118,20 @@ def _estimate_wave(
     return wave_s, wave_j
 
 
-def _estimate_trial(wave: tuple[float, float], num_waves: float, sweep: SweepSpec) -> tuple[float, float]:
+def _shorten(work: _Work, role: PhaseRole | None) -> _Work:
+    """The work of a companion trial."""
+    if role is None:
+        return work
+    return replace(work, num_output_tokens=1 if role == "one_token" else work.num_output_tokens // 2)
+
+
+def _estimate_trial(
+    wave: tuple[float, float], num_waves: float, task: TaskSpec, sweep: SweepSpec
+) -> tuple[float, float]:
     """Seconds and joules of a trial: one wave to warm up, whole rounds of `num_waves`, and the time around them."""
     wave_s, wave_j = wave
+    if task.repeat_each_s is not None:
+        num_waves *= max(math.ceil(task.repeat_each_s / wave_s), 1)
     num_rounds = max(math.ceil(sweep.min_window_s / (num_waves * wave_s)), 1)
     total_waves = 1 + num_rounds * num_waves
     return total_waves * wave_s + OVERHEAD_S, total_waves * wave_j

@@ -48,7 +48,7 @@ def load_task(
     if spec.name == SYNTHETIC:
         return _make_synthetic(spec, seed)
     is_own = spec.name in own_task_names()
-    return HarnessTask(
+    task = HarnessTask(
         spec.name,
         load_own_task(spec.name) if is_own else load_harness_task(spec.name, seed=seed),
         seed=seed,
@@ -59,6 +59,9 @@ def load_task(
         fixed_output_length=fixed_output_length,
         render_chat=render_chat,
     )
+    if spec.phases and task.request_kind != "generate":
+        raise TaskError(f"task {spec.name!r} generates nothing, all of it is prefill: leave its `phases` out")
+    return task
 
 
 def task_names() -> tuple[str, ...]:
