@@ -1,4 +1,4 @@
-"""What the board model says about every published row, beside what was measured.
+"""What the board model says about every published row and point, beside what was measured.
 
     python scripts/board_errors.py
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from runner.physics.board import BoardModel, OperatingPoint, StepWork, load_board
+from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, StepWork, load_board
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -22,6 +22,15 @@ RTX5090_NUM_REQUESTS = 6
 RTX5090_NUM_CONTEXT_TOKENS = 500
 
 MAX_NUM_BATCHED_TOKENS = 8192
+
+# Decoding of ~4B models on an H200, 1980 -> 780 MHz (arXiv 2605.11999): watts at 1980, watts saved.
+PUBLISHED_SAVINGS_W = ((137.0, 47.0), (300.0, 90.0))
+PUBLISHED_LARGEST_SAVING = 0.32
+"""Of decoding's energy, at the best clock."""
+PUBLISHED_SHAPE = "qwen3-4b"
+PUBLISHED_LOW_MHZ = 780
+PUBLISHED_LOCK_MHZ, PUBLISHED_CAPPED_MHZ = 1830, 1500
+"""Of a load that meets the H200's 700 W: asked for, and what about it fell to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +140,7 @@ class Errors:
     """Relative errors (predicted / measured - 1) of a board over rows, in the rows' order."""
 
     time: list[float]
+    throughput: list[float]
     power: list[float]
     energy: list[float]
     sm_clock: list[float]
@@ -141,6 +151,7 @@ def errors(board: BoardModel, rows: list[Row]) -> Errors:
     predictions = [row.predict(board) for row in rows]
     return Errors(
         time=[t / row.time_s - 1 for row, (t, _, _) in zip(rows, predictions, strict=True)],
+        throughput=[row.time_s / t - 1 for row, (t, _, _) in zip(rows, predictions, strict=True)],
         power=[p / row.power_w - 1 for row, (_, p, _) in zip(rows, predictions, strict=True)],
         energy=[t * p / row.energy_j - 1 for row, (t, p, _) in zip(rows, predictions, strict=True)],
         sm_clock=[f / row.sm_clock_mhz - 1 for row, (_, _, f) in zip(rows, predictions, strict=True)],
@@ -153,17 +164,55 @@ def excess_at_model_optimum(board: BoardModel, rows: list[Row]) -> float:
     return best.energy_j / min(row.energy_j for row in rows) - 1
 
 
+def decoding_at(board: BoardModel, sm_clock_mhz: int) -> StepOutcome:
+    work = decode_work(1, 1000)
+    return board.step(get_shape(PUBLISHED_SHAPE), work, OperatingPoint(sm_clock_mhz=sm_clock_mhz))
+
+
+def host_paced_saving_w(board: BoardModel, power_w: float) -> float:
+    """Watts saved at the low clock by an engine whose period makes it draw `power_w` at the high one."""
+    high_mhz = board.sm_clocks_mhz[-1]
+
+    def above_idle_j(sm_clock_mhz: int) -> float:
+        step = decoding_at(board, sm_clock_mhz)
+        return (step.power_w - board.idle_power_w(sm_clock_mhz)) * step.duration_s
+
+    period_s = above_idle_j(high_mhz) / (power_w - board.idle_power_w(high_mhz))
+    return power_w - board.idle_power_w(PUBLISHED_LOW_MHZ) - above_idle_j(PUBLISHED_LOW_MHZ) / period_s
+
+
+def largest_saving(board: BoardModel) -> float:
+    """Return the share of decoding's energy that its best clock saves, no host in the way."""
+    energies_j = [step.duration_s * step.power_w for step in (decoding_at(board, mhz) for mhz in board.sm_clocks_mhz)]
+    return 1 - min(energies_j) / energies_j[-1]
+
+
+def capped_lock_mhz(board: BoardModel) -> int:
+    """Return the SM clock of full prefill steps of a 7B shape under the published lock."""
+    work = prefill_work(4, 2048)
+    return board.step(get_shape("mistral-7b"), work, OperatingPoint(sm_clock_mhz=PUBLISHED_LOCK_MHZ)).sm_clock_mhz
+
+
 def main() -> None:
     for board, rows in ((load_board("rtx5090"), rtx5090_rows()), (load_board("h200"), h200_rows())):
         found = errors(board, rows)
-        print(f"\n{board.name}: predicted / measured - 1, %\n{'':34}   time  power energy  clock")
-        columns = (found.time, found.power, found.energy, found.sm_clock)
+        print(f"\n{board.name}: predicted / measured - 1, %\n{'':34}   time   rate  power energy  clock")
+        columns = (found.time, found.throughput, found.power, found.energy, found.sm_clock)
         for row, *values in zip(rows, *columns, strict=True):
             print(f"{row.label:34}" + "".join(f"{value:+7.1%}"[:-1].rjust(7) for value in values))
         print(f"{'median of the magnitude':34}" + "".join(f"{median(map(abs, c)):7.1%}" for c in columns))
         print(f"{'largest magnitude':34}" + "".join(f"{max(map(abs, c)):7.1%}" for c in columns))
     excess = excess_at_model_optimum(load_board("rtx5090"), rtx5090_rows())
-    print(f"\nmeasured energy at the model's optimum above the grid's least: {excess:.1%}")
+    print(f"\nRTX 5090: measured energy at the model's optimum above the grid's least: {excess:.1%}")
+    h200 = load_board("h200")
+    slowdown = decoding_at(h200, PUBLISHED_LOW_MHZ).duration_s / decoding_at(h200, h200.sm_clocks_mhz[-1]).duration_s
+    print(f"H200: {PUBLISHED_SHAPE} decodes {slowdown - 1:.1%} slower at {PUBLISHED_LOW_MHZ} MHz")
+    for power_w, saved_w in PUBLISHED_SAVINGS_W:
+        saving_w = host_paced_saving_w(h200, power_w)
+        print(f"H200: host-paced at {power_w:.0f} W it saves {saving_w:.1f} W (published {saved_w:.0f})")
+    print(f"H200: its best clock saves {largest_saving(h200):.1%} (published: up to {PUBLISHED_LARGEST_SAVING:.0%})")
+    lock = f"locked to {PUBLISHED_LOCK_MHZ} MHz, capped prefill runs at {capped_lock_mhz(h200)}"
+    print(f"H200: {lock} (published: about {PUBLISHED_CAPPED_MHZ})")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fit the board model's constants to reference/*.csv and to published points, and write runner/physics/boards/*.json.
 
-    pip install '.[fit]' && python scripts/fit_board.py
+    python scripts/fit_board.py
 
 The grid of the RTX 5090 gives the shape of the model: overlap and voltage. The table of the H200, taken at the board's
 own clocks, gives what depends on the work. What no table tells comes from published points; docs/physics.md says which.
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import board_errors
 
-from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, load_board
-from runner.physics.shape import decode_work, get_shape
+from runner.physics.board import BoardModel, load_board
 
 BOARDS = Path(__file__).parents[1] / "runner" / "physics" / "boards"
 
@@ -80,13 +79,9 @@ def table_residuals(rows: list[board_errors.Row]) -> Residuals:
     return residuals
 
 
-# Decoding of ~4B models on an H200, 1980 -> 780 MHz (arXiv 2605.11999): watts at 1980, watts saved.
-PUBLISHED_SAVINGS_W = ((137.0, 47.0), (300.0, 90.0))
 PUBLISHED_SLOWDOWN = 0.009
 PUBLISHED_WEIGHT = 5
 """Two points against 47 rows that cannot tell voltage from traffic."""
-PUBLISHED_SHAPE = "qwen3-4b"
-PUBLISHED_LOW_MHZ = 780
 
 
 def published_residuals(board: BoardModel) -> list[float]:
@@ -95,28 +90,14 @@ def published_residuals(board: BoardModel) -> list[float]:
     vLLM draws over 400 W for such a model, so that 137-300 W must be another engine's, waiting for its host: its step
     costs the board the same joules, spread over a longer period that the clock does not change.
     """
-    high, low = decoding_at(board, board.sm_clocks_mhz[-1]), decoding_at(board, PUBLISHED_LOW_MHZ)
+    high, low = (
+        board_errors.decoding_at(board, board.sm_clocks_mhz[-1]),
+        board_errors.decoding_at(board, board_errors.PUBLISHED_LOW_MHZ),
+    )
     residuals = [PUBLISHED_WEIGHT * (low.duration_s / high.duration_s - 1 - PUBLISHED_SLOWDOWN) / PUBLISHED_SLOWDOWN]
-    for power_w, saved_w in PUBLISHED_SAVINGS_W:
-        residuals.append(PUBLISHED_WEIGHT * (host_paced_saving_w(board, power_w) / saved_w - 1))
+    for power_w, saved_w in board_errors.PUBLISHED_SAVINGS_W:
+        residuals.append(PUBLISHED_WEIGHT * (board_errors.host_paced_saving_w(board, power_w) / saved_w - 1))
     return residuals
-
-
-def decoding_at(board: BoardModel, sm_clock_mhz: int) -> StepOutcome:
-    work = decode_work(1, 1000)
-    return board.step(get_shape(PUBLISHED_SHAPE), work, OperatingPoint(sm_clock_mhz=sm_clock_mhz))
-
-
-def host_paced_saving_w(board: BoardModel, power_w: float) -> float:
-    """Watts saved at the low clock by an engine whose period makes it draw `power_w` at the high one."""
-    high_mhz = board.sm_clocks_mhz[-1]
-
-    def above_idle_j(sm_clock_mhz: int) -> float:
-        step = decoding_at(board, sm_clock_mhz)
-        return (step.power_w - board.idle_power_w(sm_clock_mhz)) * step.duration_s
-
-    period_s = above_idle_j(high_mhz) / (power_w - board.idle_power_w(high_mhz))
-    return power_w - board.idle_power_w(PUBLISHED_LOW_MHZ) - above_idle_j(PUBLISHED_LOW_MHZ) / period_s
 
 
 def fit(board: BoardModel, bounds: Bounds, residuals: Residuals) -> BoardModel:
@@ -158,14 +139,6 @@ def main() -> None:
     write(h200, "h200")
     load_board.cache_clear()
     board_errors.main()
-    slowdown = (
-        decoding_at(h200, PUBLISHED_LOW_MHZ).duration_s / decoding_at(h200, h200.sm_clocks_mhz[-1]).duration_s - 1
-    )
-    print(f"\n{PUBLISHED_SHAPE} decoding at {PUBLISHED_LOW_MHZ} MHz: {slowdown:.1%} slower")
-    for power_w, saved_w in PUBLISHED_SAVINGS_W:
-        print(
-            f"host-paced at {power_w:.0f} W saves {host_paced_saving_w(h200, power_w):.0f} W (published {saved_w:.0f})"
-        )
 
 
 if __name__ == "__main__":
