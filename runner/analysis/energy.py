@@ -1,4 +1,4 @@
-"""Energy of a window from a power trace and from the board's own counter.
+"""Energy of a window from a power trace, with what the sensor could not see of it.
 
 A trace (`tables.POWER`) and two edges enter, joules leave. A gap, or an edge outside the trace, is an error and never
 a smaller number.
@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from runner.results.measurement import CounterTick
+from runner.results.sensors import ASSUMED_PERIOD_S, SensorFindings
 
 MAX_GAP_S = 0.25
 """Longest distance between two power samples that may be bridged; drivers sample every 20 to 100 ms."""
+
+MAX_GAP_PERIODS = 2.5
+"""The same for slower sensors: one reading may be missing."""
+MAX_POINT_PERIODS = 1.5
+"""Readings whose averages reach further back than this overlap, and cannot be taken for points."""
+Z_95 = 1.96
+"""Standard deviations to either side of a mean that hold 95 % of a normal distribution."""
 
 
 class TraceGapError(Exception):
@@ -23,22 +30,14 @@ class EdgeNotCoveredError(Exception):
     """The trace does not reach over both edges of the window."""
 
 
-class CounterBackwardsError(Exception):
-    """The energy counter showed less at the later tick: the driver or the board was restarted in between."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CounterComparison:
-    """Trace and counter over one and the same interval, from a tick of the counter to a tick."""
+class EnergyEstimate:
+    """Energy of a window by one source."""
 
-    counter_j: float
-    trace_j: float | None
-    """None where the trace does not cover the interval."""
-
-    @property
-    def disagreement(self) -> float | None:
-        """(trace - counter) / counter; None where either is unknown or the counter did not move."""
-        return None if self.trace_j is None or self.counter_j <= 0 else self.trace_j / self.counter_j - 1
+    energy_j: float
+    uncertainty_j: float
+    """Half-width of a 95 % interval for what the source could not see: the time between its readings, and the edges.
+    The board's gain error of up to 5 % is the same in every window and not in it."""
 
 
 def power_samples(power: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -79,35 +78,85 @@ def integrate_power(power: pl.DataFrame, start_ns: int, end_ns: int, *, max_gap_
     return float(np.trapezoid(y, x))
 
 
-def compare_with_counter(
-    power: pl.DataFrame, counter_start: CounterTick | None, counter_end: CounterTick | None
-) -> CounterComparison | None:
-    """Compare the sources from tick to tick, where neither has edges to guess; None without a counter.
+def estimate_trace(
+    power: pl.DataFrame, start_ns: int, end_ns: int, sensors: SensorFindings | None = None
+) -> EnergyEstimate:
+    """Estimate a window's energy by the trace, in the way that suits the sensor which it was read from.
 
-    Raises: CounterBackwardsError.
+    Args:
+        power: [num_samples] rows of `tables.POWER`, one GPU.
+        start_ns, end_ns: the window's edges, ns since the epoch.
+        sensors: what a probe found; None for the sample buffer of near-instantaneous readings 20 ms apart.
+    Raises: EdgeNotCoveredError, TraceGapError; ValueError where end_ns < start_ns.
     """
-    if counter_start is None or counter_end is None or counter_end.time_ns <= counter_start.time_ns:
-        return None
-    if counter_end.energy_j < counter_start.energy_j:
-        raise CounterBackwardsError(f"from {counter_start.energy_j:.3f} J back to {counter_end.energy_j:.3f} J")
-    try:
-        trace_j = integrate_power(power, counter_start.time_ns, counter_end.time_ns)
-    except (TraceGapError, EdgeNotCoveredError):
-        trace_j = None
-    return CounterComparison(counter_j=counter_end.energy_j - counter_start.energy_j, trace_j=trace_j)
+    source = (sensors.power_source if sensors else None) or "samples"
+    period_s = sensors.period_s(source) if sensors else ASSUMED_PERIOD_S[source]
+    window_s = sensors.averaging_window_s(source) if sensors else 0.0
+    max_gap_s = max(MAX_GAP_S, MAX_GAP_PERIODS * period_s)
+    if window_s > MAX_POINT_PERIODS * period_s:
+        return _lay_averages(power, start_ns, end_ns, window_s, max_gap_s)
+    # A reading that is the mean of a time belongs to the middle of it.
+    centred = power.with_columns(pl.col("time_ns") - round(window_s / 2 * 1e9))
+    energy_j = integrate_power(centred, start_ns, end_ns, max_gap_s=max_gap_s)
+    variance_j2 = sampling_variance_j2(centred, start_ns, end_ns, unseen_share=1 - min(window_s / period_s, 1.0))
+    return EnergyEstimate(energy_j=energy_j, uncertainty_j=Z_95 * variance_j2**0.5)
 
 
-def scale_counter_to_window(
-    comparison: CounterComparison, interval_s: float, window_s: float, window_trace_j: float | None
-) -> float:
-    """Counter energy of the window, in J, from that of the tick-to-tick interval around it.
+def sampling_variance_j2(power: pl.DataFrame, start_ns: int, end_ns: int, *, unseen_share: float) -> float:
+    """Variance of an integral over readings taken at regular intervals, from the readings' own variability, in J^2.
 
-    The excess at the edges (up to 0.1 s each) is taken away in proportion to the trace's energy where there is one,
-    else in proportion to time, which overstates a window that is busier than its surroundings.
+    The readings' variogram is drawn through one and two intervals. What is left of it at zero (the nugget) changes
+    faster than they are taken, and averages out by their number; what grows with the interval they follow, and it costs
+    a sixth of itself an interval (systematic sampling under a linear variogram: Gy, Sampling of Particulate Materials,
+    1979). Changes in step with the readings leave no trace in them, and none here.
+
+    Args:
+        unseen_share: of the time between readings, what none of them averages over: 1 for points, 0 for means that lie
+            end to end.
     """
-    if window_trace_j is not None and comparison.trace_j:
-        return comparison.counter_j * window_trace_j / comparison.trace_j
-    return comparison.counter_j * window_s / interval_s
+    time_ns, power_w = power_samples(power)
+    first = max(int(np.searchsorted(time_ns, start_ns, side="right")) - 1, 0)
+    last = int(np.searchsorted(time_ns, end_ns, side="left"))
+    watts = power_w[first : last + 1]
+    if len(watts) < 3:
+        return 0.0
+    near = float(np.mean(np.diff(watts) ** 2)) / 2
+    far = float(np.mean((watts[2:] - watts[:-2]) ** 2)) / 2
+    slope = min(far - near, near)
+    num_intervals = len(watts) - 1
+    interval_s = float(time_ns[first + num_intervals] - time_ns[first]) * 1e-9 / num_intervals
+    return num_intervals * interval_s**2 * ((near - slope) * unseen_share + max(slope, 0.0) / 6)
+
+
+def _lay_averages(
+    power: pl.DataFrame, start_ns: int, end_ns: int, average_s: float, max_gap_s: float
+) -> EnergyEstimate:
+    """Energy by readings that are the means of more than a period: such means laid end to end, from the window's start.
+
+    They cover the window without a gap or an overlap, so that nothing is smeared over its edges but by the last one. It
+    reaches beyond the end, where the mean power that begins there, of a board at rest, is taken off again.
+    """
+    if end_ns < start_ns:
+        raise ValueError(f"the window ends {start_ns - end_ns} ns before it starts")
+    time_ns, power_w = power_samples(power)
+    average_ns = round(average_s * 1e9)
+    if len(time_ns) == 0 or time_ns[0] > start_ns + average_ns or time_ns[-1] < end_ns + average_ns:
+        raise EdgeNotCoveredError(_describe_cover(time_ns, start_ns + average_ns, end_ns + average_ns))
+    seconds = (time_ns - start_ns) * 1e-9
+    length_s = (end_ns - start_ns) * 1e-9
+    needed = seconds[np.searchsorted(seconds, average_s, side="right") - 1 :]
+    if len(needed) > 1 and float(np.diff(needed).max()) > max_gap_s:
+        raise TraceGapError(f"{np.diff(needed).max():.3f} s between two power readings, at most {max_gap_s} s allowed")
+    ends_s = average_s * np.arange(1, int(length_s // average_s) + 2)
+    beyond_s = ends_s[-1] - length_s
+    after = power_w[seconds >= length_s + average_s]
+    energy_j = average_s * float(np.interp(ends_s, seconds, power_w).sum()) - beyond_s * float(after[0])
+    # Between two readings the mean went from one to the other, when is not known.
+    later = np.minimum(np.searchsorted(seconds, ends_s, side="left"), len(seconds) - 1)
+    steps_j = average_s * (power_w[later] - power_w[np.maximum(later - 1, 0)])
+    after_j = beyond_s * float(np.ptp(after))
+    variance_j2 = (float(np.sum(steps_j**2)) + after_j**2) / 12
+    return EnergyEstimate(energy_j=energy_j, uncertainty_j=Z_95 * variance_j2**0.5)
 
 
 def _describe_cover(time_ns: np.ndarray, start_ns: int, end_ns: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from runner.analysis.attribution import Attribution
 from runner.analysis.board import (
     POWER_CAP_BIT,
     THERMAL_BITS,
@@ -15,15 +16,11 @@ from runner.analysis.board import (
     find_foreign_processes,
     readings_in_window,
 )
-from runner.analysis.energy import (
-    CounterBackwardsError,
-    EdgeNotCoveredError,
-    TraceGapError,
-    compare_with_counter,
-    integrate_power,
-    scale_counter_to_window,
-)
-from runner.analysis.validity import Evidence, Verdict, judge
+from runner.analysis.energy import EdgeNotCoveredError, TraceGapError, estimate_trace
+from runner.analysis.energy_account import account_energy
+from runner.analysis.phase_regression import regress_phases
+from runner.analysis.phases import describe_phases
+from runner.analysis.validity import Evidence, judge
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.tables import REQUESTS
 from runner.spec.request import Completion
@@ -53,8 +50,9 @@ def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
     row |= {"pace_lost_s": measurement.pace_lost_s, "idle_power_w": measurement.idle_power_w}
     row |= _count_work(measurement.completions, sound)
     row |= _describe_times(sound, duration_s, measurement.identity.request_kind)
-    energy, disagreement, problems = _account_energy(measurement, duration_s)
-    row |= energy | _share_energy(energy["energy_j"], row)
+    account = account_energy(measurement)
+    row |= account.row | _share_energy(account.row["energy_j"], row)
+    row |= describe_phases(measurement, row) | regress_phases(measurement)
     row |= _describe_steady_part(measurement, sound)
     row |= describe_board(measurement)
     row |= {
@@ -69,8 +67,8 @@ def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
     }
     in_window = readings_in_window(measurement)
     evidence = Evidence(
-        disagreement=disagreement,
-        source_problems=problems,
+        disagreement=account.disagreement,
+        source_problems=account.problems,
         capped_fraction=event_fraction(in_window, POWER_CAP_BIT),
         thermal_fraction=event_fraction(in_window, THERMAL_BITS),
         power_limit_w_start=measurement.edge_start.power_limit_w,
@@ -87,8 +85,10 @@ def build_failed_row(identity: Identity, placement: Placement, error: str, start
     return _identify(identity, placement) | {"status": "failed", "error": error, "verdicts": [], "start_ns": start_ns}
 
 
-def build_requests_table(measurement: Measurement, per_sample: Mapping[str, float]) -> pl.DataFrame:
-    """Return [num_requests] rows of `tables.REQUESTS`; energy stays null until it is attributed."""
+def build_requests_table(
+    measurement: Measurement, per_sample: Mapping[str, float], attribution: Attribution | None = None
+) -> pl.DataFrame:
+    """Return [num_requests] rows of `tables.REQUESTS`; without an attribution their energy is null."""
     names = [name for name in REQUESTS if name in Completion.__dataclass_fields__]
     rows = [
         {name: getattr(completion, name) for name in names}
@@ -99,7 +99,13 @@ def build_requests_table(measurement: Measurement, per_sample: Mapping[str, floa
         }
         for completion in measurement.completions
     ]
-    return pl.DataFrame(rows, schema=REQUESTS)
+    table = pl.DataFrame(rows, schema=REQUESTS)
+    if attribution is None:
+        return table
+    return table.with_columns(
+        energy_j=pl.Series(attribution.energy_j, dtype=pl.Float64),
+        energy_method=pl.Series(attribution.method, dtype=pl.String),
+    )
 
 
 def _identify(identity: Identity, placement: Placement) -> dict[str, Any]:
@@ -141,41 +147,6 @@ def _describe_times(sound: Sequence[Completion], duration_s: float, kind: str) -
     return row
 
 
-def _account_energy(measurement: Measurement, duration_s: float) -> tuple[dict[str, Any], float | None, list[Verdict]]:
-    """Energy columns, the sources' disagreement, and why a source could not be used if it could not."""
-    problems: list[Verdict] = []
-    trace_j: float | None = None
-    try:
-        trace_j = integrate_power(measurement.power, measurement.start_ns, measurement.end_ns)
-    except TraceGapError:
-        problems.append("trace_gap")
-    except EdgeNotCoveredError:
-        problems.append("edge_uncovered")
-    comparison = None
-    try:
-        comparison = compare_with_counter(measurement.power, measurement.counter_start, measurement.counter_end)
-    except CounterBackwardsError:
-        problems.append("counter_backwards")
-    counter_j: float | None = None
-    if comparison and measurement.counter_start and measurement.counter_end:
-        interval_s = (measurement.counter_end.time_ns - measurement.counter_start.time_ns) * 1e-9
-        counter_j = scale_counter_to_window(comparison, interval_s, duration_s, trace_j)
-    in_window = readings_in_window(measurement).drop_nulls("power_w")
-    gaps_ns = in_window["time_ns"].sort().diff().drop_nulls()
-    source = "trace" if trace_j is not None else "counter" if counter_j is not None else None
-    row = {
-        "energy_j": trace_j if trace_j is not None else counter_j,
-        "energy_source": source,
-        "energy_trace_j": trace_j,
-        "energy_counter_j": counter_j,
-        "counter_interval_j": comparison.counter_j if comparison else None,
-        "counter_interval_trace_j": comparison.trace_j if comparison else None,
-        "num_power_samples": in_window.height,
-        "max_power_gap_s": int(gaps_ns.max()) * 1e-9 if len(gaps_ns) else None,  # type: ignore[arg-type]
-    }
-    return row, comparison.disagreement if comparison else None, problems
-
-
 def _share_energy(energy_j: float | None, row: Mapping[str, Any]) -> dict[str, Any]:
     if energy_j is None:
         return {}
@@ -212,7 +183,7 @@ def _describe_steady_part(measurement: Measurement, sound: Sequence[Completion])
     if end_ns <= start_ns:
         return {}
     try:
-        energy_j = integrate_power(measurement.power, start_ns, end_ns)
+        energy_j = estimate_trace(measurement.power, start_ns, end_ns, measurement.sensors).energy_j
     except (TraceGapError, EdgeNotCoveredError):
         return {}
     return {

@@ -29,7 +29,7 @@ Verdict = Literal[
 ]
 
 VERDICTS: dict[Verdict, str] = {
-    "window_too_short": "the window was shorter than 100 updates of its power source (2 s trace, 10 s counter)",
+    "window_too_short": "the window was too short for its energy source: 100 updates, 20 averages of a slow one",
     "trace_gap": "power samples are missing inside the window",
     "edge_uncovered": "the power trace does not reach over both edges of the window",
     "counter_backwards": "the energy counter went backwards: the driver or the board was restarted meanwhile",
@@ -67,7 +67,6 @@ RETRIED: frozenset[Verdict] = frozenset(
 """What another measurement may find gone. The rest follows from what was asked for, stays as long as the engine
 (memory_left_behind), or is seen only when the run is over (sentinel_drift)."""
 
-MIN_WINDOW_S = {"trace": 2.0, "counter": 10.0}
 MAX_DISAGREEMENT = 0.02
 MAX_CLOCK_DEVIATION = 0.02
 """Share of the clock asked for: more than one step of 15 MHz from 750 MHz on."""
@@ -91,7 +90,7 @@ class Evidence:
     disagreement: float | None
     """(trace - counter) / counter over one interval; None where it cannot be told."""
     source_problems: Collection[Verdict]
-    """Why the trace could not be integrated, or the counter not be used, if they could not."""
+    """Why the trace could not be integrated, the counter not be used, or neither tell so short a window."""
     capped_fraction: float | None
     """Share of the window's state readings with the power-cap bit."""
     thermal_fraction: float | None
@@ -116,7 +115,6 @@ def judge(row: Mapping[str, Any], evidence: Evidence) -> list[Verdict]:
     A reading that is missing convicts nobody, but for a clock or a concurrency that was asked for and never seen.
     """
     duration_s: float = row["duration_s"]
-    source = row["energy_source"]
     asked_mhz, ran_mhz, slow_mhz = row["sm_clock_mhz_requested"], row["sm_clock_mhz"], row["sm_clock_mhz_p05"]
     asked_memory_mhz, ran_memory_mhz = row["mem_clock_mhz_requested"], row["mem_clock_mhz"]
     sm_off = asked_mhz is not None and (
@@ -139,7 +137,7 @@ def judge(row: Mapping[str, Any], evidence: Evidence) -> list[Verdict]:
     due_limit_w = evidence.power_limit_w_start if asked_limit_w is None else asked_limit_w
     concurrency_mean = row["concurrency_mean"]
     found: dict[Verdict, bool] = {
-        "window_too_short": source is not None and duration_s < MIN_WINDOW_S[source],
+        "window_too_short": "window_too_short" in evidence.source_problems,
         "trace_gap": "trace_gap" in evidence.source_problems,
         "edge_uncovered": "edge_uncovered" in evidence.source_problems,
         "counter_backwards": "counter_backwards" in evidence.source_problems,

@@ -7,17 +7,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.analysis.across import complete_trials
 from runner.execution.fingerprint import DECISIVE_PACKAGES
 from runner.hardware.gpu import GpuInfo
 from runner.results.measurement import Placement
+from runner.results.sensors import SensorFindings
 from runner.results.store import RunDirectoryError, RunStore
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
 
-Description = tuple[GpuInfo, Placement, dict[str, str]]
+
+class Description(NamedTuple):
+    """What a worker says of its board."""
+
+    info: GpuInfo
+    placement: Placement
+    versions: dict[str, str]
+    sensors: SensorFindings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,17 +52,18 @@ def build_manifest(
         descriptions: what each worker says of its board and its versions.
     Raises: RunDirectoryError: the earlier part was measured with another board, driver or version.
     """
-    fingerprints = {placement.gpu_name: placement.fingerprint for _, placement, _ in descriptions}
-    versions = descriptions[0][2] if descriptions else {}
+    placements = [description.placement for description in descriptions]
+    fingerprints = {placement.gpu_name: placement.fingerprint for placement in placements}
+    versions = descriptions[0].versions if descriptions else {}
     manifest = {
         **_describe_sweep(sweep, num_trials),
-        "simulated": any(info.simulated for info, _, _ in descriptions),
+        "simulated": any(description.info.simulated for description in descriptions),
         "options": {"engine": options.engine, "read_only": options.read_only, "command": options.command},
         "versions": versions,
         "git_revision": _git_revision(),
         "fingerprints": {**(earlier or {}).get("fingerprints", {}), **fingerprints},
         "gpus": _merge_gpus((earlier or {}).get("gpus", []), descriptions),
-        "hosts": sorted({*(earlier or {}).get("hosts", []), *(placement.host for _, placement, _ in descriptions)}),
+        "hosts": sorted({*(earlier or {}).get("hosts", []), *(placement.host for placement in placements)}),
         "runs": [*(earlier or {}).get("runs", []), {"start": _now(), "command": options.command, "end": None}],
     }
     if earlier:
@@ -123,7 +132,7 @@ def _list_decisive(manifest: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[Description]) -> list[dict[str, Any]]:
     gpus = {gpu["uuid"]: dict(gpu) for gpu in earlier}
-    for info, placement, _ in descriptions:
+    for info, placement, _, sensors in descriptions:
         clocks = info.sm_clocks_mhz
         shown = {key: value for key, value in asdict(info).items() if key != "sm_clocks_mhz"}
         gpus[info.uuid] = {
@@ -133,6 +142,7 @@ def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[Des
             "num_sm_clocks": len(clocks),
             "host": placement.host,
             "fingerprint": placement.fingerprint,
+            "sensors": sensors.to_json(),
         }
     return list(gpus.values())
 

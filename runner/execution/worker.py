@@ -18,6 +18,7 @@ from runner.execution.engine_slot import EngineSlot
 from runner.execution.engines import EngineKind
 from runner.execution.fingerprint import describe_versions, fingerprint
 from runner.execution.identity import identify, identify_without_point
+from runner.execution.manifest import Description
 from runner.execution.measure import Bench, CancelledError, Procedure, measure_trial
 from runner.execution.reporter import Reporter
 from runner.execution.rounds import shorten
@@ -27,6 +28,7 @@ from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
+from runner.hardware.sensor_probe import probe_sensors
 from runner.inference.engine import Engine, EngineError, Sampling
 from runner.physics.board import find_board
 from runner.physics.clock import Clock, VirtualClock, WallClock
@@ -110,7 +112,8 @@ class GpuWorker:
         )
         owners = [os.getpid()] + ([config.driver_process_id] if config.driver_process_id else [])
         self._lease = self._resources.enter_context(ClockLease(self._gpu, owner_pids=owners))
-        self._sampler = PowerSampler(self._gpu, self._clock, on_batch=self._reporter.send_power)
+        self._sensors = probe_sensors(self._gpu, self._clock)
+        self._sampler = PowerSampler(self._gpu, self._clock, on_batch=self._reporter.send_power, sensors=self._sensors)
         self._sampler.start()
         self._resources.callback(self._sampler.stop)
         self._bench: Bench | None = None
@@ -118,13 +121,13 @@ class GpuWorker:
 
     # what the driver calls -------------------------------------------------------------------------------------------
 
-    def describe(self) -> tuple[GpuInfo, Placement, dict[str, str]]:
-        """Return the board, the placement of every trial measured here, and the versions behind its fingerprint.
+    def describe(self) -> Description:
+        """Return the board and its sensors, where its trials are measured, the versions behind its fingerprint.
 
         Raises: GpuError, LeaseHeldError, ValueError: the board cannot be had.
         """
         self._require_board()
-        return self._info, self._placement, describe_versions()
+        return Description(self._info, self._placement, describe_versions(), self._sensors)
 
     def run_block(self, block: Block, trial_ids: Collection[str]) -> bool:
         """Measure those trials of a block that `trial_ids` names, in the block's order; then once more what may profit.

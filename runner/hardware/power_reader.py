@@ -21,7 +21,7 @@ class PowerReader:
         self._polled: _PolledPower | None = None
         if sensors and self.source in ("instant", "average"):
             self.period_ns = round(sensors.period_s(self.source) * 1e9)
-            self.reach_ns = round(sensors.averaging_window_s(self.source) * 1e9)
+            self.reach_ns = max(self.period_ns, round(sensors.averaging_window_s(self.source) * 1e9))
             self._polled = _PolledPower(self.period_ns, round(POLL_S * 1e9), has_stamps=self.source == "instant")
 
     @property

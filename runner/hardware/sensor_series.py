@@ -134,4 +134,5 @@ def repeats(counter: Updates, power: Updates) -> bool | None:
 
 
 def _energy_at(energy: Updates, times_s: np.ndarray) -> np.ndarray:
-    return np.interp(times_s, energy.time_s, energy.value)
+    energy_j: np.ndarray = np.interp(times_s, energy.time_s, energy.value)
+    return energy_j

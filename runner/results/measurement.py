@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from runner.physics.shape import ModelShape
+from runner.results.sensors import SensorFindings
 from runner.spec.request import Completion, PhaseRole, RequestKind, Step
 
 
@@ -93,6 +94,8 @@ class Measurement:
     """Whether the engine forgot its prefix cache before the window."""
     pace_lost_s: float | None = None
     """Seconds by which a real engine outlasted the simulated board; None where nothing is paced."""
+    sensors: SensorFindings | None = None
+    """What a probe found of the board's sensors; None: the trace is of the driver's sample buffer."""
     shape: ModelShape | None = None
     """Whose work it was: the model's, or its twin's on a simulated board; None where it could not be read."""
     batch_edges_ns: tuple[tuple[int, int], ...] | None = None

@@ -2,51 +2,22 @@
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 import pytest
+from traces import at, make_findings, make_trace, sample, tick
 
-from runner.analysis.energy import (
-    CounterBackwardsError,
-    CounterComparison,
-    EdgeNotCoveredError,
-    TraceGapError,
-    compare_with_counter,
-    integrate_power,
-    scale_counter_to_window,
-)
-from runner.results.measurement import CounterTick
+from runner.analysis.counter import compare_with_counter
+from runner.analysis.energy import EdgeNotCoveredError, TraceGapError, estimate_trace, integrate_power
 
-EPOCH_NS = 1_795_000_000_000_000_000
 REFERENCE = Path(__file__).parents[2] / "reference" / "h200_trace_mistral-7b.json"
-
-
-def at(seconds: float) -> int:
-    return EPOCH_NS + round(seconds * 1e9)
-
-
-def make_trace(rows: Iterable[tuple[float, float | None]]) -> pl.DataFrame:
-    times_s, watts = zip(*rows, strict=True)
-    return pl.DataFrame(
-        {"time_ns": [at(t) for t in times_s], "power_w": watts}, schema={"time_ns": pl.Int64, "power_w": pl.Float64}
-    )
-
-
-def sample(power_w: Callable[[float], float], end_s: float, period_s: float = 0.02) -> pl.DataFrame:
-    """A sample each period from 0 to `end_s`, both included."""
-    times_s = [k * period_s for k in range(round(end_s / period_s) + 1)]
-    return make_trace((t, power_w(t)) for t in times_s)
 
 
 def integrate(trace: pl.DataFrame, start_s: float, end_s: float, **options: float) -> float:
     return integrate_power(trace, at(start_s), at(end_s), **options)
-
-
-def tick(seconds: float, energy_j: float) -> CounterTick:
-    return CounterTick(time_ns=at(seconds), energy_j=energy_j)
 
 
 # closed forms --------------------------------------------------------------------------------------------------------
@@ -151,45 +122,88 @@ def test_a_window_that_ends_before_it_starts_is_an_error() -> None:
         integrate(sample(lambda _: 100.0, 2.0), 1.5, 0.5)
 
 
-# the counter ---------------------------------------------------------------------------------------------------------
+# what a sensor does not see -------------------------------------------------------------------------------------------
 
 
-def test_sources_are_compared_from_tick_to_tick() -> None:
-    comparison = compare_with_counter(sample(lambda _: 200.0, 5.0), tick(0.5, 1000.0), tick(4.5, 1784.0))
-    assert comparison is not None
-    assert (comparison.counter_j, comparison.trace_j) == (784.0, pytest.approx(800.0))
-    assert comparison.disagreement == pytest.approx(800 / 784 - 1)
+def test_steady_power_leaves_nothing_to_state() -> None:
+    estimate = estimate_trace(sample(lambda _: 300.0, 10.0), at(1.003), at(9.0))
+    assert (estimate.energy_j, estimate.uncertainty_j) == (pytest.approx(300.0 * 7.997), 0.0)
 
 
-def test_without_a_counter_or_with_one_tick_only_there_is_no_comparison() -> None:
-    trace = sample(lambda _: 200.0, 5.0)
-    assert compare_with_counter(trace, None, tick(4.5, 1.0)) is None
-    assert compare_with_counter(trace, tick(4.5, 1.0), None) is None
-    assert compare_with_counter(trace, tick(4.5, 1.0), tick(4.5, 1.0)) is None
+@pytest.mark.parametrize("period_s", [0.02, 0.1])
+def test_steps_are_covered_by_what_is_stated(period_s: float) -> None:
+    """A load of 500 W on 100 W from anywhere between two samples to anywhere between two others."""
+    rng = random.Random(1)
+    findings = make_findings("samples", "trace", period_s=period_s)
+    covered = 0
+    for _ in range(200):
+        on_s, off_s = 1.0 + rng.random(), 8.0 + rng.random()
+        trace = sample(lambda t, on_s=on_s, off_s=off_s: 600.0 if on_s <= t < off_s else 100.0, 10.0, period_s)
+        estimate = estimate_trace(trace, at(0.5), at(9.5), findings)
+        truth_j = 100.0 * 9.0 + 500.0 * (off_s - on_s)
+        assert estimate.uncertainty_j < 1.1 * 1.96 * 500.0 * period_s * (2 / 12) ** 0.5
+        covered += abs(estimate.energy_j - truth_j) <= estimate.uncertainty_j
+    assert covered >= 190
 
 
-def test_a_trace_that_does_not_reach_the_ticks_leaves_the_counter_alone() -> None:
-    comparison = compare_with_counter(sample(lambda _: 200.0, 5.0), tick(0.5, 0.0), tick(5.5, 1000.0))
-    assert comparison == CounterComparison(counter_j=1000.0, trace_j=None)
-    assert comparison.disagreement is None
+def test_what_changes_faster_than_the_samples_is_stated_by_their_number() -> None:
+    rng = random.Random(2)
+    covered = 0
+    for _ in range(200):
+        trace = sample(lambda _: rng.choice([100.0, 600.0]), 10.0, 0.1)
+        estimate = estimate_trace(trace, at(0.0), at(10.0), make_findings("instant", "trace"))
+        assert estimate.uncertainty_j == pytest.approx(1.96 * 250.0 * 0.1 * 100**0.5, rel=0.35)  # from 100 readings
+        covered += abs(estimate.energy_j - 3500.0) <= estimate.uncertainty_j
+    assert 180 <= covered <= 199
 
 
-def test_a_counter_that_goes_backwards_is_an_error() -> None:
-    with pytest.raises(CounterBackwardsError, match=r"from 5000\.000 J back to 12\.500 J"):
-        compare_with_counter(sample(lambda _: 200.0, 5.0), tick(0.5, 5000.0), tick(4.5, 12.5))
+def test_a_mean_over_the_whole_period_misses_nothing_but_its_edges() -> None:
+    """Readings that lie end to end: bursts inside a period are in them."""
+    trace = sample(lambda t: 400.0 if round(t * 10) % 2 else 100.0, 10.0, 0.1)
+    points = estimate_trace(trace, at(0.5), at(9.5), make_findings("instant", "trace", window_s=0.0))
+    means = estimate_trace(trace, at(0.5), at(9.5), make_findings("instant", "trace", window_s=0.1))
+    assert means.uncertainty_j < 0.1 * points.uncertainty_j
 
 
-def test_the_counters_excess_at_the_edges_is_scaled_away_by_the_trace() -> None:
-    """400 W in a window from 1 to 3 s, 100 W around it; ticks at 0.9 and 3.1 s; a counter that reads 5 % high."""
-    trace = sample(lambda t: 400.0 if 1.0 <= t <= 3.0 else 100.0, 4.0, period_s=0.001)
-    counter_j = 1.05 * (400.0 * 2.0 + 100.0 * 0.2)
-    comparison = compare_with_counter(trace, tick(0.9, 0.0), tick(3.1, counter_j))
-    assert comparison is not None
-    window_j = integrate(trace, 1.0, 3.0)
-    assert scale_counter_to_window(comparison, 2.2, 2.0, window_j) == pytest.approx(1.05 * 800.0, rel=1e-3)
-    # By time alone the idle edges count as busy ones.
-    without_trace = CounterComparison(counter_j=counter_j, trace_j=None)
-    assert scale_counter_to_window(without_trace, 2.2, 2.0, None) == pytest.approx(counter_j * 2.0 / 2.2)
+def average(power_j: Callable[[float], float], end_s: float, window_s: float = 1.0) -> pl.DataFrame:
+    """Readings 0.1 s apart of the mean over the window before; `power_j` is the integral of the power from 0 on."""
+    times_s = [0.1 * k for k in range(round(end_s / 0.1) + 1)]
+    return make_trace((t, (power_j(t) - power_j(t - window_s)) / window_s) for t in times_s)
+
+
+@pytest.mark.parametrize("length_s", [20.0, 20.3, 20.98])
+def test_one_second_averages_laid_end_to_end_have_no_lag_and_no_smear(length_s: float) -> None:
+    """600 W from the window's start to its end, 100 W around it: the plain integral loses a quarter second of 500 W."""
+    start_s, end_s = 3.0, 3.0 + length_s
+
+    def energy_j(t: float) -> float:
+        return 100.0 * t + 500.0 * (min(max(t, start_s), end_s) - start_s)
+
+    trace = average(energy_j, end_s + 1.2)
+    findings = make_findings("average", "trace", window_s=1.0)
+    estimate = estimate_trace(trace, at(start_s), at(end_s), findings)
+    assert estimate.energy_j == pytest.approx(600.0 * length_s, rel=1e-6)
+    assert integrate(trace, start_s, end_s) == pytest.approx(600.0 * length_s - 250.0, abs=1.0)
+
+
+def test_averages_must_reach_a_window_further_than_the_end() -> None:
+    trace = average(lambda t: 300.0 * t, 10.5)
+    with pytest.raises(EdgeNotCoveredError, match=r"ends 0\.500 s early"):
+        estimate_trace(trace, at(2.0), at(10.0), make_findings("average", "trace", window_s=1.0))
+
+
+def test_a_gap_in_the_averages_is_an_error() -> None:
+    trace = average(lambda t: 300.0 * t, 12.0)
+    holed = trace.filter(~pl.col("time_ns").is_between(at(5.0), at(5.5)))
+    with pytest.raises(TraceGapError, match=r"0\.700 s"):
+        estimate_trace(holed, at(2.0), at(10.0), make_findings("average", "trace", window_s=1.0))
+
+
+def test_a_reading_belongs_to_the_middle_of_what_it_averages() -> None:
+    """A ramp read as the mean of the 0.1 s before: half of that late, and so 50 W/s times 0.05 s too low throughout."""
+    trace = average(lambda t: 100.0 * t + 25.0 * t * t, 12.0, window_s=0.1)
+    estimate = estimate_trace(trace, at(2.0), at(10.0), make_findings("instant", "trace", window_s=0.1))
+    assert estimate.energy_j == pytest.approx(100.0 * 8.0 + 25.0 * (100.0 - 4.0))
 
 
 # a real board --------------------------------------------------------------------------------------------------------

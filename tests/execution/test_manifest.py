@@ -9,8 +9,9 @@ from benches import make_placement
 
 from runner.execution import fingerprint as fingerprint_module
 from runner.execution.fingerprint import describe_versions, fingerprint
-from runner.execution.manifest import RunOptions, build_manifest, close_manifest
+from runner.execution.manifest import Description, RunOptions, build_manifest, close_manifest
 from runner.hardware.gpu import GpuInfo
+from runner.results.sensors import SensorFinding, SensorFindings
 from runner.results.store import RunDirectoryError
 from runner.spec.sweep import parse_sweep
 
@@ -27,6 +28,19 @@ INFO = GpuInfo(
     power_limit_default_w=700.0,
     memory_total_bytes=1,
     persistence_mode=True,
+)
+SENSORS = SensorFindings(
+    gpu_uuid="GPU-0",
+    driver_version="580.1",
+    sensors={
+        "samples": SensorFinding(supported=True, update_period_s=0.02, buffer_length=120, call_us=30.0),
+        "instant": SensorFinding(supported=False, reason="not supported"),
+        "average": SensorFinding(supported=True, update_period_s=0.1, averaging_window_s=1.0),
+        "counter": SensorFinding(supported=True, update_period_s=0.1, averaging_window_s=0.1),
+    },
+    power_source="samples",
+    energy_source="trace",
+    choice="it is the fastest",
 )
 SWEEP = parse_sweep({"name": "s", "model": [{"id": "m"}], "task": [{"name": "boolq"}]})
 VERSIONS = {"joulesweep": "0.1.0", "python": "3.11.1", "vllm": "0.31.0", "torch": "2.9", "ray": "2.50"}
@@ -47,7 +61,7 @@ def build(
     placement = make_placement(info.uuid, gpu_name=info.name, fingerprint=mark, simulated=False)
     return build_manifest(
         SWEEP,
-        [(info, placement, dict(installed))],
+        [Description(info, placement, dict(installed), SENSORS)],
         options=RunOptions(engine=engine, read_only=False, **options),
         num_trials=5,
         earlier=earlier,
