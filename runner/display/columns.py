@@ -67,10 +67,9 @@ def phase_columns(points: Sequence[Point]) -> list[Column]:
         Column("SM clock MHz", "SM clock", _cells(points, _clock), 0, justify_left=True),
         *_axes(points),
         Column("J/prefill token", "prefill energy", _numbers(points, prefill), 0),
-        Column("±", "interval of the prefill energy", _half_widths(points, prefill), 2),
+        Column("±", "interval of the prefill energy", _half_widths(points, prefill), 1),
         Column("J/decode token", "decode energy", _numbers(points, decode), 0),
-        Column("±", "interval of the decode energy", _half_widths(points, decode), 3),
-        Column("by", "method", _cells(points, lambda point: str(point["phase_method"])), 1, justify_left=True),
+        Column("±", "interval of the decode energy", _half_widths(points, decode), 2),
     ]
 
 

@@ -184,6 +184,8 @@ def _phases(points: Sequence[Point], width: int) -> Iterator[RenderableType]:
     measured = [point for point in points if point["phase_method"] is not None]
     if measured:
         yield _table(measured, fit_columns(phase_columns(measured), width)[0])
+        methods = ", ".join(dict.fromkeys(point["phase_method"] for point in measured))
+        yield Text(f"prefill and decode by {methods} · ±: 95 %", style="dim")
         for reason in dict.fromkeys(point["phase_reason"] for point in measured if point["phase_reason"]):
             yield Text(f"{UNKNOWN} in prefill or decode: {_one_line(reason)}", style="dim")
 

@@ -144,10 +144,10 @@ def test_a_block_that_moved_is_compared_on_each_board_or_widened():
 
 def test_companions_made_to_tell_phases_apart_are_no_operating_points():
     main = {"joules_per_output_token": 0.5, "joules_per_decode_token": 0.4, "joules_per_decode_token_low": 0.38,
-            "joules_per_decode_token_high": 0.42, "phase_method": "companion trials"}  # fmt: skip
+            "joules_per_decode_token_high": 0.42, "phase_method": "output_lengths"}  # fmt: skip
     row = point(frame(main, {"joules_per_output_token": 9.0, "phase_role": "one_token"}), None)
     assert (row["num_trials"], row["joules_per_token"]) == (1, 0.5)
-    assert row["phase_method"] == "companion trials"
+    assert row["phase_method"] == "output_lengths"
     assert [row[f"joules_per_decode_token{bound}"] for bound in ("", "_low", "_high")] == [0.4, 0.38, 0.42]
     assert row["joules_per_prefill_token"] is None
 
