@@ -54,17 +54,17 @@ class FaultyNvml:
     def __init__(self, nvml: SimulatedNvml, faults: Sequence[Fault] = ()) -> None:
         self.faults = list(faults)
         self.num_calls: Counter[str] = Counter()
-        self._nvml = nvml
+        self.true_nvml = nvml
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._nvml, name)
+        value = getattr(self.true_nvml, name)
         if not name.startswith("nvml"):
             return value
 
         def call(*args: Any) -> Any:
             num_before = self.num_calls[name]
             self.num_calls[name] += 1
-            now_ns = self._nvml.clock.now_ns()
+            now_ns = self.true_nvml.clock.now_ns()
             for fault in self.faults:
                 if fault.strikes(name, now_ns, num_before):
                     return fault.effect(lambda: value(*args))

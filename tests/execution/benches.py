@@ -13,6 +13,7 @@ from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
 from runner.hardware.sensor_probe import probe_sensors
+from runner.hardware.simulated_faults import FaultyNvml
 from runner.inference.engine import Sampling
 from runner.inference.simulated_engine import SimulatedEngine
 from runner.physics.board import load_board
@@ -31,10 +32,14 @@ class VirtualBench:
     bench: Bench
     gpu: NvmlGpu
     clock: VirtualClock
+    nvml: FaultyNvml
+    """Sound until somebody adds to its `faults`."""
+    state: BoardState
+    """The silicon: sound until somebody changes its conditions."""
 
     def exact_energy_j(self, start_ns: int, end_ns: int) -> float:
         """The integral of the board's true power."""
-        history = self.gpu.nvml.nvmlDeviceGetHandleByIndex(0).history
+        history = self.nvml.true_nvml.nvmlDeviceGetHandleByIndex(0).history
         return history.energy_j(end_ns) - history.energy_j(start_ns)
 
     def measure(self, requests: list[Request], identity: dict[str, Any] | None = None, **options: Any) -> Measurement:
@@ -66,26 +71,22 @@ def open_bench(
 ) -> Iterator[VirtualBench]:
     """A bench on a board whose sensors have been probed where it is not the usual one."""
     clock = VirtualClock()
-    nvml = open_nvml(gpu_request, clock, directory / "boards")
+    nvml = FaultyNvml(open_nvml(gpu_request, clock, directory / "boards"))
     gpu = NvmlGpu(nvml, 0, read_only=False)
     sensors = None if gpu_request == "sim" else probe_sensors(gpu, clock)
     sampler = PowerSampler(gpu, clock, on_batch=on_batch, sensors=sensors)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=directory, guarded=False) as lease:
         sampler.start()
+        state = BoardState(directory / "boards" / gpu.info.uuid)
         bench = Bench(
-            engine=SimulatedEngine(
-                shape=get_shape(shape),
-                board=load_board(),
-                state=BoardState(directory / "boards" / gpu.info.uuid),
-                clock=clock,
-            ),
+            engine=SimulatedEngine(shape=get_shape(shape), board=load_board(), state=state, clock=clock),
             gpu=gpu,
             lease=lease,
             sampler=sampler,
             clock=clock,
             placement=make_placement(gpu.info.uuid),
         )
-        yield VirtualBench(bench=bench, gpu=gpu, clock=clock)
+        yield VirtualBench(bench=bench, gpu=gpu, clock=clock, nvml=nvml, state=state)
         sampler.stop()
 
 
