@@ -85,6 +85,7 @@ def open_bench(
             sampler=sampler,
             clock=clock,
             placement=make_placement(gpu.info.uuid),
+            engine_process_ids=frozenset(),
         )
         yield VirtualBench(bench=bench, gpu=gpu, clock=clock, nvml=nvml, state=state)
         sampler.stop()
