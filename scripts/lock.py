@@ -21,12 +21,12 @@ def main() -> None:
     uv = Path(sys.argv[1]).absolute() / "bin" / "uv"
     known: set[str] = set()
     for kind in ("cpu", "gpu"):
-        pins = [pin.replace("+cpu", "") for pin in resolve(uv, kind, "fit")]
+        pins = [pin.replace("+cpu", "") for pin in resolve(uv, kind)]
         if kind == "cpu":
             pins = [pin for pin in pins if pin.split("==")[0] not in NOT_NEEDED and not CUDA_PACKAGES.match(pin)]
         write(f"{kind}.txt", pins)
         known |= {pin.split("==")[0] for pin in pins}
-    dev = resolve(uv, "cpu", "fit", "dev")
+    dev = resolve(uv, "cpu", "dev")
     write("dev.txt", [pin for pin in dev if pin.split("==")[0] not in known | NOT_NEEDED])
 
 

@@ -10,7 +10,7 @@ from runner.inference.vllm_engine import VllmEngine
 from runner.physics.board import load_board
 from runner.physics.board_state import BoardState
 from runner.physics.clock import Clock, VirtualClock
-from runner.physics.shape import get_shape
+from runner.physics.shape import get_shape, shape_names
 from runner.spec.sweep import ModelSpec, SweepSpec
 
 DEFAULT_TWIN = "qwen2.5-32b"
@@ -33,9 +33,15 @@ class EngineKind:
     """The simulated board's state."""
 
 
+def find_twin(model: ModelSpec) -> str:
+    """Return the shape whose steps stand for a model's: the one it names, else one of its own name, else the usual."""
+    own_name = model.id.rpartition("/")[2].lower()
+    return model.twin or (own_name if own_name in shape_names() else DEFAULT_TWIN)
+
+
 def open_engine(model: ModelSpec, sweep: SweepSpec, kind: EngineKind) -> Engine:
     """Open the engine for a model. Raises: EngineError: it did not come up; ValueError: no such twin."""
-    twin = model.twin or DEFAULT_TWIN
+    twin = find_twin(model)
     if kind.name == "simulated":
         if kind.board is None or kind.board_dir is None or not isinstance(kind.clock, VirtualClock):
             raise AssertionError("the simulated engine needs a simulated board and virtual time")

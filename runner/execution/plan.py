@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from runner.execution.engines import DEFAULT_TWIN
+from runner.execution.engines import find_twin
 from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo
 from runner.hardware.operating_point import resolve_clocks
 from runner.physics.board import BoardModel, OperatingPoint, find_board, load_board
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
 from runner.spec.request import PhaseRole, RequestKind
-from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
+from runner.spec.sweep import SweepSpec, TaskSpec
 from runner.spec.trial import Block, Point, Trial
 from runner.tasks.loading import describe_task
 
@@ -42,7 +42,7 @@ def plan_sweep(
 ) -> Plan:
     """Return what would run, in order. Raises: TaskError: no such task."""
     works = {task.display_name: _estimate_work(task, sweep) for task in sweep.task}
-    shapes = {model.label: _guess_shape(model) for model in sweep.model}
+    shapes = {model.label: get_shape(find_twin(model)) for model in sweep.model}
     gpu = gpus[0]
     board = load_board(find_board(gpu.name))
 
@@ -153,13 +153,3 @@ def _estimate_work(task: TaskSpec, sweep: SweepSpec) -> _Work:
         num_output_tokens=round(num_output_tokens or ASSUMED_OUTPUT_TOKENS),
         num_requests=(task.limit or ASSUMED_DOCUMENTS) * (1 if about.request_kind == "generate" else ASSUMED_CHOICES),
     )
-
-
-def _guess_shape(model: ModelSpec) -> ModelShape:
-    """The twin, else the known shape whose name ends the model's id, else the usual stand-in."""
-    if model.twin:
-        return get_shape(model.twin)
-    try:
-        return get_shape(model.id.rpartition("/")[2].lower())
-    except ValueError:
-        return get_shape(DEFAULT_TWIN)
