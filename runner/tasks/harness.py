@@ -79,7 +79,7 @@ class HarnessTask:
         stated = (self._harness_task.config.metadata or {}).get("chance")
         if stated is not None:
             return float(stated)
-        if self._harness_task.OUTPUT_TYPE != "multiple_choice" or self.metric.name != "acc":
+        if self._harness_task.OUTPUT_TYPE != "multiple_choice" or self.metric.name not in ("acc", "acc_norm"):
             return None
         documents = {instance.doc_id: instance.doc for instance in self._instances}.values()
         return sum(1 / len(self._harness_task.doc_to_choice(document)) for document in documents) / len(documents)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from runner.tasks.harness_index import IndexEntry, harness_tasks_folder, read_index
 from runner.tasks.own_tasks import own_task_names
+from runner.tasks.study_tasks import STUDY_TASKS, study_file
 from runner.tasks.task import TaskError
 
 _NETWORK_ERRORS = ("ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "Timeout")
@@ -25,9 +26,9 @@ def find_harness_task(name: str) -> IndexEntry:
     index = read_index()
     entry = index.get(name)
     if entry is None:
-        known = ["synthetic", *own_task_names(), *index]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists them"
+        known = ["synthetic", *own_task_names(), *STUDY_TASKS, *index]
+        close = difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`sweep tasks WORD` searches their names"
         raise TaskError(f"there is no task {name!r} in lm-evaluation-harness or among our own: {hint}")
     if entry.kind == "group":
         members = ", ".join(entry.members) or "its members"
@@ -40,11 +41,12 @@ def find_harness_task(name: str) -> IndexEntry:
 def load_harness_task(name: str, *, seed: int) -> Any:
     """Return the harness's task object (lm_eval.api.task.Task), its data set downloaded or found in the cache.
 
-    Some tasks shuffle their documents with the global generators: these are seeded for as long as the loading takes.
+    The YAML is the harness's, or ours for those of the study that it lacks. Some tasks shuffle their documents with the
+    global generators: these are seeded for as long as the loading takes.
 
     Raises: TaskError: unknown name, or data that cannot be had.
     """
-    path = harness_tasks_folder() / str(find_harness_task(name).path)
+    path = study_file(name) or harness_tasks_folder() / str(find_harness_task(name).path)
     from lm_eval.tasks import TaskManager
 
     try:

@@ -11,6 +11,7 @@ from runner.spec.sweep import TaskSpec
 from runner.tasks.harness import HarnessTask, RenderChat
 from runner.tasks.harness_loading import find_harness_task, load_harness_task
 from runner.tasks.own_tasks import load_own_task, own_task_names, read_own_config
+from runner.tasks.study_tasks import STUDY_TASKS, study_file
 from runner.tasks.synthetic import SyntheticTask
 from runner.tasks.task import Task, TaskError
 
@@ -26,6 +27,8 @@ class TaskDescription:
     num_prompt_tokens_mean: float | None = None
     num_output_tokens_mean: float | None = None
     """0 for loglikelihood."""
+    num_documents: int | None = None
+    num_requests_per_document: int | None = None
     chance: float | None = None
 
 
@@ -54,7 +57,7 @@ def load_task(
         seed=seed,
         limit=spec.limit,
         num_fewshot=spec.num_fewshot,
-        quality_metric=spec.quality_metric,
+        quality_metric=spec.quality_metric or (STUDY_TASKS[spec.name].metric if spec.name in STUDY_TASKS else None),
         max_output_tokens=spec.max_output_tokens or max_output_tokens,
         fixed_output_length=fixed_output_length,
         render_chat=render_chat,
@@ -74,17 +77,30 @@ def check_task_name(name: str) -> None:
 
     Raises: TaskError: it cannot; the message names likely ones.
     """
-    if name not in task_names():
+    if name not in task_names() and study_file(name) is None:
         find_harness_task(name)
 
 
 def describe_task(name: str) -> TaskDescription:
-    """Return what a plan needs; token counts are means over the test split with our own models' tokenizer.
+    """Return what a plan needs.
+
+    Token counts of our own tasks are means over the test split with our own models' tokenizer; those of the study's
+    are round figures.
 
     Raises: TaskError: there is no such task.
     """
     if name == SYNTHETIC:
         return TaskDescription(name=name, request_kind="generate")
+    if name in STUDY_TASKS:
+        task = STUDY_TASKS[name]
+        return TaskDescription(
+            name=name,
+            request_kind=task.request_kind,
+            num_prompt_tokens_mean=task.num_prompt_tokens,
+            num_output_tokens_mean=task.num_output_tokens,
+            num_documents=task.num_documents,
+            num_requests_per_document=task.num_requests_per_document,
+        )
     if name not in own_task_names():
         return TaskDescription(name=name, request_kind=find_harness_task(name).request_kind)
     config = read_own_config(name)

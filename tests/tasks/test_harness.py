@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -296,3 +297,21 @@ def test_a_chat_template_wraps_the_prompt(tmp_path):
     assert prompt.startswith("<user>Q: ")
     assert prompt.count("<assistant>") == 2
     assert prompt.endswith("Q: 0 + 0?\nA:<assistant>")
+
+
+@pytest.mark.parametrize("parts", [GENERATIVE, CHOICES])
+def test_examples_and_a_chat_template_are_cut_from_the_left_too(tmp_path, parts):
+    def render(messages, *, add_generation_prompt):
+        text = "".join(f"<{message['role']}>{message['content']}" for message in messages)
+        return text + ("<assistant>" if add_generation_prompt else "")
+
+    task = make_task(make_config(tmp_path, **parts), num_fewshot=3, limit=4, render_chat=render)
+    whole = task.requests(encode, max_model_len=4000, vocab_size=300)
+    cut_short = task.requests(encode, max_model_len=60, vocab_size=300)
+    assert not any(request.truncated for request in whole)
+    assert all(request.truncated for request in cut_short)
+    for long, short in zip(whole, cut_short, strict=True):
+        assert len(short.prompt_token_ids) == 60 - max(short.max_output_tokens, 1)
+        assert long.prompt_token_ids[-len(short.prompt_token_ids) :] == short.prompt_token_ids
+        context = "".join(chr(token_id - 2) for token_id in short.prompt_token_ids[: short.num_context_tokens])
+        assert re.search(r"<user>Q: \d+ \+ \d\?\nA:<assistant>$", context)

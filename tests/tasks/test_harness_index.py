@@ -60,7 +60,7 @@ def test_without_a_place_to_write_the_index_is_built_each_time(builds, cache):
     [
         ("bolq", "did you mean boolq"),
         ("tiny_qaa", "did you mean tiny_qa"),
-        ("zzzzzz", "lists them"),
+        ("zzzzzz", "sweep tasks WORD"),
         ("mmlu", "such as mmlu_anatomy, mmlu_virology"),
         ("wikitext", "loglikelihood_rolling"),
     ],
