@@ -34,7 +34,8 @@ def account_energy(measurement: Measurement) -> EnergyAccount:
     problems: list[Verdict] = []
     trace = counter = comparison = None
     try:
-        trace = estimate_trace(measurement.power, start_ns, end_ns, sensors)
+        if sensors is None or sensors.power_source is not None:
+            trace = estimate_trace(measurement.power, start_ns, end_ns, sensors)
     except TraceGapError:
         problems.append("trace_gap")
     except EdgeNotCoveredError:

@@ -3,7 +3,7 @@
 import fcntl
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class SimulatedBoard:
     def read_power(self, habit: Habit, now_ns: int) -> tuple[int, float]:
         """Return when a sensor's reading last changed, in ns since the epoch, and what it shows, in W."""
         update_ns = self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns)
-        return update_ns, self._mean_powers_w([update_ns], habit.window_ns)[0]
+        return update_ns, self.history.means_w([update_ns], habit.window_ns)[0]
 
     def read_samples(self, habit: Habit, now_ns: int, after_ns: int) -> list[tuple[int, float]]:
         """Return what the sample buffer holds from after an instant: (ns since the epoch, W), oldest first."""
@@ -67,25 +67,11 @@ class SimulatedBoard:
         oldest = max(newest - NUM_BUFFERED + 1, 0, (after_ns - self.loaded_ns) // habit.period_ns)
         stamps_ns = [self._sample_ns(habit, k) for k in range(oldest, newest + 1)]
         stamps_ns = [stamp_ns for stamp_ns in stamps_ns if stamp_ns > after_ns]
-        return list(zip(stamps_ns, self._mean_powers_w(stamps_ns, habit.window_ns), strict=True))
+        return list(zip(stamps_ns, self.history.means_w(stamps_ns, habit.window_ns), strict=True))
 
     def read_counter_j(self, habit: Habit, now_ns: int) -> float:
         """Return what the energy counter shows, in J since the driver was loaded."""
         return self.history.counted_j(self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns))
-
-    def _mean_powers_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
-        """Return the mean power over the window before each instant, or since the driver's load; a point if it is 0."""
-        if window_ns == 0:
-            return self.history.powers_w(ends_ns)
-        means_w = []
-        for end_ns in ends_ns:
-            start_ns = max(end_ns - window_ns, self.loaded_ns)
-            if start_ns >= end_ns:
-                means_w += self.history.powers_w([end_ns])
-                continue
-            energy_j = self.history.energy_j(end_ns) - self.history.energy_j(start_ns)
-            means_w.append(energy_j / ((end_ns - start_ns) * 1e-9))
-        return means_w
 
     def _sample_ns(self, habit: Habit, k: int) -> int:
         """Return when the k-th sample was taken, in whole µs: a period apart, with a jitter that k alone decides."""

@@ -71,8 +71,18 @@ class BoardHistory:
     def energy_j(self, time_ns: int) -> float:
         """Return the exact integral of the power from the driver's load to an instant."""
         self._refresh()
-        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
-        return self._energy_j[i] + self._power_w[i] * max(time_ns - self._start_ns[i], 0) * 1e-9
+        return self._energy_at(time_ns)
+
+    def means_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
+        """Return the mean power over the window before each instant, or since the driver's load; a point if it is 0."""
+        starts_ns = [max(end_ns - window_ns, self._loaded_ns) for end_ns in ends_ns]
+        powers_w = self.powers_w(ends_ns)
+        return [
+            (self._energy_at(end_ns) - self._energy_at(start_ns)) / ((end_ns - start_ns) * 1e-9)
+            if start_ns < end_ns
+            else power_w
+            for start_ns, end_ns, power_w in zip(starts_ns, ends_ns, powers_w, strict=True)
+        ]
 
     def counted_j(self, time_ns: int) -> float:
         """Return what the energy counter has added up by an instant: the energy that it saw, scaled to all the time.
@@ -92,6 +102,10 @@ class BoardHistory:
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
         lasts = self._event_reasons[i] & VIOLATION_BITS[policy]
         return self._violation_ns[policy][i] + (max(time_ns - self._start_ns[i], 0) if lasts else 0)
+
+    def _energy_at(self, time_ns: int) -> float:
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        return self._energy_j[i] + self._power_w[i] * max(time_ns - self._start_ns[i], 0) * 1e-9
 
     def _restart(self) -> None:
         self._state = BoardState(self._directory)
