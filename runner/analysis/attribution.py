@@ -12,16 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.analysis.energy import EdgeNotCoveredError, TraceGapError
-from runner.analysis.energy_curve import EnergyCurve
+from runner.analysis.energy_account import min_window_s
+from runner.analysis.energy_curve import EnergyCurve, energy_curve
 from runner.analysis.request_work import RequestWork, StepCosts, find_costs, find_work
 from runner.results.measurement import Measurement
 from runner.spec.request import Completion
-from runner.spec.sweep import MIN_REPEAT_EACH_S
 
 EnergyMethod = Literal["measured", "attributed"]
-MIN_SAMPLES_OF_PROMPT = 50
-"""Power samples under the repetitions of one prompt; a source that is updated each 100 ms needs 5 s for them."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,35 +40,30 @@ def attribute_energy(measurement: Measurement, energy_j: float | None) -> Attrib
     """Hand out a window's energy.
 
     Args:
-        energy_j: of the window, as its row has it; the parts are scaled to it. None where it is unknown.
+        energy_j: of the window, as its row states it, None where it is unknown.
     """
     completions = measurement.completions
-    nothing: list[None] = [None] * len(completions)
-    try:
-        curve = EnergyCurve(measurement.power, measurement.start_ns, measurement.end_ns)
-    except (EdgeNotCoveredError, TraceGapError):
-        return Attribution(energy_j=nothing, method=nothing, unattributed_j=None)
-    if energy_j is None or curve.total_j <= 0:
-        return Attribution(energy_j=nothing, method=nothing, unattributed_j=None)
-    shares = _Shares(measurement, curve)
     energies: list[float | None] = [None] * len(completions)
     methods: list[EnergyMethod | None] = [None] * len(completions)
-    scale = energy_j / curve.total_j
+    curve = None if energy_j is None else energy_curve(measurement, energy_j)
+    if curve is None:
+        return Attribution(energy_j=energies, method=methods, unattributed_j=None)
+    shares = _Shares(measurement, curve)
     unattributed_j = shares.unattributed_j
     for place, share_j in zip(shares.work.places, shares.energy_j, strict=True):
-        energies[place], methods[place] = float(share_j) * scale, "attributed"
+        energies[place], methods[place] = float(share_j), "attributed"
     if measurement.identity.concurrency == 1:
-        for group in _find_repeated(completions, curve.sample_period_s):
+        for group in _find_repeated(completions, min_window_s("trace", measurement.sensors)):
             group_j = curve.between(completions[group[0]].queued_ns or 0, completions[group[-1]].last_token_ns or 0)
-            unattributed_j -= group_j - sum(energies[place] or 0.0 for place in group) / scale
+            unattributed_j -= group_j - sum(energies[place] or 0.0 for place in group)
             for place in group:
-                energies[place], methods[place] = group_j / len(group) * scale, "measured"
+                energies[place], methods[place] = group_j / len(group), "measured"
     # Below zero by rounding alone.
-    return Attribution(energy_j=energies, method=methods, unattributed_j=max(unattributed_j, 0.0) * scale)
+    return Attribution(energy_j=energies, method=methods, unattributed_j=max(unattributed_j, 0.0))
 
 
-def _find_repeated(completions: Sequence[Completion], sample_period_s: float) -> list[list[int]]:
-    """Return the places of each prompt's repetitions where these took long enough to be measured."""
+def _find_repeated(completions: Sequence[Completion], min_s: float) -> list[list[int]]:
+    """Return the places of each prompt's repetitions where these took as long as a window that can be measured."""
     groups: list[list[int]] = []
     previous = None
     for place in sorted(range(len(completions)), key=lambda place: completions[place].queued_ns or 0):
@@ -80,13 +72,12 @@ def _find_repeated(completions: Sequence[Completion], sample_period_s: float) ->
             groups.append([])
         groups[-1].append(place)
         previous = request_id
-    min_ns = max(MIN_REPEAT_EACH_S, MIN_SAMPLES_OF_PROMPT * sample_period_s) * 1e9
-    return [group for group in groups if _is_measured([completions[place] for place in group], min_ns)]
+    return [group for group in groups if _is_measured([completions[place] for place in group], min_s)]
 
 
-def _is_measured(group: Sequence[Completion], min_ns: float) -> bool:
+def _is_measured(group: Sequence[Completion], min_s: float) -> bool:
     first_ns, last_ns = group[0].queued_ns, group[-1].last_token_ns
-    if first_ns is None or last_ns is None or last_ns - first_ns < min_ns:
+    if first_ns is None or last_ns is None or (last_ns - first_ns) * 1e-9 < min_s:
         return False
     return all(completion.error is None and not completion.num_cached_tokens for completion in group)
 

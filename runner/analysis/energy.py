@@ -89,17 +89,27 @@ def estimate_trace(
         sensors: what a probe found; None for the sample buffer of near-instantaneous readings 20 ms apart.
     Raises: EdgeNotCoveredError, TraceGapError; ValueError where end_ns < start_ns.
     """
-    source = (sensors.power_source if sensors else None) or "samples"
-    period_s = sensors.period_s(source) if sensors else ASSUMED_PERIOD_S[source]
-    window_s = sensors.averaging_window_s(source) if sensors else 0.0
+    period_s, window_s = reading_times_s(sensors)
     max_gap_s = max(MAX_GAP_S, MAX_GAP_PERIODS * period_s)
     if window_s > MAX_POINT_PERIODS * period_s:
         return _lay_averages(power, start_ns, end_ns, window_s, max_gap_s)
-    # A reading that is the mean of a time belongs to the middle of it.
-    centred = power.with_columns(pl.col("time_ns") - round(window_s / 2 * 1e9))
+    centred = centre_readings(power, window_s)
     energy_j = integrate_power(centred, start_ns, end_ns, max_gap_s=max_gap_s)
     variance_j2 = sampling_variance_j2(centred, start_ns, end_ns, unseen_share=1 - min(window_s / period_s, 1.0))
     return EnergyEstimate(energy_j=energy_j, uncertainty_j=Z_95 * variance_j2**0.5)
+
+
+def reading_times_s(sensors: SensorFindings | None) -> tuple[float, float]:
+    """Return the period of a trace's readings and the time before its stamp that each is the mean of, in s."""
+    source = (sensors.power_source if sensors else None) or "samples"
+    if sensors is None:
+        return ASSUMED_PERIOD_S[source], 0.0
+    return sensors.period_s(source), sensors.averaging_window_s(source)
+
+
+def centre_readings(power: pl.DataFrame, window_s: float) -> pl.DataFrame:
+    """Move readings that are the mean of the time before their stamps to the middle of it."""
+    return power.with_columns(pl.col("time_ns") - round(window_s / 2 * 1e9))
 
 
 def sampling_variance_j2(power: pl.DataFrame, start_ns: int, end_ns: int, *, unseen_share: float) -> float:

@@ -1,41 +1,45 @@
-"""Joules until any instant: a power trace enters, many stretches of it are integrated at once.
+"""Joules until any instant: a window's power trace enters, many stretches of it are integrated at once.
 
 Phases, regression and attribution cut a window into thousands of pieces: this is the trapezoid rule of `energy.py`,
-summed once.
+summed once, and scaled to the energy that the window's row states (which the counter may have given).
 """
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from runner.analysis.energy import integrate_power, power_samples
+from runner.analysis.energy import (
+    MAX_GAP_PERIODS,
+    MAX_GAP_S,
+    EdgeNotCoveredError,
+    TraceGapError,
+    centre_readings,
+    integrate_power,
+    power_samples,
+    reading_times_s,
+)
+from runner.results.measurement import Measurement
+
+NO_TRACE = "there is no power trace of the whole window"
 
 
 class EnergyCurve:
-    """The running integral of one GPU's trace over a window.
+    """The running integral of one GPU's power over a window. Made by `energy_curve`."""
 
-    Args:
-        power: [num_samples] rows of `tables.POWER`, one GPU.
-        start_ns, end_ns: the window's edges, ns since the epoch.
-    Raises: EdgeNotCoveredError, TraceGapError: as `integrate_power` over the same window.
-    """
-
-    def __init__(self, power: pl.DataFrame, start_ns: int, end_ns: int) -> None:
-        self.total_j = integrate_power(power, start_ns, end_ns)
+    def __init__(
+        self, time_ns: NDArray[np.int64], power_w: NDArray[np.float64], *, total_j: float, averaging_window_s: float
+    ) -> None:
+        self.total_j = total_j
         """Energy of the window."""
-        time_ns, self._power_w = power_samples(power)
+        self._power_w = power_w
         self._origin_ns = int(time_ns[0])
         self._time_s = (time_ns - self._origin_ns) * 1e-9
-        steps_j = np.diff(self._time_s) * (self._power_w[1:] + self._power_w[:-1]) / 2
-        self._energy_j = np.concatenate(([0.0], np.cumsum(steps_j)))
-
-    @property
-    def sample_period_s(self) -> float:
-        """Median distance of the samples."""
-        return float(np.median(np.diff(self._time_s)))
+        pieces_j = np.diff(self._time_s) * (power_w[1:] + power_w[:-1]) / 2
+        self._energy_j = np.concatenate(([0.0], np.cumsum(pieces_j)))
+        self.reach_s = max(float(np.median(np.diff(self._time_s))), averaging_window_s)
+        """How far from its own instant a reading may stand for: the distance of readings, or what each is a mean of."""
 
     def until(self, time_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the energy from the trace's first sample until instants of the window, in J; same shape."""
+        """Return the energy from the trace's first reading until instants of the window, in J; same shape."""
         time_s = (np.asarray(time_ns, dtype=np.int64) - self._origin_ns) * 1e-9
         before = np.clip(np.searchsorted(self._time_s, time_s, side="right") - 1, 0, len(self._time_s) - 1)
         power_w = np.interp(time_s, self._time_s, self._power_w)
@@ -46,3 +50,18 @@ class EnergyCurve:
         """Return the energy of one stretch of the window, in J."""
         first_j, last_j = self.until(np.array([start_ns, end_ns]))
         return float(last_j - first_j)
+
+
+def energy_curve(measurement: Measurement, energy_j: float) -> EnergyCurve | None:
+    """Return a window's curve, scaled so that the window comes to `energy_j`; None where no trace covers it whole."""
+    period_s, averaging_window_s = reading_times_s(measurement.sensors)
+    power = centre_readings(measurement.power, averaging_window_s)
+    max_gap_s = max(MAX_GAP_S, MAX_GAP_PERIODS * period_s)
+    try:
+        trace_j = integrate_power(power, measurement.start_ns, measurement.end_ns, max_gap_s=max_gap_s)
+    except (EdgeNotCoveredError, TraceGapError):
+        return None
+    if trace_j <= 0:
+        return None
+    time_ns, power_w = power_samples(power)
+    return EnergyCurve(time_ns, power_w * (energy_j / trace_j), total_j=energy_j, averaging_window_s=averaging_window_s)

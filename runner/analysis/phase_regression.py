@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.analysis.energy import EdgeNotCoveredError, TraceGapError
-from runner.analysis.energy_curve import EnergyCurve
+from runner.analysis.energy_curve import NO_TRACE, EnergyCurve, energy_curve
 from runner.analysis.phases import NO_STEPS
 from runner.results.measurement import Measurement
 
@@ -33,17 +32,17 @@ class _RefusedError(Exception):
     """The two phases cannot be told apart; the message says why."""
 
 
-def regress_phases(measurement: Measurement) -> dict[str, Any]:
+def regress_phases(measurement: Measurement, energy_j: float | None) -> dict[str, Any]:
     """Fit energy of a bin = base x its length + a x prefill tokens + b x decode tokens; return the columns.
 
     Those are `regression_*` of `tables.TRIALS`: both numbers, or the reason why there are none.
     """
     try:
         _require_both(measurement)
-        design, energy_j = _make_bins(measurement)
-        prefill_j, decode_j = _fit(design, energy_j)
-    except (EdgeNotCoveredError, TraceGapError):
-        return {"regression_reason": "there is no power trace of the whole window"}
+        curve = None if energy_j is None else energy_curve(measurement, energy_j)
+        if curve is None:
+            raise _RefusedError(NO_TRACE)
+        prefill_j, decode_j = _fit(*_make_bins(measurement, curve))
     except _RefusedError as refusal:
         return {"regression_reason": str(refusal)}
     return {"regression_joules_per_prefill_token": prefill_j, "regression_joules_per_decode_token": decode_j}
@@ -64,7 +63,7 @@ def _require_both(measurement: Measurement) -> None:
 def _fit(design: Floats, energy_j: Floats) -> tuple[float, float]:
     """Return joules a prefill token and a decode token."""
     if len(energy_j) < MIN_BINS:
-        raise _RefusedError(f"the window holds {len(energy_j)} bins of {BIN_S:g} s, fewer than {MIN_BINS}")
+        raise _RefusedError(f"the window holds {len(energy_j)} bins of {design[0, 0]:.1g} s, fewer than {MIN_BINS}")
     condition = float(np.linalg.cond(design / np.linalg.norm(design, axis=0)))
     if condition > MAX_CONDITION_NUMBER:
         raise _RefusedError(
@@ -78,15 +77,15 @@ def _fit(design: Floats, energy_j: Floats) -> tuple[float, float]:
     return float(estimates[1]), float(estimates[2])
 
 
-def _make_bins(measurement: Measurement) -> tuple[Floats, Floats]:
+def _make_bins(measurement: Measurement, curve: EnergyCurve) -> tuple[Floats, Floats]:
     """Return (length in s, prefill tokens, decode tokens) [num_bins, 3] and energy [num_bins] of even pieces.
 
     A step's tokens are spread evenly over the time since the step before it.
     """
     start_ns, end_ns = measurement.start_ns, measurement.end_ns
-    curve = EnergyCurve(measurement.power, start_ns, end_ns)
     length_ns = end_ns - start_ns
-    num_bins = min(max(round(length_ns * 1e-9 / BIN_S), 1), MAX_BINS)
+    bin_s = max(BIN_S, 2 * curve.reach_s)  # of a slower sensor two readings
+    num_bins = min(max(round(length_ns * 1e-9 / bin_s), 1), MAX_BINS)
     offsets_ns = np.linspace(0, length_ns, num_bins + 1).astype(np.int64)
     step_ns = np.array([0, *(step.time_ns - start_ns for step in measurement.steps)])
     counts = [(0, 0), *((step.num_prefill_tokens, step.num_decode_tokens) for step in measurement.steps)]

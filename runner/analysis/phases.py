@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from runner.analysis.energy import EdgeNotCoveredError, TraceGapError
-from runner.analysis.energy_curve import EnergyCurve
+from runner.analysis.energy_curve import NO_TRACE, EnergyCurve, energy_curve
 from runner.results.measurement import Measurement
 
 PhaseInterval = Literal["batches", "repeats", "sensor"]
@@ -25,8 +24,6 @@ MIN_INNER_SHARE = 0.5
 """Of a phase, what is left between its trimmed edges."""
 MIN_BATCHES = 3
 CONFIDENCE = 0.95
-AVERAGING_S = {"average": 1.0}
-"""By `power_source`: how far back a reading looks, where that is further than to the reading before it."""
 NO_STEPS = "this version of the engine does not tell its steps"
 MIXED = 'prefill and decoding overlap in this window: ask for phases = "static_batches" or "output_lengths"'
 
@@ -120,11 +117,10 @@ class _Phase:
 def _describe_batches(measurement: Measurement, row: Mapping[str, Any]) -> dict[str, Any]:
     if not measurement.steps:
         return {"phase_reason": NO_STEPS}
-    try:
-        curve = EnergyCurve(measurement.power, measurement.start_ns, measurement.end_ns)
-    except (EdgeNotCoveredError, TraceGapError):
-        return {"phase_reason": "there is no power trace of the whole window"}
-    trim_s = max(curve.sample_period_s, AVERAGING_S.get(row.get("power_source") or "", 0.0))
+    curve = energy_curve(measurement, row["energy_j"])
+    if curve is None:
+        return {"phase_reason": NO_TRACE}
+    trim_s = curve.reach_s
     min_s = max(MIN_PHASE_S, 2 * trim_s / (1 - MIN_INNER_SHARE))
     batches = [_cut_batch(measurement, edges_ns) for edges_ns in measurement.batch_edges_ns or ()]
     edges_ns = [edges for edges in batches if edges is not None]
@@ -205,7 +201,8 @@ def _cut_batch(measurement: Measurement, edges_ns: tuple[int, int]) -> tuple[int
 def _read_phase(measurement: Measurement, curve: EnergyCurve, start_ns: int, end_ns: int, trim_s: float) -> _Phase:
     """Return a phase between its trimmed edges.
 
-    A reading stands for the time since the one before it: with one trimmed off at each end, all lie inside the phase.
+    A reading may stand for the time since the one before it, or for a longer one: that much is trimmed off at each end,
+    so that all readings that are used lie inside the phase.
     A step's tokens are spread evenly over the time since the step before it.
     """
     trim_ns = min(round(trim_s * 1e9), (end_ns - start_ns) // 2)

@@ -52,7 +52,7 @@ def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
     row |= _describe_times(sound, duration_s, measurement.identity.request_kind)
     account = account_energy(measurement)
     row |= account.row | _share_energy(account.row["energy_j"], row)
-    row |= describe_phases(measurement, row) | regress_phases(measurement)
+    row |= describe_phases(measurement, row) | regress_phases(measurement, row["energy_j"])
     row |= _describe_steady_part(measurement, sound)
     row |= describe_board(measurement)
     row |= {
