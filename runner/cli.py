@@ -197,6 +197,39 @@ def doctor(
         raise typer.Exit(EXIT_WRONG_MACHINE)
 
 
+@app.command()
+def tasks(
+    word: Annotated[
+        str | None, typer.Argument(metavar="WORD", help="Only those whose name or subject holds it.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of lm-evaluation-harness's too, some thousands.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the tasks that a sweep file may name, and what each asks of a model.
+
+    Our own need no network; the study's and lm-evaluation-harness's read public data sets. For example:
+    `sweep tasks`, `sweep tasks commonsense`, `sweep tasks mmlu`, `sweep tasks --all --json`.
+    """
+    with _explained_errors():
+        from runner.tasks.listing import list_tasks
+        from runner.tasks.task import TaskError
+
+        found = list_tasks(word)
+        if not found:
+            raise TaskError(f"no task's name or subject holds {word!r}; `sweep tasks --all` lists every name")
+        shown = found if word or every or as_json else [task for task in found if task.origin != "harness"]
+        if as_json:
+            from dataclasses import asdict
+
+            print(json.dumps([asdict(task) for task in shown], indent=1))
+            return
+        from rich.console import Console
+
+        from runner.display.tasks import render_tasks
+
+        Console().print(render_tasks(shown, num_left_out=len(found) - len(shown)), highlight=False)
+
+
 def main() -> None:
     """Run the command line."""
     app()

@@ -69,6 +69,7 @@ COMMANDS = {
     "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit"},
     "plan": {"--gpu", "--out", "--clocks", "--json"},
     "report": {"--json"},
+    "tasks": {"--all", "--json"},
     "doctor": {"--gpu", "--reset-clocks", "--json"},
 }
 CHOICES = {"--clocks": ("apply", "read-only"), "--engine": ("vllm", "simulated")}
@@ -95,6 +96,7 @@ def test_run_and_plan_take_a_file_and_report_a_run() -> None:
         "run": ["FILE"],
         "plan": ["FILE"],
         "report": ["RUN"],
+        "tasks": ["WORD"],
         "doctor": [],
     }
 
@@ -203,6 +205,10 @@ def test_a_directory_that_another_run_holds_is_explained(sweep: Sweep, tmp_path:
         assert_explained(sweep("run", "small.toml", "--gpu", "sim"), 2, "in use by another run", "--out")
 
 
+def test_a_word_that_no_task_holds_is_explained(sweep: Sweep) -> None:
+    assert_explained(sweep("tasks", "zzzz"), 2, "holds 'zzzz'", "sweep tasks --all")
+
+
 # exit code 3: the machine --------------------------------------------------------------------------------------------
 
 
@@ -287,6 +293,20 @@ def test_doctor_as_json_is_json(sweep: Sweep) -> None:
     checks = json.loads(sweep("doctor", "--gpu", "sim", "--json").stdout)
     assert {"level", "subject", "finding", "advice"} == set(checks[0])
     assert any("GPU-SIM-H200-0" in check["finding"] for check in checks)
+
+
+def test_tasks_are_listed_ours_first_and_the_rest_on_request(sweep: Sweep) -> None:
+    listed = sweep("tasks")
+    assert listed.exit_code == 0
+    assert listed.stdout.index("tiny_qa") < listed.stdout.index("truthfulqa_gen")
+    assert "mmlu" not in listed.stdout
+    assert "more of lm-evaluation-harness" in listed.stdout
+    searched = json.loads(sweep("tasks", "hellaswag", "--json").stdout)
+    assert [task["name"] for task in searched][:2] == ["hellaswag", "hellaswag_generate"]
+    assert [task["kind"] for task in searched][:2] == ["prefill only", "generating"]
+    assert {task["origin"] for task in searched} == {"study", "harness"}
+    everything = json.loads(sweep("tasks", "--all", "--json").stdout)
+    assert len(everything) > 1000
 
 
 def test_a_plan_sets_and_writes_nothing(sweep: Sweep, tmp_path: Path) -> None:
