@@ -35,7 +35,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
 
 def test_every_planned_trial_is_ok_and_simulated(trials: pl.DataFrame) -> None:
     planned = [t.trial_id for block in expand_trials(load_sweep(ROOT / "sweeps" / "demo.toml")) for t in block.trials]
-    assert sorted(trials["trial_id"]) == sorted(planned)
+    assert sorted(trials.filter(attempt=1)["trial_id"]) == sorted(planned)
     assert set(trials["status"]) == {"ok"}
     assert trials["simulated"].all()
     assert trials["num_failed_requests"].sum() == 0
@@ -43,9 +43,23 @@ def test_every_planned_trial_is_ok_and_simulated(trials: pl.DataFrame) -> None:
 
 def test_windows_carry_no_verdict(trials: pl.DataFrame) -> None:
     found = trials.explode("verdicts").drop_nulls("verdicts").select("task", "duration_s", "pace_lost_s", "verdicts")
-    # Whether real steps keep up with the board depends on who else uses this machine, so that a few may not.
+    # Whether real steps keep up with the board depends on who else uses this machine, so that a few may not: twice.
     assert set(found["verdicts"]) <= {"pace_overrun"}, found
-    assert found.height <= 0.1 * trials.height, found
+    is_sound = trials.group_by(pl.col("trial_id").str.head(16)).agg((pl.col("verdicts").list.len() == 0).any())
+    assert (~is_sound["verdicts"]).sum() <= 0.1 * is_sound.height, found
+
+
+def test_clocks_settle_under_load_and_idle_power_is_their_own(trials: pl.DataFrame) -> None:
+    locked = trials.filter(pl.col("sm_clock_mhz_requested").is_not_null())
+    assert trials.filter(pl.col("sm_clock_mhz_requested").is_null())["settle_s"].null_count() == (
+        trials.height - locked.height
+    )
+    assert locked["settle_s"].null_count() == 0
+    assert locked["settle_s"].max() < 1.0  # type: ignore[operator]
+    assert set(locked["sm_clock_below_fraction"]) == {0.0}
+    idle = trials.group_by("sm_clock_mhz_requested").agg(pl.col("idle_power_w").mean()).sort("sm_clock_mhz_requested")
+    assert idle["idle_power_w"].null_count() == 0
+    assert idle["idle_power_w"][0] == idle["idle_power_w"].max()  # null sorts first: the board's own clock
 
 
 def test_counter_and_trace_agree(trials: pl.DataFrame) -> None:
