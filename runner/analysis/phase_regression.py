@@ -1,7 +1,8 @@
 """Prefill and decode by regression of energy on token counts: a cross-check, refused where it cannot tell them apart.
 
-A `Measurement` enters; two numbers or the reason why there are none leave. At constant concurrency the two kinds of
-tokens come and go together, and a regression then splits the joules as the noise falls: hence the three refusals.
+A `Measurement` enters; two numbers or the reason why there are none leave. Every joule is charged to a token, as it is
+in the phases that this checks: a constant for the time that passes would be collinear with both counts, since a busy
+engine spends its time on nothing else.
 """
 
 from typing import Any
@@ -33,7 +34,7 @@ class _RefusedError(Exception):
 
 
 def regress_phases(measurement: Measurement, energy_j: float | None) -> dict[str, Any]:
-    """Fit energy of a bin = base x its length + a x prefill tokens + b x decode tokens; return the columns.
+    """Fit energy of a bin = a x its prefill tokens + b x its decode tokens; return the columns.
 
     Those are `regression_*` of `tables.TRIALS`: both numbers, or the reason why there are none.
     """
@@ -63,7 +64,7 @@ def _require_both(measurement: Measurement) -> None:
 def _fit(design: Floats, energy_j: Floats) -> tuple[float, float]:
     """Return joules a prefill token and a decode token."""
     if len(energy_j) < MIN_BINS:
-        raise _RefusedError(f"the window holds {len(energy_j)} bins of {design[0, 0]:.1g} s, fewer than {MIN_BINS}")
+        raise _RefusedError(f"the window holds {len(energy_j)} bins, fewer than {MIN_BINS}")
     condition = float(np.linalg.cond(design / np.linalg.norm(design, axis=0)))
     if condition > MAX_CONDITION_NUMBER:
         raise _RefusedError(
@@ -71,14 +72,14 @@ def _fit(design: Floats, energy_j: Floats) -> tuple[float, float]:
         )
     estimates = np.linalg.lstsq(design, energy_j, rcond=None)[0]
     low, high = np.percentile(_resample(design, energy_j), [2.5, 97.5], axis=0)
-    for name, estimate, width in zip(("prefill", "decode"), estimates[1:], (high - low)[1:], strict=True):
+    for name, estimate, width in zip(("prefill", "decode"), estimates, high - low, strict=True):
         if width > MAX_INTERVAL_SHARE * estimate:  # as it is for an estimate below 0
             raise _RefusedError(f"the bootstrap interval of {name} spans {width:.2g} J a token around {estimate:.2g}")
-    return float(estimates[1]), float(estimates[2])
+    return float(estimates[0]), float(estimates[1])
 
 
 def _make_bins(measurement: Measurement, curve: EnergyCurve) -> tuple[Floats, Floats]:
-    """Return (length in s, prefill tokens, decode tokens) [num_bins, 3] and energy [num_bins] of even pieces.
+    """Return (prefill tokens, decode tokens) [num_bins, 2] and energy [num_bins] of even pieces of the window.
 
     A step's tokens are spread evenly over the time since the step before it.
     """
@@ -90,14 +91,14 @@ def _make_bins(measurement: Measurement, curve: EnergyCurve) -> tuple[Floats, Fl
     step_ns = np.array([0, *(step.time_ns - start_ns for step in measurement.steps)])
     counts = [(0, 0), *((step.num_prefill_tokens, step.num_decode_tokens) for step in measurement.steps)]
     tokens = [np.interp(offsets_ns, step_ns, running) for running in np.cumsum(counts, axis=0).T]
-    design = np.stack([np.diff(offsets_ns) * 1e-9, *map(np.diff, tokens)], axis=1)
+    design = np.stack([np.diff(running) for running in tokens], axis=1)
     return design, np.diff(curve.until(start_ns + offsets_ns))
 
 
 def _resample(design: Floats, energy_j: Floats) -> Floats:
-    """Fit again to bins drawn with replacement: [NUM_RESAMPLES, 3], the same for the same window."""
+    """Fit again to bins drawn with replacement: [NUM_RESAMPLES, 2], the same for the same window."""
     num_bins = len(energy_j)
     draws = np.random.default_rng(0).multinomial(num_bins, np.full(num_bins, 1 / num_bins), size=NUM_RESAMPLES)
-    products = (design[:, :, None] * design[:, None, :]).reshape(num_bins, 9)
-    squares = (draws @ products).reshape(-1, 3, 3)
+    products = (design[:, :, None] * design[:, None, :]).reshape(num_bins, 4)
+    squares = (draws @ products).reshape(-1, 2, 2)
     return np.asarray((np.linalg.pinv(squares) @ (draws @ (design * energy_j[:, None]))[:, :, None])[:, :, 0])
