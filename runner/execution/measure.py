@@ -19,6 +19,8 @@ from runner.physics.clock import Clock
 from runner.results.live import GpuPhase
 from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, Placement
 from runner.spec.request import Request
+from runner.spec.sweep import SweepSpec
+from runner.spec.trial import Block
 
 TRACE_MARGIN_S = 0.3
 """Trace kept from before the window."""
@@ -59,6 +61,19 @@ class Procedure:
     """Requests start together and drain, batch after batch, so that prefill and decoding stand apart."""
     repeat_each_s: float | None = None
     """Each prompt is repeated for so long before the next one."""
+
+
+def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
+    """Return how a sweep measures the trials of a block."""
+    sampling, num_warmup = sweep.sampling, sweep.num_warmup_requests
+    return Procedure(
+        sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed),
+        min_window_s=sweep.min_window_s,
+        num_warmup_requests=block.concurrency if num_warmup is None else num_warmup,
+        deadline_s=sweep.limits.trial_s,
+        static_batches=block.task.phases == "static_batches",
+        repeat_each_s=block.task.repeat_each_s,
+    )
 
 
 class CancelledError(Exception):

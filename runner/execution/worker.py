@@ -19,7 +19,7 @@ from runner.execution.engines import EngineKind
 from runner.execution.fingerprint import describe_versions, fingerprint
 from runner.execution.identity import identify, identify_without_point
 from runner.execution.manifest import Description
-from runner.execution.measure import Bench, CancelledError, Procedure, measure_trial
+from runner.execution.measure import Bench, CancelledError, Procedure, choose_procedure, measure_trial
 from runner.execution.reporter import Reporter
 from runner.execution.rounds import shorten
 from runner.execution.virtual_state import borrow_virtual_state
@@ -29,7 +29,7 @@ from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
 from runner.hardware.sensor_probe import probe_sensors
-from runner.inference.engine import Engine, EngineError, Sampling
+from runner.inference.engine import Engine, EngineError
 from runner.physics.board import find_board
 from runner.physics.clock import Clock, VirtualClock, WallClock
 from runner.results.live import GpuPhase, GpuView
@@ -230,7 +230,7 @@ class GpuWorker:
                 engine_process_ids=self._slot.process_ids,
                 memory_left_behind=self._slot.memory_left_behind,
             )
-        return _Ready(bench=self._bench, requests=requests, procedure=self._procedure(block))
+        return _Ready(bench=self._bench, requests=requests, procedure=choose_procedure(self._config.sweep, block))
 
     def _measure(self, ready: _Ready, identity: Identity) -> None:
         requests = shorten(ready.requests, identity.phase_role)
@@ -261,20 +261,6 @@ class GpuWorker:
             is_cancelled=self._cancelled.is_set,
         )
         self._reporter.finish(measurement)
-
-    def _procedure(self, block: Block) -> Procedure:
-        sweep = self._config.sweep
-        num_warmup = sweep.num_warmup_requests
-        return Procedure(
-            sampling=Sampling(
-                temperature=sweep.sampling.temperature, top_p=sweep.sampling.top_p, seed=sweep.sampling.seed
-            ),
-            min_window_s=sweep.min_window_s,
-            num_warmup_requests=block.concurrency if num_warmup is None else num_warmup,
-            deadline_s=sweep.limits.trial_s,
-            static_batches=block.task.phases == "static_batches",
-            repeat_each_s=block.task.repeat_each_s,
-        )
 
     def _fail(self, trial: Trial, kind: RequestKind, error: Exception, attempt: int = 1) -> None:
         try:
