@@ -1,8 +1,8 @@
 """Prefill and decode by trials of three output lengths: rows of `tables.TRIALS` enter and leave, completed.
 
-A trial with `phases = "output_lengths"` has two companions in its block at the same point and repeat: the same prompts
-with one output token, which is prefill alone, and with half of the outputs, whose difference to the whole is decoding
-alone.
+A trial with `phases = "output_lengths"` has two companions in its block at the same point and repeat, with the same
+prompts. One output token is prefill alone; what a request of full length takes beyond it is decoding alone. Half of the
+outputs lies between the two and says whether the two add up.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import polars as pl
 
-from runner.analysis.phases import mean_interval, num_prefill_tokens, share_phases
+from runner.analysis.phases import num_prefill_tokens, reach_over, share_phases
 from runner.results.tables import TRIALS
 from runner.spec.request import PhaseRole
 
@@ -32,8 +32,8 @@ _COLUMNS = (
 def complete_phases(trials: pl.DataFrame) -> pl.DataFrame:
     """Fill the phase columns of the trials that have companions; of every other trial they stay as they are.
 
-    Each trial has the joules a token of its own repeat. The interval is that of the point's mean over its sound
-    repeats, paired; of one repeat alone, what the sensor cannot see (`energy_uncertainty_j`), propagated.
+    Each trial has the joules a token of its own repeat; the interval is that of the point's mean over its sound
+    repeats, paired, with what the sensor cannot see (`energy_uncertainty_j`), which repeating does not show.
     """
     blocks = trials.filter(pl.col("phase_role").is_not_null())["block_id"].unique()
     rows = trials.filter(pl.col("block_id").is_in(blocks.implode())).to_dicts()
@@ -65,10 +65,14 @@ def _complete_point(rows: Sequence[Row]) -> list[Row]:
         one, half = companions["one_token"], companions["half_length"]
         assert one is not None
         assert half is not None
-        change["phase_method"] = "output_lengths"
-        change["joules_per_prefill_token"] = one["energy_j"] / num_prefill_tokens(one)
-        change["joules_per_decode_token"] = _decode_j(whole, half)
-        change |= share_phases(whole, change["joules_per_prefill_token"], change["joules_per_decode_token"])
+        prefill_j, decode_j = one["energy_j"] / num_prefill_tokens(one), _decode_j(one, whole)
+        change |= share_phases(whole, prefill_j, decode_j) | {
+            "phase_method": "output_lengths",
+            "joules_per_prefill_token": prefill_j,
+            "joules_per_decode_token": decode_j,
+            # The whole is what the two were taken from; the half is not.
+            "phase_residual_fraction": share_phases(half, prefill_j, decode_j)["phase_residual_fraction"],
+        }
         done.append((change, whole, one, half))
     _add_intervals(done)
     return changes
@@ -94,40 +98,53 @@ def _explain(whole: Row, companions: dict[PhaseRole, Row | None]) -> str | None:
     return None
 
 
-def _decode_j(whole: Row, half: Row) -> float:
-    more_j = whole["energy_j"] / whole["num_requests"] - half["energy_j"] / half["num_requests"]
-    return float(more_j / _num_more_tokens(whole, half))
+def _decode_j(fewer: Row, more: Row) -> float:
+    """Joules a decode token, of those that the requests of one trial have more than the requests of the other."""
+    return (_per_request(more, "energy_j") - _per_request(fewer, "energy_j")) / _num_more_tokens(fewer, more)
 
 
-def _num_more_tokens(whole: Row, half: Row) -> float:
-    """Output tokens that a request of the whole length has more."""
-    num_tokens = whole["num_output_tokens"] / whole["num_requests"] - half["num_output_tokens"] / half["num_requests"]
-    return float(num_tokens)
+def _num_more_tokens(fewer: Row, more: Row) -> float:
+    return _per_request(more, "num_output_tokens") - _per_request(fewer, "num_output_tokens")
+
+
+def _per_request(row: Row, column: str) -> float:
+    return float(row[column] / row["num_requests"])
 
 
 def _add_intervals(done: Sequence[tuple[Row, Row, Row, Row]]) -> None:
-    if len(done) > 1:
-        for name in ("prefill", "decode"):
-            _, low, high = mean_interval([change[f"joules_per_{name}_token"] for change, *_ in done])
-            for change, *_ in done:
-                change.update(_bounds(name, low, high), phase_interval="repeats")
+    """Put the interval of a point's mean into each of its repeats.
+
+    The first half of an answer is decoded after less context, and more of it beside other requests' prompts, than the
+    second half: the interval of decoding reaches over both.
+    """
+    if not done:
         return
-    for change, whole, one, half in done:
-        if any(row["energy_uncertainty_j"] is None for row in (whole, one, half)):
-            change["phase_reason"] = "an interval needs two sound repeats, or a sensor of known uncertainty"
-            continue
-        errors_j = (row["energy_uncertainty_j"] / row["num_requests"] for row in (whole, half))
-        half_widths = {
-            "prefill": one["energy_uncertainty_j"] / num_prefill_tokens(one),
-            "decode": hypot(*errors_j) / _num_more_tokens(whole, half),
-        }
-        for name, half_width in half_widths.items():
-            mean = change[f"joules_per_{name}_token"]
-            change.update(_bounds(name, mean - half_width, mean + half_width), phase_interval="sensor")
-
-
-def _bounds(name: str, low: float | None, high: float | None) -> Row:
-    return {f"joules_per_{name}_token_low": low, f"joules_per_{name}_token_high": high}
+    changes, wholes, ones, halves = zip(*done, strict=True)
+    prefill_j = [change["joules_per_prefill_token"] for change in changes]
+    of_halves = [
+        sorted((_decode_j(one, half), _decode_j(half, whole)))
+        for whole, one, half in zip(wholes, ones, halves, strict=True)
+    ]
+    if any(row["energy_uncertainty_j"] is None for row in (*wholes, *ones)):
+        if len(done) < 2:
+            changes[0]["phase_reason"] = "an interval needs two sound repeats, or a sensor of known uncertainty"
+            return
+        unseen_prefill_j = unseen_decode_j = 0.0
+    else:
+        unseen_prefill_j = max(row["energy_uncertainty_j"] / num_prefill_tokens(row) for row in ones)
+        unseen_decode_j = max(
+            hypot(_per_request(whole, "energy_uncertainty_j"), _per_request(one, "energy_uncertainty_j"))
+            / _num_more_tokens(one, whole)
+            for whole, one in zip(wholes, ones, strict=True)
+        )
+    bounds = {
+        "prefill": reach_over(prefill_j, prefill_j, unseen_prefill_j),
+        "decode": reach_over([least for least, _ in of_halves], [most for _, most in of_halves], unseen_decode_j),
+    }
+    for change in changes:
+        change["phase_interval"] = "repeats" if len(done) > 1 else "sensor"
+        for name, (low, high) in bounds.items():
+            change.update({f"joules_per_{name}_token_low": low, f"joules_per_{name}_token_high": high})
 
 
 def _group(rows: Iterable[Row], names: Sequence[str]) -> list[list[Row]]:

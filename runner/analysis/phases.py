@@ -7,6 +7,7 @@ decode".
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import hypot
 from typing import Any, Literal
 
 import numpy as np
@@ -46,13 +47,22 @@ def describe_phases(measurement: Measurement, row: Mapping[str, Any]) -> dict[st
     return _describe_batches(measurement, row)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Return the mean and its 95 % interval by Student's t; the interval is None for fewer than two values."""
-    mean = float(np.mean(values))
+def reach_over(least: Sequence[float], most: Sequence[float], unseen: float) -> tuple[float, float]:
+    """Return a 95 % interval from the mean of one list to the mean of the other.
+
+    Each end is widened by how much its list scatters (Student's t; not at all for one value) and, in quadrature, by
+    `unseen`: what the sensor may miss every time.
+    """
+    return (
+        float(np.mean(least)) - hypot(_half_width(least), unseen),
+        float(np.mean(most)) + hypot(_half_width(most), unseen),
+    )
+
+
+def _half_width(values: Sequence[float]) -> float:
     if len(values) < 2:
-        return mean, None, None
-    half_width = float(np.std(values, ddof=1) / np.sqrt(len(values)) * stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
-    return mean, mean - half_width, mean + half_width
+        return 0.0
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)) * stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
 
 
 def share_phases(row: Mapping[str, Any], prefill_j: float | None, decode_j: float | None) -> dict[str, Any]:
@@ -131,9 +141,10 @@ def _describe_batches(measurement: Measurement, row: Mapping[str, Any]) -> dict[
         for place in (0, 1)
     )
     # What is decoded beside prompts has to be told from prefill, so decoding comes first.
-    decode = _estimate("decode", [phase for phase in decodes if phase.duration_s >= min_s], None)
+    unseen_share = (row.get("energy_uncertainty_j") or 0.0) / row["energy_j"]
+    decode = _estimate("decode", [phase for phase in decodes if phase.duration_s >= min_s], None, unseen_share)
     decode_j = decode.get("joules_per_decode_token")
-    prefill = _estimate("prefill", [phase for phase in prefills if phase.duration_s >= min_s], decode_j)
+    prefill = _estimate("prefill", [phase for phase in prefills if phase.duration_s >= min_s], decode_j, unseen_share)
     reasons = []
     for name, columns, phases in (("prefill", prefill, prefills), ("decode", decode, decodes)):
         longest_s = max(phase.duration_s for phase in phases)
@@ -156,7 +167,7 @@ def _describe_batches(measurement: Measurement, row: Mapping[str, Any]) -> dict[
     }
 
 
-def _estimate(name: str, phases: Sequence[_Phase], decode_j: float | None) -> dict[str, float]:
+def _estimate(name: str, phases: Sequence[_Phase], decode_j: float | None, unseen_share: float) -> dict[str, float]:
     """Return joules a token over the batches, with their interval.
 
     A token that is decoded beside prompts costs at least what a token of a prompt does, which passes the same layers,
@@ -174,10 +185,11 @@ def _estimate(name: str, phases: Sequence[_Phase], decode_j: float | None) -> di
         ]
     if not phases:
         return {}
-    (least, low, _), (most, _, high) = mean_interval(lower), mean_interval(upper)
-    columns = {f"joules_per_{name}_token": (least + most) / 2}
-    if len(phases) < MIN_BATCHES or low is None or high is None:
+    value = float(np.mean(lower) + np.mean(upper)) / 2
+    columns = {f"joules_per_{name}_token": value}
+    if len(phases) < MIN_BATCHES:
         return columns
+    low, high = reach_over(lower, upper, unseen_share * value)
     return columns | {f"joules_per_{name}_token_low": low, f"joules_per_{name}_token_high": high}
 
 
@@ -188,6 +200,8 @@ def _cut_batch(measurement: Measurement, edges_ns: tuple[int, int]) -> tuple[int
     """
     start_ns, end_ns = edges_ns
     batch = [c for c in measurement.completions if c.queued_ns is not None and start_ns <= c.queued_ns < end_ns]
+    if not batch or any(completion.error is not None for completion in batch):
+        return None
     scheduled_ns, first_ns, last_ns = [], [], []
     for completion in batch:
         if completion.scheduled_ns is None or completion.first_token_ns is None or completion.last_token_ns is None:
@@ -195,7 +209,7 @@ def _cut_batch(measurement: Measurement, edges_ns: tuple[int, int]) -> tuple[int
         scheduled_ns.append(completion.scheduled_ns)
         first_ns.append(completion.first_token_ns)
         last_ns.append(completion.last_token_ns)
-    return (min(scheduled_ns), max(first_ns), min(last_ns)) if batch else None
+    return min(scheduled_ns), max(first_ns), min(last_ns)
 
 
 def _read_phase(measurement: Measurement, curve: EnergyCurve, start_ns: int, end_ns: int, trim_s: float) -> _Phase:

@@ -85,7 +85,8 @@ TRIALS: dict[str, pl.DataType] = {
     "joules_per_decode_token": pl.Float64(),
     "joules_per_decode_token_low": pl.Float64(),
     "joules_per_decode_token_high": pl.Float64(),
-    "phase_residual_fraction": pl.Float64(),  # share of energy_j that the two phases do not explain
+    # share of energy_j that the two phases do not explain; of the half-length companion's where they are output_lengths
+    "phase_residual_fraction": pl.Float64(),
     "regression_joules_per_prefill_token": pl.Float64(),  # a cross-check only
     "regression_joules_per_decode_token": pl.Float64(),
     "regression_reason": pl.String(),

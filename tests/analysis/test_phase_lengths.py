@@ -50,7 +50,7 @@ def complete(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["trial_id"]: row for row in completed.to_dicts()}
 
 
-def test_the_difference_of_two_lengths_is_decoding_and_one_token_is_prefill() -> None:
+def test_one_token_is_prefill_and_what_more_tokens_take_is_decoding() -> None:
     row = complete(make_group())["whole-0"]
     assert (row["phase_method"], row["phase_reason"], row["phase_interval"]) == ("output_lengths", None, "sensor")
     assert row["joules_per_prefill_token"] == pytest.approx(PREFILL_J)
@@ -62,7 +62,7 @@ def test_the_difference_of_two_lengths_is_decoding_and_one_token_is_prefill() ->
 
 def test_the_sensors_uncertainty_is_carried_through() -> None:
     row = complete(make_group())["whole-0"]
-    half_width_j = (0.3**2 + 0.3**2) ** 0.5 / 11  # 3 J over ten requests, twice, over eleven tokens
+    half_width_j = (0.3**2 + 0.3**2) ** 0.5 / 20  # 3 J over ten requests, twice, over twenty tokens
     assert row["joules_per_decode_token_low"] == pytest.approx(DECODE_J - half_width_j)
     assert row["joules_per_decode_token_high"] == pytest.approx(DECODE_J + half_width_j)
     assert row["joules_per_prefill_token_high"] == pytest.approx(PREFILL_J + 3.0 / 1000)
@@ -72,20 +72,23 @@ def test_the_sensors_uncertainty_is_carried_through() -> None:
     assert row["phase_reason"] == "an interval needs two sound repeats, or a sensor of known uncertainty"
 
 
-def test_what_the_phases_leave_unexplained_is_stated() -> None:
-    rows = make_group()
-    rows[1]["energy_j"] *= 1.1
+def test_decoding_that_grows_dearer_gives_an_interval_over_both_halves_of_the_answer() -> None:
+    rows = make_group(energy_uncertainty_j=0.0)
+    rows[1]["energy_j"] += 11 * NUM_REQUESTS * 0.1  # the last 11 of 20 tokens cost 0.6 J each
     row = complete(rows)["whole-0"]
-    explained_j = row["prefill_energy_j"] + row["decode_energy_j"]
-    assert row["phase_residual_fraction"] == pytest.approx(1 - explained_j / row["energy_j"])
-    assert row["phase_residual_fraction"] < -0.05
+    assert row["joules_per_decode_token"] == pytest.approx((9 * 0.5 + 11 * 0.6) / 20)
+    assert row["joules_per_decode_token_low"] == pytest.approx(0.5)
+    assert row["joules_per_decode_token_high"] == pytest.approx(0.6)
+    # The half-length trial took 2 + 9 * 0.5 J a request, and the whole's mean would have it take more.
+    assert row["phase_residual_fraction"] == pytest.approx(1 - (2 + 9 * 0.555) / 6.5)
+    assert row["prefill_energy_j"] + row["decode_energy_j"] == pytest.approx(row["energy_j"])
 
 
 def test_repeats_are_paired_and_give_students_interval() -> None:
     rows = []
     for repeat, factor in enumerate((0.9, 1.0, 1.1)):
         # A board that draws more in one repeat draws more in all three trials of it.
-        rows += [row | {"energy_j": row["energy_j"] * factor} for row in make_group(repeat)]
+        rows += [row | {"energy_j": row["energy_j"] * factor} for row in make_group(repeat, energy_uncertainty_j=None)]
     completed = complete(rows)
     for repeat, factor in enumerate((0.9, 1.0, 1.1)):
         row = completed[f"whole-{repeat}"]
@@ -95,6 +98,12 @@ def test_repeats_are_paired_and_give_students_interval() -> None:
         half_width = 4.3027 * 0.1 / 3**0.5
         assert row["joules_per_decode_token_low"] == pytest.approx(DECODE_J * (1 - half_width), rel=1e-4)
         assert row["joules_per_prefill_token_high"] == pytest.approx(PREFILL_J * (1 + half_width), rel=1e-4)
+
+
+def test_repeats_do_not_show_what_the_sensor_never_sees() -> None:
+    row = complete([*make_group(0), *make_group(1)])["whole-0"]
+    assert row["phase_interval"] == "repeats"
+    assert row["joules_per_prefill_token_low"] == pytest.approx(PREFILL_J - 3.0 / 1000)
 
 
 def test_points_and_blocks_are_kept_apart() -> None:
