@@ -1,4 +1,4 @@
-"""`make bench`: the benchmarks that need no GPU, a line of result each.
+"""`make bench`: the benchmarks that need no GPU, a line of result each, and the table of accuracy.
 
 benchmarks/throughput.py compares with `vllm bench throughput` and needs a GPU; it is run by itself.
 """
@@ -92,10 +92,19 @@ def bench_sampler() -> str:
     )
 
 
+def bench_accuracy() -> str:
+    """Energy by every kind of board's sensors against the exact truth, as median / 95th percentile; about a minute."""
+    from benchmarks.accuracy import measure_profile, tabulate
+    from runner.hardware.sensor_profiles import PROFILES
+
+    return "of energy\n" + tabulate({profile: measure_profile(profile) for profile in PROFILES})
+
+
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "plan": bench_plan,
     "simulated engine": bench_simulated_engine,
     "power sampler": bench_sampler,
+    "accuracy": bench_accuracy,
 }
 
 

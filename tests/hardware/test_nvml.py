@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 
 from runner.hardware.gpu import (
@@ -14,6 +15,7 @@ from runner.hardware.gpu import (
     NoGpuError,
     NotSupportedError,
     PermissionDeniedError,
+    PowerReading,
     ReadOnlyError,
     ThrottleTimes,
 )
@@ -27,6 +29,7 @@ READS = {
     "nvmlDeviceGetComputeRunningProcesses",
     "nvmlDeviceGetCount",
     "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetFieldValues",
     "nvmlDeviceGetHandleByIndex",
     "nvmlDeviceGetHandleByUUID",
     "nvmlDeviceGetIndex",
@@ -37,6 +40,7 @@ READS = {
     "nvmlDeviceGetPowerManagementDefaultLimit",
     "nvmlDeviceGetPowerManagementLimit",
     "nvmlDeviceGetPowerManagementLimitConstraints",
+    "nvmlDeviceGetPowerUsage",
     "nvmlDeviceGetSamples",
     "nvmlDeviceGetSupportedGraphicsClocks",
     "nvmlDeviceGetSupportedMemoryClocks",
@@ -170,6 +174,8 @@ def test_unsupported_values_are_refused_before_anything_is_set(nvml: SimulatedNv
 def exercise(gpu: NvmlGpu) -> None:
     """Read everything, and try to set and reset everything."""
     gpu.read_power_samples(0)
+    gpu.read_instant_power()
+    gpu.read_average_power()
     gpu.read_state()
     gpu.read_energy_counter_j()
     gpu.read_power_limit_w()
@@ -327,3 +333,54 @@ def test_requests_for_simulated_boards_are_known() -> None:
         False,
         False,
     ]
+
+
+def make_field(nvml: Any, **fields: Any) -> Any:
+    """A power field as `nvidia-ml-py` gives it: a ctypes structure with a union, unused members zero."""
+    field = pynvml.c_nvmlFieldValue_t()
+    field.timestamp = 1_700_000_000_123_456
+    field.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+    field.value.uiVal = 456_789
+    for name, value in fields.items():
+        setattr(field, name, value)
+    return Double(nvml, nvmlDeviceGetFieldValues=lambda _handle, _ids: [field])
+
+
+def test_a_field_is_read_by_its_own_type_and_stamp(nvml: SimulatedNvml) -> None:
+    reading = NvmlGpu(make_field(nvml), 0, read_only=True).read_instant_power()
+    assert reading == PowerReading(time_ns=1_700_000_000_123_456_000, power_w=456.789)
+    as_long = make_field(nvml, valueType=pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG)
+    as_long.nvmlDeviceGetFieldValues(None, None)[0].value.ullVal = 123_000
+    assert NvmlGpu(as_long, 0, read_only=True).read_instant_power().power_w == 123.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"nvmlReturn": 3}, NotSupportedError),
+        ({"nvmlReturn": 15}, GpuLostError),
+        ({"nvmlReturn": 999}, GpuError),
+        ({"valueType": 77}, GpuError),
+    ],
+)
+def test_a_field_that_failed_is_an_error_although_the_call_succeeded(
+    nvml: SimulatedNvml, fields: dict[str, int], error: type[GpuError]
+) -> None:
+    with pytest.raises(error):
+        NvmlGpu(make_field(nvml, **fields), 0, read_only=True).read_instant_power()
+
+
+def test_an_old_nvidia_ml_py_has_no_instant_power(nvml: SimulatedNvml) -> None:
+    class Old(Double):
+        def __getattr__(self, name: str) -> Any:
+            if name == "NVML_FI_DEV_POWER_INSTANT":
+                raise AttributeError(name)
+            return super().__getattr__(name)
+
+    with pytest.raises(NotSupportedError, match="no NVML_FI_DEV_POWER_INSTANT"):
+        NvmlGpu(Old(nvml), 0, read_only=True).read_instant_power()
+
+
+def test_the_average_is_stamped_when_it_was_read(nvml: SimulatedNvml) -> None:
+    reading = NvmlGpu(nvml, 0, read_only=True).read_average_power()
+    assert (reading.time_ns, reading.power_w) == (nvml.clock.now_ns(), 79.0)

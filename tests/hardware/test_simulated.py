@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from runner.hardware.gpu import ClockRequest
+from runner.hardware.gpu import ClockRequest, NotSupportedError
 from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.sensor_profiles import PROFILES
 from runner.hardware.simulated import SimulatedNvml, SimulatedNvmlError
 from runner.physics.board_state import Activity, BoardState
 from runner.physics.clock import VirtualClock
 
 LOW_W, HIGH_W = 79.0, 124.0
+BURST = ((0.0, 0.07, 600.0), (0.07, 0.03, 100.0))
 
 
 class Bench:
@@ -253,6 +255,74 @@ def test_boards_are_made_on_request(request_: str, count: int, tmp_path: Path) -
     boards = [NvmlGpu(nvml, i, read_only=True).info for i in range(nvml.nvmlDeviceGetCount())]
     assert [board.uuid for board in boards] == [f"GPU-SIM-H200-{i}" for i in range(count)]
     assert all(board.simulated and "Simulated" in board.name for board in boards)
+
+
+@pytest.mark.parametrize(
+    ("request_", "uuids"),
+    [
+        ("sim:rtx5090", ["GPU-SIM-GEFORCE-RTX-5090-0"]),
+        ("sim:h200+h200", ["GPU-SIM-H200-0"]),
+        ("sim:h200+a100x2", ["GPU-SIM-H200-A100-0", "GPU-SIM-H200-A100-1"]),
+        ("sim:rtx5090+counter-only", ["GPU-SIM-GEFORCE-RTX-5090-COUNTER-ONLY-0"]),
+    ],
+)
+def test_boards_are_made_with_sensors_of_any_kind(request_: str, uuids: list[str], tmp_path: Path) -> None:
+    nvml = open_nvml(request_, VirtualClock(), tmp_path)
+    assert [NvmlGpu(nvml, i, read_only=True).info.uuid for i in range(nvml.nvmlDeviceGetCount())] == uuids
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("sim:h200+nosuch", "volta, a100, rtx3090, rtx5090, h100, h200, counter-only, average-only"),
+        ("sim:h200+", "SENSORS .* one of volta, a100"),
+        ("sim:h200x2+a100", "there are h200, rtx5090"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_what_there_is(request_: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_nvml(request_, VirtualClock(), tmp_path)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_profile_lacks_is_not_supported(profile: str, tmp_path: Path) -> None:
+    gpu = NvmlGpu(open_nvml(f"sim:h200+{profile}", VirtualClock(), tmp_path), 0, read_only=True)
+    reads = {
+        "samples": lambda: gpu.read_power_samples(0),
+        "instant": gpu.read_instant_power,
+        "average": gpu.read_average_power,
+        "counter": gpu.read_energy_counter_j,
+    }
+    for sensor, read in reads.items():
+        if getattr(PROFILES[profile], sensor) is None:
+            with pytest.raises(NotSupportedError):
+                read()
+        else:
+            read()
+
+
+def test_an_a100_sees_the_last_quarter_of_each_period_and_its_counter_no_more(tmp_path: Path) -> None:
+    """Bursts of 600 W in the first 70 ms of each 100 ms, 100 W in the rest: 450 W on average, 100 W as it sees them."""
+    clock = VirtualClock()
+    nvml = open_nvml("sim:h200+a100", clock, tmp_path)
+    gpu, history = NvmlGpu(nvml, 0, read_only=True), nvml.nvmlDeviceGetHandleByIndex(0).history
+    start_ns = clock.now_ns()
+    stretches = [(0.1 * k + offset_s, length_s, w) for k in range(20) for offset_s, length_s, w in BURST]
+    BoardState(tmp_path / gpu.info.uuid).log_activity(
+        Activity(
+            start_ns=start_ns + round(at_s * 1e9),
+            end_ns=start_ns + round((at_s + length_s) * 1e9),
+            power_w=power_w,
+            sm_clock_mhz=1410,
+            mem_clock_mhz=3201,
+            event_reasons=0,
+        )
+        for at_s, length_s, power_w in stretches
+    )
+    clock.sleep(2.0)
+    assert history.energy_j(clock.now_ns()) == pytest.approx(900.0)
+    assert gpu.read_average_power().power_w == pytest.approx(100.0)
+    assert gpu.read_energy_counter_j() == pytest.approx(200.0)
 
 
 @pytest.mark.parametrize("request_", ["sim:", "sim:x4", "sim:h200x0", "sim:nosuchboard"])

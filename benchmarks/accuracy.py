@@ -1,0 +1,293 @@
+"""Energy of randomised loads, as each kind of board's sensors let it be measured, against the exact truth.
+
+    python -m benchmarks.accuracy [--num-loads 200] [--seed 0]
+
+A load is written straight into a simulated board's log of activity, so that its energy is known to the last digit. What
+measures it is the product: the sensor probe (on the idle board, as a worker does it), the sampler, the counter's ticks
+before and after the window, `account_energy`. All of it runs in virtual time. Beside it stand two usual estimators, on
+nvmlDeviceGetPowerUsage polled ten times a second: the trapezoid over the readings that changed, and the mean reading
+times the time.
+"""
+
+import argparse
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from runner.analysis.energy_account import account_energy, min_window_s
+from runner.hardware.gpu import NotSupportedError
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.sampler import PowerSampler
+from runner.hardware.sensor_probe import probe_sensors
+from runner.hardware.sensor_profiles import PROFILES
+from runner.physics.board_state import Activity, BoardState
+from runner.physics.clock import VirtualClock
+from runner.results.measurement import CounterTick, Identity, Measurement, Placement
+
+NUM_LOADS = 200
+WINDOW_S = (5.0, 40.0)
+MIN_POWER_W, MAX_POWER_W = 130.0, 700.0
+"""From what an H200 draws at rest under its highest clock to its limit."""
+RAMP_STEP_S = 0.01
+NAIVE_POLL_S = 0.1
+IDENTITY = Identity(
+    trial_id="0",
+    block_id="0",
+    model="none",
+    task="none",
+    request_kind="generate",
+    concurrency=1,
+    repeat=0,
+    is_sentinel=False,
+)
+PLACEMENT = Placement(gpu_uuids=(), gpu_name="", host="", fingerprint="", simulated=True)
+
+Stretch = tuple[float, float]
+"""(s, W)"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One load, measured; errors are relative to the true energy, None where the board lacks what it takes."""
+
+    kind: str
+    window_s: float
+    source: str
+    error: float
+    uncertainty: float
+    """Half of the stated interval."""
+    is_covered: bool
+    """Whether the truth lies inside the stated uncertainty."""
+    changed_error: float | None
+    mean_error: float | None
+
+
+def draw_load(rng: random.Random, window_s: float) -> tuple[str, list[Stretch]]:
+    """Return a kind of load and its stretches of constant power, which fill the window."""
+    kind = rng.choice(sorted(_KINDS))
+    stretches: list[Stretch] = []
+    left_s = window_s
+    for seconds, power_w in _KINDS[kind](rng, window_s):
+        stretches.append((min(seconds, left_s), power_w))
+        left_s -= seconds
+        if left_s <= 0:
+            break
+    return kind, stretches
+
+
+def measure_profile(profile: str, num_loads: int = NUM_LOADS, seed: int = 0) -> list[Case]:
+    """Measure randomised loads on an H200 with the sensors of a profile: [num_loads] cases, the same for a seed.
+
+    Windows are drawn from those that the product does not refuse as too short, evenly in their logarithm.
+    """
+    rng = random.Random(f"{seed} {profile}")
+    with TemporaryDirectory() as folder:
+        bench = _Bench(profile, Path(folder), rng)
+        return [bench.measure() for _ in range(num_loads)]
+
+
+class _Bench:
+    """One simulated board that works through loads while the product watches."""
+
+    def __init__(self, profile: str, state_dir: Path, rng: random.Random) -> None:
+        self._rng = rng
+        self._clock = VirtualClock()
+        nvml = open_nvml(f"sim:h200+{profile}", self._clock, state_dir)
+        self._gpu = NvmlGpu(nvml, 0, read_only=True)
+        self._history = nvml.nvmlDeviceGetHandleByIndex(0).history
+        self._silicon = BoardState(state_dir / self._gpu.info.uuid)
+        self._clock.sleep(2.0 + rng.random())  # past the driver's load, and out of step with its sensors
+        self._sensors = probe_sensors(self._gpu, self._clock)
+        self._clock.sleep(rng.random())
+        self._sampler = PowerSampler(self._gpu, self._clock, sensors=self._sensors)
+        self._sampler.start()
+        energy_source = self._sensors.energy_source or "trace"
+        self._shortest_s = max(WINDOW_S[0], min_window_s(energy_source, self._sensors))
+
+    def measure(self) -> Case:
+        """Draw a load, run it and measure it as a trial is measured."""
+        rng, clock = self._rng, self._clock
+        window_s = math.exp(rng.uniform(math.log(self._shortest_s), math.log(WINDOW_S[1])))
+        kind, load = draw_load(rng, window_s)
+        self._work(draw_load(rng, rng.uniform(0.2, 2.0))[1])  # the warm-up
+        clock.sleep(rng.uniform(0.0, 0.5))
+        counter_start = self._mark_tick()
+        start_ns = clock.now_ns()
+        naive: list[Stretch] = []
+        cancel = clock.every(NAIVE_POLL_S, lambda: self._poll_average(naive, start_ns))
+        self._poll_average(naive, start_ns)
+        self._work(load)
+        cancel()
+        end_ns = clock.now_ns()
+        counter_end = self._mark_tick()
+        self._sampler.wait_covered(max(end_ns, counter_end.time_ns if counter_end else 0))
+        measurement = Measurement(
+            identity=IDENTITY,
+            placement=PLACEMENT,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            completions=[],
+            steps=[],
+            power=self._sampler.take(),
+            counter_start=counter_start,
+            counter_end=counter_end,
+            idle_power_w=None,
+            sensors=self._sensors,
+        )
+        account = account_energy(measurement)
+        assert not account.problems, account.problems
+        truth_j = self._history.energy_j(end_ns) - self._history.energy_j(start_ns)
+        row = account.row
+        source = f"{row['power_source']}" if row["energy_source"] == "trace" else "counter"
+        if source == "counter" and row["power_source"]:
+            source += f" + {row['power_source']}"
+        length_s = (end_ns - start_ns) * 1e-9
+        return Case(
+            kind=kind,
+            window_s=length_s,
+            source=source,
+            error=row["energy_j"] / truth_j - 1,
+            uncertainty=row["energy_uncertainty_j"] / truth_j,
+            is_covered=abs(row["energy_j"] - truth_j) <= row["energy_uncertainty_j"],
+            changed_error=_trapezoid_over_changes(naive, length_s) / truth_j - 1 if naive else None,
+            mean_error=float(np.mean([power_w for _, power_w in naive])) * length_s / truth_j - 1 if naive else None,
+        )
+
+    def _work(self, load: list[Stretch]) -> None:
+        now_ns = self._clock.now_ns()
+        activities = []
+        for seconds, power_w in load:
+            end_ns = now_ns + round(seconds * 1e9)
+            activities.append(
+                Activity(
+                    start_ns=now_ns,
+                    end_ns=end_ns,
+                    power_w=power_w,
+                    sm_clock_mhz=1980,
+                    mem_clock_mhz=3201,
+                    event_reasons=0,
+                )
+            )
+            now_ns = end_ns
+        self._silicon.log_activity(activities)
+        self._clock.advance_to(now_ns)
+
+    def _mark_tick(self) -> CounterTick | None:
+        tick = self._sampler.mark_counter_tick()
+        return CounterTick(time_ns=tick[0], energy_j=tick[1]) if tick else None
+
+    def _poll_average(self, polls: list[Stretch], start_ns: int) -> None:
+        try:
+            reading = self._gpu.read_average_power()
+        except NotSupportedError:
+            return
+        polls.append(((reading.time_ns - start_ns) * 1e-9, reading.power_w))
+
+
+def _trapezoid_over_changes(polls: list[Stretch], length_s: float) -> float:
+    kept = [poll for k, poll in enumerate(polls) if k == 0 or poll[1] != polls[k - 1][1]]
+    times_s, powers_w = zip(*kept, (length_s, kept[-1][1]), strict=True)
+    return float(np.trapezoid(powers_w, times_s))
+
+
+# loads ---------------------------------------------------------------------------------------------------------------
+
+
+def _power_w(rng: random.Random) -> float:
+    return rng.uniform(MIN_POWER_W, MAX_POWER_W)
+
+
+def _steady(rng: random.Random, window_s: float) -> Iterator[Stretch]:
+    yield window_s, _power_w(rng)
+
+
+def _steps(rng: random.Random, window_s: float) -> Iterator[Stretch]:
+    """Levels that last seconds, as static batches do."""
+    mean_s = window_s / rng.randint(2, 8)
+    while True:
+        yield rng.expovariate(1 / mean_s), _power_w(rng)
+
+
+def _ramps(rng: random.Random, window_s: float) -> Iterator[Stretch]:
+    low_w = _power_w(rng)
+    while True:
+        high_w = _power_w(rng)
+        num_steps = max(round(rng.uniform(0.1, 0.6) * window_s / RAMP_STEP_S), 1)
+        for k in range(num_steps):
+            yield RAMP_STEP_S, low_w + (high_w - low_w) * (k + 0.5) / num_steps
+        low_w = high_w
+
+
+def _bursts(rng: random.Random, window_s: float) -> Iterator[Stretch]:
+    """Between two levels, for lengths of their own: prefill among decoding."""
+    levels_w = _power_w(rng), _power_w(rng)
+    means_s = rng.uniform(0.01, 0.5), rng.uniform(0.01, 0.5)
+    while True:
+        for level_w, mean_s in zip(levels_w, means_s, strict=True):
+            yield mean_s * rng.uniform(0.5, 1.5), level_w
+
+
+def _square_wave(rng: random.Random, window_s: float) -> Iterator[Stretch]:
+    """Between two levels at a fixed period, which may beat with a sensor's."""
+    levels_w = _power_w(rng), _power_w(rng)
+    period_s, duty = math.exp(rng.uniform(math.log(0.02), math.log(3.0))), rng.uniform(0.1, 0.9)
+    while True:
+        yield period_s * duty, levels_w[0]
+        yield period_s * (1 - duty), levels_w[1]
+
+
+_KINDS = {"steady": _steady, "steps": _steps, "ramps": _ramps, "bursts": _bursts, "square wave": _square_wave}
+
+
+# the table -----------------------------------------------------------------------------------------------------------
+
+
+def describe(values: list[float]) -> tuple[float, float]:
+    """Return median and 95th percentile of the sizes of some errors."""
+    sizes = np.abs(values)
+    return float(np.median(sizes)), float(np.percentile(sizes, 95))
+
+
+def tabulate(cases_by_profile: dict[str, list[Case]]) -> str:
+    """Return the table that `make bench` prints: errors and stated half-widths as median / 95th percentile."""
+    lines = [
+        f"{'sensors':<13} {'energy from':<18} {'loads':>5} {'window s':>9} {'error %':>12} {'stated %':>12} "
+        f"{'covered':>8} {'changed only %':>15} {'mean x time %':>14}"
+    ]
+    for profile, cases in cases_by_profile.items():
+        windows_s = [case.window_s for case in cases]
+        naive = [
+            [error for case in cases if (error := getattr(case, name)) is not None]
+            for name in ("changed_error", "mean_error")
+        ]
+        shown = [_show(describe([getattr(case, name) for case in cases])) for name in ("error", "uncertainty")]
+        shown += [_show(describe(errors)) if errors else "-" for errors in naive]
+        covered = sum(case.is_covered for case in cases) / len(cases)
+        lines.append(
+            f"{profile:<13} {' '.join(sorted({case.source for case in cases})):<18} {len(cases):>5} "
+            f"{f'{min(windows_s):.0f} to {max(windows_s):.0f}':>9} {shown[0]:>12} {shown[1]:>12} {covered:>8.1%} "
+            f"{shown[2]:>15} {shown[3]:>14}"
+        )
+    return "\n".join(lines)
+
+
+def _show(errors: tuple[float, float]) -> str:
+    return " / ".join(f"{100 * error:.2f}" for error in errors)
+
+
+def main() -> None:
+    """Measure every profile and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-loads", type=int, default=NUM_LOADS)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(tabulate({name: measure_profile(name, arguments.num_loads, arguments.seed) for name in PROFILES}))
+
+
+if __name__ == "__main__":
+    main()

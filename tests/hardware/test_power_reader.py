@@ -1,0 +1,96 @@
+"""Power from whichever source a probe chose: every reading once, none of them lost for being the same."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.power_reader import POLL_S
+from runner.hardware.sampler import PowerSampler
+from runner.hardware.sensor_probe import probe_sensors
+from runner.physics.board_state import Activity, BoardState
+from runner.physics.clock import VirtualClock
+
+
+def open_board(directory: Path, sensors: str) -> tuple[NvmlGpu, VirtualClock, PowerSampler]:
+    """A board at rest, probed, its sampler out of step with its sensors."""
+    clock = VirtualClock()
+    gpu = NvmlGpu(open_nvml(f"sim:h200+{sensors}", clock, directory), 0, read_only=True)
+    clock.sleep(1.0)
+    found = probe_sensors(gpu, clock)
+    clock.sleep(0.0137)
+    sampler = PowerSampler(gpu, clock, sensors=found)
+    sampler.start()
+    return gpu, clock, sampler
+
+
+def work(gpu: NvmlGpu, clock: VirtualClock, directory: Path, seconds: float, power_w: float) -> None:
+    now_ns = clock.now_ns()
+    BoardState(directory / gpu.info.uuid).log_activity(
+        [
+            Activity(
+                start_ns=now_ns,
+                end_ns=now_ns + round(seconds * 1e9),
+                power_w=power_w,
+                sm_clock_mhz=1980,
+                mem_clock_mhz=3201,
+                event_reasons=0,
+            )
+        ]
+    )
+    clock.sleep(seconds)
+
+
+@pytest.mark.parametrize("sensors", ["h100", "rtx5090", "a100", "rtx3090", "average-only"])
+def test_each_reading_is_taken_once_however_often_it_is_polled(tmp_path: Path, sensors: str) -> None:
+    gpu, clock, sampler = open_board(tmp_path, sensors)
+    for k in range(50):  # a different power in each of five seconds' updates
+        work(gpu, clock, tmp_path, 0.1, 300.0 + 5.0 * k)
+    powers = sampler.take().drop_nulls("power_w")
+    assert powers.height == pytest.approx(50, abs=1)
+    assert powers["power_w"].n_unique() == powers.height
+    # When the very first one changed is not known: it was there already.
+    assert all(b - a == pytest.approx(1e8, abs=POLL_S * 1e9) for a, b in pairwise(powers["time_ns"][1:]))
+
+
+@pytest.mark.parametrize("sensors", ["h100", "a100"])
+def test_readings_that_stay_the_same_stay_in_the_trace(tmp_path: Path, sensors: str) -> None:
+    """100 W for 10 s, then 300 W for 10 s: by the changes alone 2000 J, by all readings 4000."""
+    gpu, clock, sampler = open_board(tmp_path, sensors)
+    work(gpu, clock, tmp_path, 10.0, 100.0)
+    work(gpu, clock, tmp_path, 10.0, 300.0)
+    powers = sampler.take().drop_nulls("power_w")
+    assert powers.height == pytest.approx(200, abs=3)
+    assert max(b - a for a, b in pairwise(powers["time_ns"])) <= 121_000_000
+
+
+def test_an_average_is_covered_only_when_it_looks_back_no_further(tmp_path: Path) -> None:
+    gpu, clock, sampler = open_board(tmp_path, "average-only")
+    work(gpu, clock, tmp_path, 3.0, 400.0)
+    end_ns = clock.now_ns()
+    assert sampler.wait_covered(end_ns)
+    assert 1.0 < (clock.now_ns() - end_ns) * 1e-9 < 1.3
+    assert sampler.reach_s == 1.0
+
+
+def test_with_a_counter_alone_what_follows_is_told_by_its_next_tick(tmp_path: Path) -> None:
+    gpu, clock, sampler = open_board(tmp_path, "counter-only")
+    work(gpu, clock, tmp_path, 3.0, 400.0)
+    end = sampler.mark_counter_tick()
+    assert end is not None
+    assert sampler.wait_covered(end[0])
+    ticks = sampler.take().drop_nulls("energy_counter_total_j")["time_ns"].to_list()
+    assert ticks[-2:] == [end[0], end[0] + 100_000_000]
+
+
+def test_the_findings_decide_and_not_what_else_the_board_could_show(tmp_path: Path) -> None:
+    gpu, clock, sampler = open_board(tmp_path, "h200")
+    found = sampler.sensors
+    assert found is not None
+    by_field = PowerSampler(gpu, clock, sensors=replace(found, power_source="instant"))
+    by_field.start()
+    work(gpu, clock, tmp_path, 2.0, 400.0)
+    assert by_field.take().drop_nulls("power_w").height == pytest.approx(20, abs=1)
+    assert sampler.take().drop_nulls("power_w").height == pytest.approx(100, abs=26)  # drained twice a second
