@@ -22,10 +22,11 @@ from runner.execution.live_board import LiveBoard
 from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.store import RunStore
-from runner.results.tables import POWER, REQUESTS, SAMPLES
+from runner.results.tables import POWER, REQUESTS
 from runner.spec.request import Completion
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import RETRY_SUFFIX
+from runner.tasks.features import describe_samples
 from runner.tasks.loading import load_task
 from runner.tasks.task import Sample, Task
 
@@ -84,24 +85,14 @@ class Aggregator:
         self._store.append_event(event)
 
     def add_samples(self, task: str, samples: list[Sample]) -> None:
-        """Take a task's documents, once; they are written to samples.parquet."""
+        """Take a task's documents, once; they are written to samples.parquet with their features."""
         if task in self._samples_of:
             return
         self._samples_of.add(task)
-        rows = pl.DataFrame(
-            {
-                "task": [task] * len(samples),
-                "sample_id": [sample.sample_id for sample in samples],
-                "text": [sample.text for sample in samples],
-            },
-            schema={"task": pl.String, "sample_id": pl.String, "text": pl.String},
-        ).with_columns(
-            num_characters=pl.col("text").str.len_chars().cast(pl.Int64),
-            num_words=pl.col("text").str.count_matches(r"\S+").cast(pl.Int64),
-        )
         # Another run's documents of this task may be fewer, or others (a new limit); those of other tasks stay.
         others = self._samples.filter(pl.col("task") != task)
-        self._samples = pl.concat([others, rows.select(list(SAMPLES))])
+        rows = [others, describe_samples(task, samples)]
+        self._samples = pl.concat(rows, how="diagonal")  # an earlier release knew fewer features
         self._store.write_samples(self._samples)
 
     def finish_trial(self, measurement: Measurement) -> list[str]:

@@ -351,3 +351,18 @@ def test_a_resumed_run_keeps_the_documents_of_tasks_that_were_finished(
     later = make_aggregator(store.directory, bench.gpu.info.uuid)
     later.add_samples("piqa", [Sample(sample_id="0", text="one"), Sample(sample_id="1", text="two")])
     assert samples_of(store) == [("boolq", "0", 3, 1), ("piqa", "0", 3, 1), ("piqa", "1", 3, 1)]
+
+
+def test_documents_are_written_with_the_features_of_their_texts(aggregator: Aggregator, store: RunStore) -> None:
+    aggregator.add_samples("boolq", [Sample(sample_id="0", text="yes or no or 42")])
+    row = store.read_samples().row(0, named=True)
+    assert (row["type_token_ratio"], row["digit_fraction"]) == pytest.approx((4 / 5, 2 / 15))
+
+
+def test_a_run_of_an_earlier_release_is_resumed_with_fewer_features(store: RunStore, bench: VirtualBench) -> None:
+    earlier = {"task": ["boolq"], "sample_id": ["0"], "num_characters": [3], "num_words": [1], "text": ["one"]}
+    store.directory.mkdir(parents=True)
+    pl.DataFrame(earlier).write_parquet(store.directory / "samples.parquet")
+    make_aggregator(store.directory, bench.gpu.info.uuid).add_samples("piqa", [Sample(sample_id="0", text="one two")])
+    assert samples_of(store) == [("boolq", "0", 3, 1), ("piqa", "0", 7, 2)]
+    assert store.read_samples()["type_token_ratio"].to_list() == [None, 1.0]
