@@ -96,6 +96,9 @@ def build_requests_table(
             "trial_id": measurement.identity.trial_id,
             "request_kind": completion.kind,
             "score": per_sample.get(completion.sample_id) if completion.error is None else None,
+            "prompt_token_entropy_bits": measurement.prompt_token_entropy_bits.get(
+                completion.request_id.partition("#")[0]
+            ),
         }
         for completion in measurement.completions
     ]

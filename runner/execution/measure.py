@@ -21,6 +21,7 @@ from runner.results.measurement import CounterTick, EdgeReading, Identity, Measu
 from runner.spec.request import Request
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
+from runner.tasks.token_features import token_entropy_bits
 
 TRACE_MARGIN_S = 0.3
 """Trace kept from before the window."""
@@ -157,6 +158,7 @@ def measure_trial(
         sensors=bench.sampler.sensors,
         shape=bench.engine.shape,
         batch_edges_ns=batch_edges_ns,
+        prompt_token_entropy_bits={request.request_id: token_entropy_bits(request) for request in requests},
     )
 
 

@@ -1,6 +1,7 @@
 """What was observed in one trial, before anybody says what it means: the worker hands it to the aggregator."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -100,3 +101,5 @@ class Measurement:
     """Whose work it was: the model's, or its twin's on a simulated board; None where it could not be read."""
     batch_edges_ns: tuple[tuple[int, int], ...] | None = None
     """Start and end of each static batch that the window is made of; None where requests followed one another."""
+    prompt_token_entropy_bits: Mapping[str, float | None] = field(default_factory=dict)
+    """By request_id without the round: a feature of the prompt in the model's own tokens."""

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import entropy
 
 from runner.spec.request import Completion, Request
 
@@ -17,7 +16,8 @@ def token_entropy_bits(request: Request) -> float | None:
     if not token_ids:
         return None
     counts = np.unique(np.asarray(token_ids), return_counts=True)[1]
-    return float(entropy(counts, base=2)) + 0.0  # one token alone leaves -0
+    shares = counts / len(token_ids)
+    return abs(float(shares @ np.log2(shares)))
 
 
 def make_surprise_request(request: Request) -> Request | None:

@@ -439,8 +439,10 @@ def test_the_requests_table_has_a_row_a_request_and_no_invented_energy() -> None
     measurement = make_even_measurement()
     failed = replace(measurement.completions[0], request_id="task/x#0", sample_id="task/0-0", error="aborted")
     measurement = replace(measurement, completions=[*measurement.completions, failed])
+    measurement = replace(measurement, prompt_token_entropy_bits={"task/x": 6.5})
     table = build_requests_table(measurement, {"task/0-0": 1.0})
     assert table.schema == pl.Schema(REQUESTS)
+    assert table["prompt_token_entropy_bits"].to_list() == [None] * 8 + [6.5]
     assert table["request_id"].to_list() == [c.request_id for c in measurement.completions]
     assert set(table["trial_id"]) == {"t0"}
     assert table["last_token_ns"].to_list() == [c.last_token_ns for c in measurement.completions]

@@ -16,6 +16,7 @@ from runner.hardware.sampler import PowerSampler
 from runner.inference.engine import EngineError
 from runner.physics.board import load_board
 from runner.physics.clock import VirtualClock
+from runner.tasks.token_features import token_entropy_bits
 
 CLOCKS_MHZ = (345, 510, 660, 810, 990, 1200, 1410, 1605, 1800, 1980)
 
@@ -49,6 +50,14 @@ def test_the_window_holds_every_request_and_the_trace_reaches_over_its_edges(ben
     assert samples.max() > measurement.counter_end.time_ns
     # Kept around the window, and not the whole trial with its settling and warm-up.
     assert samples.min() > measurement.counter_start.time_ns - 330_000_000
+
+
+def test_each_prompt_comes_with_the_entropy_of_its_tokens(bench: VirtualBench) -> None:
+    requests = make_requests(num_requests=8)
+    measurement = bench.measure(requests)
+    known = measurement.prompt_token_entropy_bits
+    assert known == {request.request_id: token_entropy_bits(request) for request in requests}
+    assert {completion.request_id.partition("#")[0] for completion in measurement.completions} == known.keys()
 
 
 def test_the_clock_that_was_asked_for_is_the_clock_that_ran(bench: VirtualBench) -> None:
