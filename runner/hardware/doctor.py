@@ -4,18 +4,20 @@
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from runner.hardware.board_lock import find_locker
-from runner.hardware.gpu import GpuError, GpuInfo, NoGpuError, ReadOnlyError
+from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError, NoGpuError, ReadOnlyError
 from runner.hardware.journal import find_journal_dir, journal_path, read_journal
 from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
 from runner.hardware.permission import WAYS_OUT, find_obstacle
 from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.recovery import restore_leftover
 from runner.hardware.selection import select_gpus
+from runner.hardware.sensor_probe import probe_sensors
 from runner.physics.clock import Clock, WallClock
 
 Level = Literal["ok", "warning", "error"]
@@ -49,7 +51,10 @@ def examine(gpu: str, cuda_visible_devices: str | None, clock: Clock | None = No
         finding = "no NVIDIA GPU here: the simulated board is used, and its numbers are a model's"
         checks.append(Check(level="warning", subject="GPUs", finding=finding))
     for info in infos:
-        checks += _examine_board(NvmlGpu(nvml, info.uuid, read_only=True), clock)
+        try:
+            checks += _examine_board(NvmlGpu(nvml, info.uuid, read_only=True), clock)
+        except GpuError as error:  # what was found before is kept
+            checks.append(Check(level="error", subject=f"GPU {info.index}", finding=str(error)))
     return checks
 
 
@@ -109,6 +114,11 @@ def _examine_board(gpu: NvmlGpu, clock: Clock) -> Iterator[Check]:
     except GpuError as error:
         advice = "energy then rests on the power trace alone"
         yield Check(level="warning", subject=subject, finding=f"no energy counter: {error}", advice=advice)
+    with suppress(GpuLostError):  # which the readings above have said
+        found = probe_sensors(gpu, clock)
+        for name, sensor in found.sensors.items():
+            yield Check(level="ok", subject=subject, finding=f"sensor {name!r}: {sensor.describe()}")
+        yield Check(level="ok" if found.energy_source else "error", subject=subject, finding=found.choice)
     yield _check_setting(info, subject)
     if len(info.mem_clocks_mhz) < 2:
         yield Check(level="ok", subject=subject, finding="one memory clock, so mem_clock is no axis here")

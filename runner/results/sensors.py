@@ -34,6 +34,21 @@ class SensorFinding:
     reason: str | None = None
     """What could not be told, and why."""
 
+    def describe(self) -> str:
+        """Return it in words."""
+        if not self.supported:
+            return f"not there ({self.reason})"
+        said = ["unknown period" if self.update_period_s is None else f"every {self.update_period_s * 1e3:.1f} ms"]
+        if self.averaging_window_s is not None:
+            said.append(f"sees {self.averaging_window_s * 1e3:.0f} ms")
+        elif self.averaging_window_max_s is not None:
+            said.append(f"sees {self.averaging_window_max_s * 1e3:.0f} ms at most")
+        if self.buffer_length is not None:
+            said.append(f"{self.buffer_length} buffered")
+        if self.call_us is not None:
+            said.append(f"{self.call_us:.0f} us a call")
+        return ", ".join(said) + (f" ({self.reason})" if self.reason else "")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorFindings:
