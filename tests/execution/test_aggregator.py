@@ -92,6 +92,29 @@ def test_a_measured_trial_becomes_a_row_its_requests_and_its_trace(
     assert store.finished_trial_ids() == {"t0"}
 
 
+def test_the_energy_of_a_trial_is_handed_out_to_its_requests(
+    aggregator: Aggregator, store: RunStore, measured: Measurement
+) -> None:
+    aggregator.finish_trial(measured)
+    row, requests = read_row(store, "t0"), store.read_requests("t0")
+    assert set(requests["energy_method"]) == {"attributed"}
+    assert requests["energy_j"].min() > 0
+    assert row["unattributed_energy_j"] is not None
+    assert requests["energy_j"].sum() + row["unattributed_energy_j"] == pytest.approx(row["energy_j"], rel=1e-9)
+
+
+def test_companions_are_neither_scored_nor_compared(
+    aggregator: Aggregator, store: RunStore, measured: Measurement
+) -> None:
+    aggregator.finish_trial(with_texts(measured, ["cut short"], phase_role="one_token"))
+    aggregator.finish_trial(with_texts(measured, ["whole"], trial_id="t1"))
+    aggregator.finish_trial(with_texts(measured, ["whole"], trial_id="t2"))
+    row = read_row(store, "t0")
+    assert (row["phase_role"], row["quality"], row["output_agreement"]) == ("one_token", None, None)
+    assert row["quality_reason"] == "its outputs were cut short to tell prefill from decoding"
+    assert read_row(store, "t2")["output_agreement"] == 1.0
+
+
 def test_the_live_view_and_the_events_follow(aggregator: Aggregator, store: RunStore, measured: Measurement) -> None:
     aggregator.finish_trial(measured)
     short = replace(measured, identity=make_identity(trial_id="t1"), end_ns=measured.start_ns + 10**9)

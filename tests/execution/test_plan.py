@@ -97,6 +97,17 @@ def test_the_estimate_is_near_what_the_simulated_engine_measures(
     assert planned.estimated_energy_j == pytest.approx(row["energy_j"], rel=0.5)
 
 
+def test_companions_and_repeated_prompts_are_planned_for(gpus: list[GpuInfo]) -> None:
+    short = {"num_output_tokens": 800, "num_requests": 8, "num_prompt_tokens": 8}
+    plan = make_plan(gpus, task=[SYNTHETIC | short | {"phases": "output_lengths"}], read_only=True, min_window_s=0.0)
+    one, half, whole = sorted(trial.estimated_energy_j for trial in plan.trials)
+    assert one < 0.02 * whole
+    assert half == pytest.approx(whole / 2, rel=0.05)
+    alone = {"task": [SYNTHETIC | {"repeat_each_s": 5.0}], "axes": {"concurrency": [1]}, "min_window_s": 0.0}
+    [trial] = make_plan(gpus, **alone).trials
+    assert trial.estimated_duration_s == pytest.approx(40 * 5.0, rel=0.15)
+
+
 def test_read_only_plans_the_default_point_alone(gpus: list[GpuInfo]) -> None:
     plan = make_plan(gpus, read_only=True)
     assert [trial.sm_clock_mhz for trial in plan.trials] == [None]

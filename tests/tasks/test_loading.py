@@ -44,6 +44,11 @@ def test_the_tasks_own_length_comes_before_the_sweeps():
     assert length(TaskSpec(name="tiny_qa", limit=1, max_output_tokens=32), max_output_tokens=64) == 32
 
 
+def test_phases_of_a_task_that_generates_nothing_are_an_error():
+    with pytest.raises(TaskError, match="'tiny_commonsense' generates nothing, all of it is prefill"):
+        load_task(TaskSpec(name="tiny_commonsense", limit=1, phases="output_lengths"), seed=0)
+
+
 def test_a_model_without_a_chat_template_is_an_error():
     with pytest.raises(TaskError, match="no chat template"):
         load_chat_template("models/joulesweep-small")
