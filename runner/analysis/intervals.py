@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Sample:
     """Trials of one operating point of one block."""
 
     time_s: Array
-    """[num_trials] the middle of each window, from any one origin."""
+    """[num_trials] the middle of each window, from any one origin; NaN where it is not known."""
     logs: Array
     """[num_trials, num_metrics] natural logarithms of the metrics; NaN where unknown."""
     energy_uncertainty: Array
@@ -54,6 +54,9 @@ class Change:
     """[num_metrics] mean over the pairs; NaN where there is none."""
     half_width: Array
     """[num_metrics] of the 95 % interval around it; NaN where the spread cannot be told."""
+    half_width_if_chosen: Array
+    """[num_metrics] the same for a point that was chosen because of this metric: so wide that in 95 of 100 blocks the
+    truth of every compared point lies inside its interval at once, and so the chosen one's does (Bonferroni)."""
     on_same_board: bool
     """Whether every trial met default-clock trials of its own board."""
 
@@ -75,65 +78,87 @@ def level_half_width(trials: Sample, default: Sample, is_energy: NDArray[np.bool
     return _widen(half_width, is_energy, _mean_known(trials.energy_uncertainty), board_spread)
 
 
-def compare_with_default(trials: Sample, default: Sample, is_energy: NDArray[np.bool_]) -> Change:
+def compare_with_default(
+    trials: Sample, default: Sample, is_energy: NDArray[np.bool_], *, num_compared: int = 1
+) -> Change:
     """Pair each repeat of a point with the default clock at its own time and on its own board.
 
     The default clock at a time is interpolated between the trials before and after it; outside the first and the last
-    it is the nearest one. So a drift that is linear from one default-clock trial to the next cancels.
+    it is the nearest one. So a drift that is linear from one default-clock trial to the next cancels. Where times are
+    not known, as in published tables, it is the mean of all of them.
 
     Args:
         trials: the point's repeats, one at least.
         default: the default-clock trials of the block, one at least.
         is_energy: [num_metrics] which metrics rest on the power sensor.
+        num_compared: points of the block among which this one may be the chosen one.
     """
-    before, after, share_after, on_same_board = _bracket(trials, default)
-    weights = np.stack((1 - share_after, share_after), axis=1)[:, :, None]
-    ratios = trials.logs - (weights * default.logs[np.stack((before, after), axis=1)]).sum(axis=1)
+    weights, on_same_board = _weigh(trials, default)
+    logs = np.where(weights[:, :, None] > 0, default.logs, 0.0)
+    ratios = trials.logs - (weights[:, :, None] * logs).sum(axis=1)
     is_known = ~np.isnan(ratios)
     num_pairs = is_known.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(is_known, ratios, 0.0).sum(axis=0) / num_pairs
         # Pairs that share a default-clock trial share its noise. In units of one trial's variance, by the layout alone:
         # the variance of the pairs' mean, and the one that their scatter about it shows.
-        shares = np.zeros_like(default.logs)
-        np.add.at(shares, before, weights[:, 0] * is_known / num_pairs)
-        np.add.at(shares, after, weights[:, 1] * is_known / num_pairs)
-        of_mean = 1 / num_pairs + (shares**2).sum(axis=0)
-        of_pairs = (is_known * (1 + (weights**2).sum(axis=1))).sum(axis=0)
+        of_mean = 1 / num_pairs + ((weights.T @ is_known / num_pairs) ** 2).sum(axis=0)
+        of_pairs = (is_known * (1 + (weights**2).sum(axis=1))[:, None]).sum(axis=0)
         of_scatter = (of_pairs - num_pairs * of_mean) / (num_pairs - 1)
         scatter = np.where(is_known, (ratios - mean) ** 2, 0.0).sum(axis=0) / (num_pairs - 1)
-        own = _student(num_pairs - 1) * np.sqrt(scatter / of_scatter)
-        half_width = np.where(num_pairs >= MIN_REPEATS, own, _spread(default)) * np.sqrt(of_mean)
+        shows_spread = num_pairs >= MIN_REPEATS
+        of_default, default_degrees = _deviation(default)
+        deviation = np.where(shows_spread, np.sqrt(scatter / of_scatter), of_default) * np.sqrt(of_mean)
+        degrees = np.where(shows_spread, num_pairs - 1, default_degrees)
     uncertainty = np.hypot(_mean_known(trials.energy_uncertainty), _mean_known(default.energy_uncertainty))
+    unseen = (uncertainty, 0.0 if on_same_board else BOARD_SPREAD)
+    confidence = 1 - (1 - CONFIDENCE) / num_compared
+    rarer = float(ndtri((1 + confidence) / 2) / ndtri((1 + CONFIDENCE) / 2))
     return Change(
         log_ratio=mean,
-        half_width=_widen(half_width, is_energy, uncertainty, 0.0 if on_same_board else BOARD_SPREAD),
+        half_width=_widen(_student(degrees) * deviation, is_energy, *unseen),
+        half_width_if_chosen=_widen(
+            _student(degrees, confidence) * deviation, is_energy, *(rarer * half_width for half_width in unseen)
+        ),
         on_same_board=on_same_board,
     )
 
 
-def _bracket(trials: Sample, default: Sample) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], bool]:
-    """Default-clock trials before and after each trial, the share of the later one, and whether all boards match."""
-    before, after = np.zeros((2, len(trials.time_s)), dtype=np.int64)
+def _weigh(trials: Sample, default: Sample) -> tuple[Array, bool]:
+    """How much of each default-clock trial each trial is compared with: [num_trials, num_default], rows sum to 1.
+
+    Also whether every trial met default-clock trials of its own board.
+    """
+    weights = np.zeros((len(trials.time_s), len(default.time_s)))
     on_same_board = True
     for board in np.unique(trials.board):
-        chosen = trials.board == board
+        chosen = np.flatnonzero(trials.board == board)
         known = np.flatnonzero(default.board == board)
         if len(known) == 0:
             on_same_board = False
             known = np.arange(len(default.board))
+        if np.isnan(trials.time_s[chosen]).any() or np.isnan(default.time_s[known]).any():
+            weights[np.ix_(chosen, known)] = 1 / len(known)
+            continue
         known = known[np.argsort(default.time_s[known])]
         place = np.searchsorted(default.time_s[known], trials.time_s[chosen])
-        before[chosen] = known[np.maximum(place - 1, 0)]
-        after[chosen] = known[np.minimum(place, len(known) - 1)]
-    start_s, end_s = default.time_s[before], default.time_s[after]
-    apart = end_s > start_s
-    share_after = np.where(apart, (trials.time_s - start_s) / np.where(apart, end_s - start_s, 1.0), 1.0)
-    return before, after, share_after, on_same_board
+        before, after = known[np.maximum(place - 1, 0)], known[np.minimum(place, len(known) - 1)]
+        start_s, end_s = default.time_s[before], default.time_s[after]
+        apart = end_s > start_s
+        share_after = np.where(apart, (trials.time_s[chosen] - start_s) / np.where(apart, end_s - start_s, 1.0), 1.0)
+        weights[chosen, before] = 1 - share_after
+        weights[chosen, after] += share_after
+    return weights, on_same_board
 
 
 def _spread(trials: Sample) -> Array:
-    """95 % half-width of a single trial, [num_metrics], by the scatter about the mean of its board."""
+    """95 % half-width of a single trial, [num_metrics]."""
+    deviation, degrees = _deviation(trials)
+    return _student(degrees) * deviation
+
+
+def _deviation(trials: Sample) -> tuple[Array, Array]:
+    """Standard deviation of a single trial about the mean of its board, and its degrees of freedom, [num_metrics]."""
     squares, degrees = np.zeros((2, trials.logs.shape[1]))
     for board in np.unique(trials.board):
         logs = trials.logs[trials.board == board]
@@ -143,12 +168,12 @@ def _spread(trials: Sample) -> Array:
         squares += np.where(is_known, (logs - mean) ** 2, 0.0).sum(axis=0)
         degrees += np.maximum(num_known - 1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(_student(degrees) * np.sqrt(squares / degrees))
+        return np.sqrt(squares / degrees), degrees
 
 
-def _student(degrees: NDArray[Any]) -> Array:
+def _student(degrees: NDArray[Any], confidence: float = CONFIDENCE) -> Array:
     """How many standard errors the interval reaches to each side; NaN without a degree of freedom."""
-    return np.asarray(stdtrit(np.maximum(degrees, 0), (1 + CONFIDENCE) / 2))
+    return np.asarray(stdtrit(np.maximum(degrees, 0), (1 + confidence) / 2))
 
 
 def _widen(half_width: Array, is_energy: NDArray[np.bool_], *others: float) -> Array:

@@ -12,7 +12,11 @@ METRICS = (
     "latency_s_p50",
     "ttft_s_p50",
     "tpot_s_p50",
+    "ttft_s_p95",
+    "tpot_s_p95",
 )
+GOALS = ("joules_per_token", "energy_delay_product_js")
+"""What a point may be chosen for."""
 PHASES = tuple(f"joules_per_{phase}_token{bound}" for phase in ("prefill", "decode") for bound in ("", "_low", "_high"))
 _SUFFIXES = ("", "_low", "_high", "_change", "_change_low", "_change_high")
 
@@ -49,6 +53,11 @@ OPERATING_POINTS: dict[str, pl.DataType] = {
     "energy_j": pl.Float64(),
     "energy_uncertainty_j": pl.Float64(),
     **{f"{metric}{suffix}": pl.Float64() for metric in METRICS for suffix in _SUFFIXES},
+    "num_compared": pl.Int64(),
+    **{f"{goal}_chosen_{bound}": pl.Float64() for goal in GOALS for bound in ("low", "high")},
+    "slowdown": pl.Float64(),
+    "slowdown_low": pl.Float64(),
+    "slowdown_high": pl.Float64(),
     **{name: pl.Float64() for name in PHASES},
     "phase_method": pl.String(),
     "phase_reason": pl.String(),
@@ -77,6 +86,10 @@ gpu_uuids: the boards of these trials; more than one where a block went on elsew
     trial with the block's default-clock trials before and after it (`intervals.compare_with_default`), so that it may
     differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 % interval, null
     on the default row itself. Where `default_is_on_same_board` is false it compares two boards and is widened.
+*_chosen_low, *_chosen_high: the interval of `_change` for a point that was chosen because of it, among the block's
+    `num_compared` points beside the default: wider, since the least of many is a lucky one (Bonferroni).
+slowdown: how much longer the same work takes than at the default clock (0.05: 5 %), by latency_s_p50 where it is known,
+    else by the throughput.
 energy_j, energy_uncertainty_j: means over the averaged trials, not of their sum.
 joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, their bounds too, which makes the
     intervals too wide rather than too narrow. phase_reason: of the trials that have phases, if any has.

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from runner.analysis.intervals import Array, Sample, compare_with_default, level_half_width
-from runner.analysis.operating_points import BLOCK, ENERGY_METRICS, METRICS, OPERATING_POINTS, PHASES, POINT
+from runner.analysis.operating_points import BLOCK, ENERGY_METRICS, GOALS, METRICS, OPERATING_POINTS, PHASES, POINT
 
 _ENERGY = METRICS.index("joules_per_token")
 _IS_ENERGY = np.array([metric in ENERGY_METRICS for metric in METRICS])
@@ -30,10 +30,11 @@ def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
     points = _average_trials(trials).join(intervals, on=[*BLOCK, *POINT], how="left", nulls_equal=True)
     points = points.with_columns(
         *(bound for metric in METRICS for bound in _bounds(metric)),
+        *(bound for goal in GOALS for bound in _bounds_if_chosen(goal)),
         is_default=_is_default(),
         interval_reason=pl.when(num_averaged=0).then(pl.lit("no trial finished")).otherwise("interval_reason"),
     )
-    points = _compare_quality(points).sort(
+    points = _compare_quality(_compare_time(points)).sort(
         "model", "task", "concurrency", "block_id", "is_default", *POINT[1:], POINT[0],
         descending=[False] * 4 + [True] * 4,
         nulls_last=False,
@@ -119,24 +120,28 @@ def _estimate_intervals(trials: pl.DataFrame) -> pl.DataFrame:
     sample = _sample(averaged)
     points = averaged.group_by(*BLOCK, *POINT).agg("row")
     default = points.filter(_is_default()).select(*BLOCK, default_row="row")
-    points = points.join(default, on=BLOCK, how="left", nulls_equal=True)
+    points = points.join(default, on=BLOCK, how="left", nulls_equal=True).with_columns(
+        is_default=_is_default(), num_compared=(~_is_default()).sum().over(BLOCK)
+    )
     none = np.zeros(0, dtype=np.int64)
     estimates = [
         _estimate_point(
             sample.take(rows.to_numpy()),
             sample.take(none if default_rows is None else default_rows.to_numpy()),
             is_default=is_default,
+            num_compared=num_compared,
         )
-        for rows, default_rows, is_default in zip(
-            points["row"], points["default_row"], points.select(_is_default()).to_series(), strict=True
+        for rows, default_rows, is_default, num_compared in zip(
+            points["row"], points["default_row"], points["is_default"], points["num_compared"], strict=True
         )
     ]
-    names = [f"{metric}{mark}" for mark in ("@level", "@ratio", "@ratio_level") for metric in METRICS]
+    marks = ("@level", "@ratio", "@ratio_level", "@ratio_level_if_chosen")
+    names = [f"{metric}{mark}" for mark in marks for metric in METRICS]
     logs = np.stack([estimate[0] for estimate in estimates]) if estimates else np.zeros((0, len(names)))
     others = {"default_is_on_same_board": pl.Boolean, "interval_reason": pl.String}
     return pl.concat(
         (
-            points.select(*BLOCK, *POINT),
+            points.select(*BLOCK, *POINT, "num_compared"),
             pl.DataFrame(logs, schema=names).fill_nan(None),
             pl.DataFrame([estimate[1:] for estimate in estimates], schema=others, orient="row"),
         ),
@@ -144,21 +149,25 @@ def _estimate_intervals(trials: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _estimate_point(trials: Sample, default: Sample, *, is_default: bool) -> tuple[Array, bool | None, str | None]:
+def _estimate_point(
+    trials: Sample, default: Sample, *, is_default: bool, num_compared: int
+) -> tuple[Array, bool | None, str | None]:
     """Compare one point with its block's default clock.
 
-    Returns: [3 x num_metrics] half-widths of the means, log ratios to the default clock and their half-widths; whether
-        both were measured on one board; why the energy's interval is missing, if it is.
+    Returns: [4 x num_metrics] half-widths of the means, log ratios to the default clock, their half-widths and those
+        for a chosen point; whether both were measured on one board; why the energy's interval is missing, if it is.
     """
     level = level_half_width(trials, default, _IS_ENERGY)
     unknown = np.full(len(METRICS), np.nan)
     if is_default or len(default.time_s) == 0:
         is_known = is_default and not np.isnan(level[_ENERGY])
         reason = None if is_known else _explain_missing(trials, default, is_default=is_default)
-        return np.concatenate((level, np.zeros_like(level) if is_default else unknown, unknown)), None, reason
-    change = compare_with_default(trials, default, _IS_ENERGY)
+        ratio = np.zeros_like(level) if is_default else unknown
+        return np.concatenate((level, ratio, unknown, unknown)), None, reason
+    change = compare_with_default(trials, default, _IS_ENERGY, num_compared=num_compared)
     reason = _explain_missing(trials, default, is_default=False) if np.isnan(change.half_width[_ENERGY]) else None
-    return np.concatenate((level, change.log_ratio, change.half_width)), change.on_same_board, reason
+    logs = np.concatenate((level, change.log_ratio, change.half_width, change.half_width_if_chosen))
+    return logs, change.on_same_board, reason
 
 
 def _explain_missing(trials: Sample, default: Sample, *, is_default: bool) -> str:
@@ -198,6 +207,31 @@ def _bounds(metric: str) -> Iterator[pl.Expr]:
     yield ((ratio + ratio_level).exp() - 1).alias(f"{metric}_change_high")
 
 
+def _bounds_if_chosen(goal: str) -> Iterator[pl.Expr]:
+    ratio, level = pl.col(f"{goal}@ratio"), pl.col(f"{goal}@ratio_level_if_chosen")
+    yield ((ratio - level).exp() - 1).alias(f"{goal}_chosen_low")
+    yield ((ratio + level).exp() - 1).alias(f"{goal}_chosen_high")
+
+
+def _compare_time(points: pl.DataFrame) -> pl.DataFrame:
+    """By latency, or by throughput where no latency is known: at 1/x of the throughput work takes x times as long."""
+
+    def slowdown(bound: str, opposite: str) -> pl.Expr:
+        by_requests, by_tokens = (
+            1 / (1 + pl.col(f"{rate}_change{opposite}")) - 1 for rate in ("requests_per_s", "output_tokens_per_s")
+        )
+        return (
+            pl.when(pl.col("latency_s_p50_change").is_not_null())
+            .then(f"latency_s_p50_change{bound}")
+            .when(pl.col("requests_per_s_change").is_not_null())
+            .then(by_requests)
+            .otherwise(by_tokens)
+            .alias(f"slowdown{bound}")
+        )
+
+    return points.with_columns(slowdown("", ""), slowdown("_low", "_high"), slowdown("_high", "_low"))
+
+
 def _compare_quality(points: pl.DataFrame) -> pl.DataFrame:
     compared = ("quality", "quality_stderr", "is_sound")
     default = points.filter("is_default").select(*BLOCK, *(pl.col(name).alias(f"{name}@0") for name in compared))
@@ -210,11 +244,21 @@ def _compare_quality(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mark_least_energy(points: pl.DataFrame) -> pl.DataFrame:
-    """By the change, which no drift and no board touches, where every sound point has one; else by the mean."""
-    change, mean = (pl.when("is_sound").then(name) for name in ("joules_per_token_change", "joules_per_token"))
+    return points.with_columns(is_least_energy=(rank_by_energy() == 1).fill_null(False))
+
+
+def rank_by_energy(among: pl.Expr | None = None) -> pl.Expr:
+    """Rank a block's sound points by joules per token, 1 the least; null for the others.
+
+    By the change, which no drift and no board touches, where every sound point has one; else by the mean.
+
+    Args:
+        among: only these are ranked; all of them unless given.
+    """
+    is_ranked = pl.col("is_sound") if among is None else pl.col("is_sound") & among
+    change, mean = (pl.when(is_ranked).then(name) for name in ("joules_per_token_change", "joules_per_token"))
     all_have_one = (change.is_not_null() | mean.is_null()).all() & pl.col("default_is_sound").all()
-    rank = pl.when(all_have_one.over(*BLOCK)).then(change).otherwise(mean).rank("ordinal").over(*BLOCK)
-    return points.with_columns(is_least_energy=(rank == 1).fill_null(False))
+    return pl.when(all_have_one.over(*BLOCK)).then(change).otherwise(mean).rank("ordinal").over(*BLOCK)
 
 
 def _is_default() -> pl.Expr:

@@ -103,25 +103,14 @@ def _energy_saved(least: Point) -> str:
 
 
 def _time_lost(least: Point) -> str:
-    interval = _time_change(least)
-    if interval is None:
+    if least["slowdown"] is None:
         return ""
+    interval = _interval(least, "slowdown")
     if round(interval[0], 3) == 0:
         return "as fast"
     if _holds_zero(interval):
         return f"as fast within the error ({_format_signed(interval)})"
     return f"{_format_amount(interval)} {'slower' if interval[0] > 0 else 'faster'}"
-
-
-def _time_change(point: Point) -> Interval | None:
-    """By latency, or by throughput where no latency is known."""
-    if point["latency_s_p50_change"] is not None:
-        return _interval(point, "latency_s_p50_change")
-    if point["requests_per_s_change"] is None:
-        return None
-    rate, rate_low, rate_high = _interval(point, "requests_per_s_change")
-    low, high = (None if bound is None else 1 / (1 + bound) - 1 for bound in (rate_high, rate_low))
-    return 1 / (1 + rate) - 1, low, high
 
 
 def _doubts(least: Point) -> Iterator[str]:

@@ -158,3 +158,41 @@ def test_what_repeats_do_not_show_is_added_to_energies_alone():
     change = compare_with_default(trials, elsewhere, both)
     assert not change.on_same_board
     assert change.half_width.tolist() == pytest.approx([math.hypot(0.05, BOARD_SPREAD), 0.0])
+
+
+def test_the_least_of_many_points_lies_inside_its_interval_for_chosen_points():
+    """Sixteen points that need exactly as much as the default clock: the least one seems to save, and does not."""
+    rng = np.random.default_rng(3)
+    num_points, num_blocks = 16, 500
+    plain, corrected = [], []
+    for _ in range(num_blocks):
+        default = sample(np.arange(6.0), NOISE * rng.standard_normal(6))
+        changes = [
+            compare_with_default(
+                sample(rng.uniform(0, 6, 3), NOISE * rng.standard_normal(3)), default, ENERGY, num_compared=num_points
+            )
+            for _ in range(num_points)
+        ]
+        least = min(changes, key=lambda change: change.log_ratio[0])
+        plain.append(abs(least.log_ratio[0]) <= least.half_width[0])
+        corrected.append(abs(least.log_ratio[0]) <= least.half_width_if_chosen[0])
+    assert np.mean(plain) < 0.85
+    assert np.mean(corrected) >= 0.95
+
+
+def test_one_point_alone_is_not_chosen():
+    trials, default = sample([0.0, 1.0, 2.0], [1.0, 1.1, 1.3], uncertainty=0.01), sample([0.5, 1.5], [0.9, 1.0])
+    alone = compare_with_default(trials, default, ENERGY)
+    assert alone.half_width_if_chosen == pytest.approx(alone.half_width)
+    among_five = compare_with_default(trials, default, ENERGY, num_compared=5)
+    assert among_five.half_width == pytest.approx(alone.half_width)
+    assert among_five.half_width_if_chosen > 2 * alone.half_width
+
+
+def test_without_times_every_default_clock_trial_counts_alike():
+    unknown = math.nan
+    default = sample([unknown] * 4, [0.9, 1.0, 1.1, 1.2])
+    change = compare_with_default(sample([unknown], [2.0]), default, ENERGY)
+    assert change.log_ratio[0] == pytest.approx(2.0 - 1.05)
+    # t of three degrees of freedom, the spread of the four, one trial against the mean of four
+    assert change.half_width[0] == pytest.approx(3.182446 * np.std([0.9, 1.0, 1.1, 1.2], ddof=1) * math.sqrt(1 + 1 / 4))
