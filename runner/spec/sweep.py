@@ -206,6 +206,7 @@ class SweepSpec(_Spec):
             shortest = MIN_OUTPUT_TOKENS_FOR_LENGTHS if task.phases == "output_lengths" else 2
             if length < shortest:
                 raise ValueError(f"{asked} needs at least {shortest} output tokens, and there is no more than {length}")
+            self._refuse_prefix_cache(asked)
         return self
 
     @model_validator(mode="after")
@@ -220,12 +221,17 @@ class SweepSpec(_Spec):
                         f"{asked} measures a prompt that is alone on the board: its concurrency must be 1, "
                         f"not {other[0]} (give the task an [[override]] with concurrency = 1)"
                     )
-                if model.engine.get("enable_prefix_caching"):
-                    raise ValueError(
-                        f'{asked} would be answered from the prefix cache that model "{model.label}" turns on: '
-                        "leave enable_prefix_caching out"
-                    )
+            self._refuse_prefix_cache(asked)
         return self
+
+    def _refuse_prefix_cache(self, asked: str) -> None:
+        """Prompts that are repeated would be answered from it, and prefill would look free."""
+        for model in self.model:
+            if model.engine.get("enable_prefix_caching"):
+                raise ValueError(
+                    f'{asked} repeats prompts, which the prefix cache of model "{model.label}" would answer: '
+                    "leave enable_prefix_caching out"
+                )
 
     def axes_of(self, model: ModelSpec, task: TaskSpec) -> AxesSpec:
         """Return the axes with every override that names this pair, later ones over earlier ones."""

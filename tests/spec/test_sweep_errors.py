@@ -83,7 +83,12 @@ MALFORMED = [
     (
         HEAD + '[[model]]\nid = "m"\nengine = { enable_prefix_caching = true }\n' + TASK
         + "repeat_each_s = 2\n[axes]\nconcurrency = 1\n",
-        'would be answered from the prefix cache that model "m" turns on: leave enable_prefix_caching out',
+        'repeats prompts, which the prefix cache of model "m" would answer: leave enable_prefix_caching out',
+    ),
+    (
+        HEAD + '[[model]]\nid = "m"\nengine = { enable_prefix_caching = true }\n' + SYNTHETIC
+        + 'num_output_tokens = 8\nphases = "output_lengths"\n',
+        'phases = "output_lengths" repeats prompts, which the prefix cache of model "m" would answer',
     ),
     (
         HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 8\nphases = "static_batches"\nrepeat_each_s = 2\n',
