@@ -88,9 +88,12 @@ def run(
     with _explained_errors():
         sweep = _load(file)
         read_only = _is_read_only(clocks, sweep)
+        from dataclasses import replace
+
         from runner.execution.cluster import find_seats, ray_session
         from runner.execution.feasibility import require_settable
-        from runner.execution.manifest import RunOptions, close_finished_run
+        from runner.execution.manifest import RunOptions, close_finished_run, keep_commits
+        from runner.execution.model_access import check_access, require_access
         from runner.results.store import RunStore
         from runner.spec.trial import expand_trials
 
@@ -108,6 +111,11 @@ def run(
                 print("nothing left to run: every trial is finished (--fresh runs them again)")
                 _print_report(directory)
                 return
+            if engine is EngineKind.VLLM:
+                commits = require_access(check_access(sweep.model))
+                options = replace(
+                    options, commits=keep_commits(sweep, commits, None if fresh else store.read_manifest())
+                )
             with _display(plain) as screen, ray_session(address):
                 from runner.execution.driver import run_sweep
 
@@ -140,12 +148,14 @@ def plan(
 
         from runner.execution.cluster import find_seats
         from runner.execution.feasibility import require_settable
+        from runner.execution.model_access import check_access, require_access
         from runner.execution.plan import plan_sweep
         from runner.results.store import RunStore
         from runner.spec.trial import expand_trials
 
         seats = find_seats(gpu, None)
         blocks = expand_trials(sweep, read_only=read_only)
+        models = check_access(sweep.model)
         finished = RunStore(out or Path("runs") / sweep.name).finished_trial_ids()
         planned = plan_sweep(sweep, blocks, [seat.info for seat in seats], read_only=read_only, finished=finished)
         if as_json:
@@ -156,7 +166,11 @@ def plan(
             from runner.display.plan import render_plan
 
             Console().print(render_plan(planned))
+        for model in models:
+            if model.problem == "unreachable":
+                print(f"sweep: warning: {model.message}", file=sys.stderr)
         require_settable(blocks, seats)
+        require_access([model for model in models if model.problem != "unreachable"])
 
 
 @app.command()
@@ -321,6 +335,7 @@ def _print_report(directory: Path, *, as_json: bool = False) -> None:
 def _explained_errors() -> Iterator[None]:
     """Turn errors that a person can do something about into one message and the contract's exit code."""
     from runner.execution.cluster import ClusterError
+    from runner.execution.model_access import ModelAccessError
     from runner.hardware.gpu import GpuError
     from runner.results.store import RunDirectoryError
     from runner.spec.sweep import SweepFileError
@@ -330,7 +345,7 @@ def _explained_errors() -> Iterator[None]:
         yield
     except (SweepFileError, TaskError, RunDirectoryError) as error:
         _fail(str(error), EXIT_WRONG_INPUT)
-    except (GpuError, ClusterError, OSError) as error:
+    except (GpuError, ClusterError, ModelAccessError, OSError) as error:
         _fail(str(error), EXIT_WRONG_MACHINE)
     except ValueError as error:
         _fail(str(error), EXIT_WRONG_INPUT)

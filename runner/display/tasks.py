@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +29,7 @@ def render_tasks(tasks: Sequence[ListedTask], *, num_left_out: int) -> Group:
     table.add_column("about")
     for task in tasks:
         table.add_row(task.name, task.kind, task.origin, task.metric or "", task.about)
-    parts = [table, Text(_EXPLANATION)]
+    parts: list[RenderableType] = [table, Text(_EXPLANATION)]
     if num_left_out:
         parts.append(
             Text(

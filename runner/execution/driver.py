@@ -21,6 +21,7 @@ from runner.execution.cluster import ClusterError, Seat
 from runner.execution.dispatch import Assignment, Queue
 from runner.execution.identity import identify_without_point
 from runner.execution.manifest import RunOptions, build_manifest, close_manifest
+from runner.execution.prefetch import Prefetch, list_ahead
 from runner.execution.worker import WorkerConfig
 from runner.results.live import Event, EventLevel, SweepView
 from runner.results.measurement import Placement
@@ -70,6 +71,7 @@ class _Run:
     planned: frozenset[str]
     """The trials that this run set out to do."""
     show: Callable[[SweepView], None]
+    prefetch: Prefetch
     start_s: float = field(default_factory=time.monotonic)
     start_ns: int = field(default_factory=time.time_ns)
 
@@ -160,6 +162,7 @@ def _start_run(
             engine=options.engine,
             read_only=options.read_only,
             driver_process_id=os.getpid() if seat.host == socket.gethostname() else None,
+            commits=options.commits,
         )
         for seat in seats
     ]
@@ -171,6 +174,9 @@ def _start_run(
         num_before=finished.height,
         planned=queue.trial_ids,
         show=show,
+        prefetch=Prefetch(
+            list_ahead(blocks, queue.trial_ids, options.engine), options.commits, {seat.node_id for seat in seats}
+        ),
     )
 
 
@@ -190,6 +196,8 @@ def _dispatch(run: _Run) -> None:
         for worker in busy:
             if worker.task in ready:
                 _take_back(run, worker)
+        for event in run.prefetch.poll():
+            _tell(run, *event)
         _refresh(run)
 
 
@@ -266,6 +274,7 @@ def _close(run: _Run) -> None:
 
     A second Ctrl-C ends the wait. The guard of each lease restores the board and ends the engine in any case.
     """
+    run.prefetch.stop()
     with suppress(KeyboardInterrupt):
         busy = [worker for worker in run.workers if worker.task is not None]
         for worker in busy:

@@ -1,8 +1,10 @@
 """Which engine a worker opens: real vLLM, real vLLM paced by a simulated board, or the board model alone."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.execution.model_access import locate
 from runner.inference.engine import Engine
 from runner.inference.pace import Pace
 from runner.inference.simulated_engine import SimulatedEngine
@@ -31,6 +33,8 @@ class EngineKind:
     """The board model's name; None on a real board."""
     board_dir: Path | None = None
     """The simulated board's state."""
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """What each model of the hub is pinned to for the whole run, by label."""
 
 
 def find_twin(model: ModelSpec) -> str:
@@ -56,8 +60,7 @@ def open_engine(model: ModelSpec, sweep: SweepSpec, kind: EngineKind) -> Engine:
     if kind.board is not None and kind.board_dir is not None:
         pace = Pace(board=kind.board, twin=twin, state_dir=kind.board_dir)
     return VllmEngine(
-        model.id,
-        revision=model.revision,
+        locate(model.id, kind.commits.get(model.label, model.revision)),
         engine_args=model.engine,
         seed=sweep.seed,
         load_timeout_s=sweep.limits.load_s,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,8 @@ class RunOptions:
     read_only: bool
     limit: int | None = None
     command: str = ""
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """What each model of the hub is pinned to for the whole run, by label."""
 
 
 def build_manifest(
@@ -59,6 +61,7 @@ def build_manifest(
         **_describe_sweep(sweep, num_trials),
         "simulated": any(description.info.simulated for description in descriptions),
         "options": {"engine": options.engine, "read_only": options.read_only, "command": options.command},
+        "models": _describe_models(sweep, options.commits),
         "versions": versions,
         "git_revision": _git_revision(),
         "fingerprints": {**(earlier or {}).get("fingerprints", {}), **fingerprints},
@@ -69,6 +72,22 @@ def build_manifest(
     if earlier:
         _require_same_fingerprints(earlier, manifest, fingerprints)
     return manifest
+
+
+def keep_commits(sweep: SweepSpec, commits: Mapping[str, str], earlier: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the commits of a run that goes on: those of its earlier part, whatever its models' branches hold by now.
+
+    Args:
+        commits: what the models' revisions stand for today, by label.
+        earlier: the manifest of the earlier part; None where there is none.
+    """
+    before = {
+        (model["id"], model["revision"]): model["commit"]
+        for model in (earlier or {}).get("models", [])
+        if model["commit"]
+    }
+    kept = {model.label: before.get((model.id, model.revision)) for model in sweep.model}
+    return {**commits, **{label: commit for label, commit in kept.items() if commit}}
 
 
 def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block], *, options: RunOptions) -> bool:
@@ -103,6 +122,11 @@ def _describe_sweep(sweep: SweepSpec, num_trials: int) -> dict[str, Any]:
         "sweep_hash": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
         "num_trials": num_trials,
     }
+
+
+def _describe_models(sweep: SweepSpec, commits: Mapping[str, str]) -> list[dict[str, str | None]]:
+    """Each model with the revision that was asked for and the commit that it is; null for a folder or a shape."""
+    return [{"id": model.id, "revision": model.revision, "commit": commits.get(model.label)} for model in sweep.model]
 
 
 def _require_same_fingerprints(

@@ -8,9 +8,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runner.execution.cluster import Seat
@@ -54,6 +54,8 @@ class WorkerConfig:
     read_only: bool
     driver_process_id: int | None
     """The driver, if it is on this worker's host: when it dies, the guard restores the board."""
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """What each model of the hub is pinned to, by label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,10 +277,11 @@ class GpuWorker:
 
     def _engine_kind(self) -> EngineKind:
         if not self._info.simulated:
-            return EngineKind(name=self._config.engine, clock=self._clock)
+            return EngineKind(name=self._config.engine, clock=self._clock, commits=self._config.commits)
         return EngineKind(
             name=self._config.engine,
             clock=self._clock,
+            commits=self._config.commits,
             board=find_board(self._info.name),
             board_dir=self._nvml.state_dir / self._info.uuid,
         )
@@ -296,4 +299,4 @@ class GpuWorker:
     def _load_chat_template(self, model: ModelSpec) -> RenderChat | None:
         if not model.apply_chat_template or self._config.engine != "vllm":
             return None
-        return load_chat_template(model.id, model.revision)
+        return load_chat_template(model.id, self._config.commits.get(model.label, model.revision))

@@ -13,6 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from runner.cli import app
+from runner.execution.model_access import ModelAccess
 from runner.hardware.simulated import SimulatedNvml
 from runner.results.store import RunStore
 
@@ -43,6 +44,8 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
     monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("SWEEP_CLOCKS", "RAY_ADDRESS", "SWEEP_SIMULATED_PERMISSION", "SWEEP_SETTER"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "small.toml").write_text(SWEEP)
@@ -209,6 +212,20 @@ def test_a_word_that_no_task_holds_is_explained(sweep: Sweep) -> None:
     assert_explained(sweep("tasks", "zzzz"), 2, "holds 'zzzz'", "sweep tasks --all")
 
 
+HUB_MODEL = SWEEP.replace("shapes/llama-3.2-1b", "org/model")
+
+
+def test_a_model_that_nobody_knows_is_refused_before_ray(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = ModelAccess(label="org/model", commit=None, problem="wrong", message="there is no model 'org/model'")
+    monkeypatch.setattr("runner.execution.model_access.check_access", lambda _: [access])
+    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    (tmp_path / "small.toml").write_text(HUB_MODEL)
+    for command in ("run", "plan"):
+        assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 2, "there is no model 'org/model'")
+
+
 # exit code 3: the machine --------------------------------------------------------------------------------------------
 
 
@@ -269,6 +286,29 @@ def test_without_permission_clock_axes_are_refused_with_the_ways_out(
     for option, axes in (["--clocks", "read-only"], AXES), ([], 'sm_clock = ["default"]'):
         (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, axes))
         assert sweep("plan", "small.toml", "--gpu", "sim", *option).exit_code == 0
+
+
+def test_a_model_that_may_not_be_had_is_refused_before_ray(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = ModelAccess(label="org/model", commit=None, problem="denied", message="model 'org/model' is gated")
+    monkeypatch.setattr("runner.execution.model_access.check_access", lambda _: [access])
+    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    (tmp_path / "small.toml").write_text(HUB_MODEL)
+    for command in ("run", "plan"):
+        assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 3, "model 'org/model' is gated")
+
+
+def test_offline_a_plan_warns_of_a_model_that_is_not_here_and_a_run_refuses(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    (tmp_path / "small.toml").write_text(HUB_MODEL)
+    planned = sweep("plan", "small.toml", "--gpu", "sim", "--json")
+    assert planned.exit_code == 0
+    assert json.loads(planned.stdout)["trials"]
+    assert planned.stderr.startswith("sweep: warning: model 'org/model' is not")
+    assert_explained(sweep("run", "small.toml", "--gpu", "sim"), 3, "'org/model'", "HF_HUB_OFFLINE")
 
 
 def assert_refused(result: Result, command: str, exit_code: int, *words: str) -> None:

@@ -87,6 +87,11 @@ def test_the_manifest_says_what_was_asked_and_with_what_it_was_measured(installe
     assert manifest["hosts"] == ["here"]
 
 
+def test_each_model_stands_with_the_commit_that_it_is(installed: dict[str, str]) -> None:
+    assert build(installed)["models"] == [{"id": "m", "revision": None, "commit": None}]
+    assert build(installed, commits={"m": "c0ffee"})["models"] == [{"id": "m", "revision": None, "commit": "c0ffee"}]
+
+
 def test_nothing_of_the_environment_is_written_down(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_do_not_tell")
     assert "hf_do_not_tell" not in json.dumps(build(installed))
