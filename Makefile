@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # The run directory of a sweep file, as the sweep names it.
 RUN ?= $(shell ls -td runs/*/ 2>/dev/null | head -n 1)
 
-.PHONY: sweep plan test check bench report doctor lock setup clean
+.PHONY: sweep plan test check bench kill-campaign report doctor lock setup clean
 
 sweep: setup
 	$(BIN)/sweep run $(SWEEP) --gpu $(GPU) $(ARGS)
@@ -37,6 +37,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# About an hour on two cores; ARGS="--kills 20 --real-kills 0" is a taste of it.
+kill-campaign: setup
+	$(BIN)/python tests/execution/kill_campaign.py $(ARGS)
 
 setup:
 	@$(PYTHON) scripts/set_up.py $(VENV)

@@ -72,9 +72,18 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> list[str]:
         if holder:
             lines.append(f"GPU {info.index} {info.name}: held by {holder}; left alone")
             continue
-        NvmlGpu(nvml, info.uuid, read_only=False).reset(None)
-        lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default")
+        gpu = NvmlGpu(nvml, info.uuid, read_only=False)
+        gpu.reset(None)
+        lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(gpu)}")
     return lines
+
+
+def _describe_limit(gpu: NvmlGpu) -> str:
+    """A power limit without a journal may be an administrator's: it is told and left."""
+    limit_w, default_w = gpu.read_power_limit_w(), gpu.info.power_limit_default_w
+    if limit_w is None or default_w is None or limit_w == default_w:
+        return ""
+    return f"; its power limit is {limit_w:g} W (its default: {default_w:g} W)"
 
 
 def _open(gpu: str, cuda_visible_devices: str | None, clock: Clock) -> tuple[str, Any, list[GpuInfo]]:

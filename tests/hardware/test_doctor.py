@@ -1,17 +1,22 @@
 """What `sweep doctor` finds, on the simulated board alone: nothing here ever sets a real one."""
 
+import json
 import os
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
+from owners import Owner, board_settings
 
 from runner.hardware import doctor
 from runner.hardware.doctor import Check, examine, reset_leftovers
 from runner.hardware.gpu import ClockRequest, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.processes import is_alive
+from runner.hardware.recovery import restore_leftover
 from runner.physics.board_state import BoardState
 from runner.physics.clock import VirtualClock, WallClock
 
@@ -151,6 +156,54 @@ def test_a_board_that_somebody_holds_is_left_alone() -> None:
         lines = reset_leftovers("sim", None)
         assert f"GPU 0 Simulated NVIDIA H200: held by process {os.getpid()}" in lines[-1]
         assert sm_clock_lock(gpu) == 990
+
+
+def test_what_a_run_left_with_its_journal_is_put_back_as_it_was(
+    start_owner: Callable[..., Owner], folders: tuple[Path, Path]
+) -> None:
+    administrators = NvmlGpu(open_nvml("sim", WallClock()), 0, read_only=False)
+    administrators.apply(ClockRequest(power_limit_w=600.0))
+    owner = start_owner()
+    owner.kill_with_guard()
+    assert board_settings(folders) == (1200, 500.0)
+    lines = reset_leftovers("sim", None)
+    assert f"left over by process {owner.process.pid} on" in lines[0]
+    assert "; reset, 1 processes ended" in lines[0]
+    assert lines[1:] == [
+        "GPU 0 Simulated NVIDIA H200: clocks are at the board's default; its power limit is 600 W (its default: 700 W)"
+    ]
+    assert board_settings(folders) == (None, 600.0)
+    assert not is_alive(owner.marked)
+    assert not list(folders[1].glob("*.json"))
+
+
+def test_what_another_machine_left_is_that_machines_to_clear(
+    start_owner: Callable[..., Owner], folders: tuple[Path, Path]
+) -> None:
+    owner = start_owner()
+    owner.kill_with_guard()
+    (path,) = folders[1].glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "elsewhere", "boot_id": "another"}))
+    assert "on elsewhere, since" in restore_leftover()[0]
+    assert "run sweep doctor --reset-clocks there" in restore_leftover()[0]
+    assert path.exists()
+
+
+def test_a_board_that_another_user_holds_is_left_alone(
+    start_owner: Callable[..., Owner], folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    owner = start_owner()
+    monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "somebody-else"))  # whose journals cannot be seen
+    assert f"held by process {owner.process.pid} of user" in reset_leftovers("sim", None)[-1]
+    assert board_settings(folders) == (1200, 500.0)
+    owner.kill()
+
+
+def test_why_clocks_cannot_be_set_is_told_with_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_SIMULATED_PERMISSION", "denied")
+    check = find(look(), "clocks cannot be set")
+    assert check.level == "warning"
+    assert "docs/permissions.md" in str(check.advice)
 
 
 def test_an_order_to_set_nothing_forbids_the_reset_too(monkeypatch: pytest.MonkeyPatch) -> None:
