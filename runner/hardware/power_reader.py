@@ -3,8 +3,8 @@
 from runner.hardware.gpu import Gpu, PowerReading
 from runner.results.sensors import PowerSource, SensorFindings
 
-POLL_S = 0.02
-"""Of a reading that no buffer keeps: it changes every 100 ms as a rule, and when it did is then known to 10 ms."""
+POLL_S = 0.05
+"""Of a reading that no buffer keeps: it changes every 100 ms as a rule, and when it did is then known to 25 ms."""
 
 
 class PowerReader:
