@@ -34,7 +34,7 @@ def render_plan(plan: Plan) -> Group:
     parts: list[RenderableType] = [Text(_describe_gpus(plan)), table]
     problems = dict.fromkeys(trial.problem for trial in plan.trials if trial.problem)
     parts += [Text(f"Cannot be set on this board: {problem}", style="yellow") for problem in problems]
-    parts.append(Text(_describe_totals(plan)))
+    parts += [Text(_describe_axes(plan)), Text(_describe_totals(plan))]
     return Group(*parts)
 
 
@@ -60,6 +60,22 @@ def _describe_gpus(plan: Plan) -> str:
     names = ", ".join(dict.fromkeys(plan.gpu_names))
     mode = "; clocks are read-only, so only the default operating point runs" if plan.read_only else ""
     return f"{plan.name}: {len(plan.gpu_names)} × {names}{mode}. SM clocks in MHz; default is the board's own."
+
+
+def _describe_axes(plan: Plan) -> str:
+    """How many of each thing are combined."""
+    asked = [trial for trial in plan.trials if not trial.is_sentinel]
+    points = {(trial.sm_clock_mhz, trial.mem_clock_mhz, trial.power_limit_w, trial.problem) for trial in asked}
+    in_flight = ", ".join(str(number) for number in sorted({trial.concurrency for trial in asked}))
+    counts = (
+        (len({trial.model for trial in asked}), "model"),
+        (len({trial.task for trial in asked}), "task"),
+        (len(points), "operating point"),
+        (len({trial.repeat for trial in asked}), "repeat"),
+        (sum(trial.is_sentinel for trial in plan.trials), "sentinel"),
+    )
+    named = ", ".join(f"{number:,} {word}{'' if number == 1 else 's'}" for number, word in counts if number)
+    return f"{named}; in flight: {in_flight}."
 
 
 def _describe_totals(plan: Plan) -> str:

@@ -274,8 +274,8 @@ def _close(run: _Run) -> None:
 
     A second Ctrl-C ends the wait. The guard of each lease restores the board and ends the engine in any case.
     """
-    run.prefetch.stop()
     with suppress(KeyboardInterrupt):
+        run.prefetch.stop()
         busy = [worker for worker in run.workers if worker.task is not None]
         for worker in busy:
             worker.actor.stop.remote()

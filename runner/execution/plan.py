@@ -16,7 +16,7 @@ from runner.physics.board import BoardModel, OperatingPoint, find_board, load_bo
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
 from runner.spec.request import PhaseRole, RequestKind
-from runner.spec.sweep import SweepSpec, TaskSpec
+from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
 from runner.spec.trial import Block, Point, Trial
 from runner.tasks.loading import describe_task
 
@@ -55,7 +55,7 @@ def plan_sweep(
 
     trials: list[PlannedTrial] = []
     for block in blocks:
-        work, shape = works[block.task.display_name], shapes[block.model.label]
+        work, shape = _cut(works[block.task.display_name], block.model), shapes[block.model.label]
         # Repeats share a point's estimate: it is made once a block, not once a trial.
         estimates = {}
         # Static batches are not bound to whole rounds of the prompts.
@@ -146,10 +146,28 @@ def _estimate_work(task: TaskSpec, sweep: SweepSpec) -> _Work:
             num_requests=task.num_requests or 1,
         )
     about = describe_task(task.name)
-    num_output_tokens = task.max_output_tokens or sweep.max_output_tokens or about.num_output_tokens_mean
+    num_choices = about.num_requests_per_document or (1 if about.request_kind == "generate" else ASSUMED_CHOICES)
+    num_documents = min(task.limit or math.inf, about.num_documents or task.limit or ASSUMED_DOCUMENTS)
     return _Work(
         kind=about.request_kind,
         num_prompt_tokens=round(about.num_prompt_tokens_mean or ASSUMED_PROMPT_TOKENS),
-        num_output_tokens=round(num_output_tokens or ASSUMED_OUTPUT_TOKENS),
-        num_requests=(task.limit or ASSUMED_DOCUMENTS) * (1 if about.request_kind == "generate" else ASSUMED_CHOICES),
+        num_output_tokens=_estimate_output_tokens(task, sweep, about.num_output_tokens_mean),
+        num_requests=round(num_documents) * num_choices,
     )
+
+
+def _estimate_output_tokens(task: TaskSpec, sweep: SweepSpec, usual: float | None) -> int:
+    """What a request generates: a set length, or what is usual, as far as the limit lets it."""
+    limit = task.max_output_tokens or sweep.max_output_tokens
+    if limit is not None and (sweep.fixed_output_length or usual is None):
+        return limit
+    return round(min(ASSUMED_OUTPUT_TOKENS if usual is None else usual, limit or math.inf))
+
+
+def _cut(work: _Work, model: ModelSpec) -> _Work:
+    """The work as a model sees it: a prompt beyond the length that its engine is given is cut."""
+    max_model_len = model.engine.get("max_model_len")
+    if not isinstance(max_model_len, int):
+        return work
+    room = max(max_model_len - work.num_output_tokens, 1)
+    return replace(work, num_prompt_tokens=min(work.num_prompt_tokens, room))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from runner.analysis.trial import Scores, build_trial_row
 from runner.display.plan import render_plan
-from runner.execution.plan import LOAD_S, plan_sweep
+from runner.execution.plan import LOAD_S, OVERHEAD_S, plan_sweep
 from runner.hardware.gpu import GpuInfo
 from runner.hardware.nvml import open_nvml
 from runner.hardware.selection import select_gpus
@@ -129,3 +129,39 @@ def test_the_plan_on_a_terminal_has_a_row_a_block_and_its_totals(gpus: list[GpuI
     assert "990 ×2" in text
     assert "default ×4" in text  # two repeats and two sentinels
     assert "12 trials." in text
+    assert "1 model, 1 task, 2 operating points, 2 repeats, 4 sentinels; in flight: 1, 8." in text
+
+
+def estimate(gpus: list[GpuInfo], *, model: dict[str, Any] | None = None, **changes: Any) -> float:
+    """Seconds of one trial at the default clock, without a window to fill."""
+    axes = {"concurrency": [1], "sm_clock": ["default"]}
+    models = [{"id": "m", "twin": "mistral-7b", **(model or {})}]
+    (trial,) = make_plan(gpus, model=models, axes=axes, min_window_s=0.0, **changes).trials
+    return trial.estimated_duration_s
+
+
+def test_the_studys_tasks_are_estimated_without_their_data(gpus: list[GpuInfo]) -> None:
+    whole = estimate(gpus, task=[{"name": "truthfulqa_gen"}])
+    # 817 questions there are: a limit beyond them asks for no more.
+    assert estimate(gpus, task=[{"name": "truthfulqa_gen", "limit": 5000}]) == whole
+    part = estimate(gpus, task=[{"name": "truthfulqa_gen", "limit": 100}])
+    assert part - OVERHEAD_S == pytest.approx((whole - OVERHEAD_S) * 101 / 818)  # with one request each to warm up
+    # Two requests a question; four of them.
+    two = estimate(gpus, task=[{"name": "boolq", "limit": 400}])
+    four = estimate(gpus, task=[{"name": "hellaswag", "limit": 200}])
+    assert two == pytest.approx(four, rel=0.3)
+
+
+def test_answers_end_by_themselves_unless_their_length_is_fixed(gpus: list[GpuInfo]) -> None:
+    task = [{"name": "truthfulqa_gen", "limit": 50}]
+    natural = estimate(gpus, task=task)
+    assert estimate(gpus, task=task, max_output_tokens=256) == natural
+    assert estimate(gpus, task=task, max_output_tokens=10) < 0.5 * natural
+    assert estimate(gpus, task=task, max_output_tokens=256, fixed_output_length=True) > 5 * natural
+
+
+def test_a_prompt_beyond_the_model_is_cut_in_the_plan_too(gpus: list[GpuInfo]) -> None:
+    task = [{"name": "narrativeqa", "limit": 20}]
+    whole = estimate(gpus, task=task)
+    cut = estimate(gpus, task=task, model={"engine": {"max_model_len": 2048}})
+    assert cut < 0.1 * whole
