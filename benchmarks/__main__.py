@@ -100,10 +100,26 @@ def bench_accuracy() -> str:
     return "of energy\n" + tabulate({profile: measure_profile(profile) for profile in PROFILES})
 
 
+def bench_prompt_features() -> str:
+    """Features of 100,000 prompts."""
+    from benchmarks.prompts import describe_many
+
+    return describe_many()
+
+
+def bench_correlations() -> str:
+    """Correlations of a whole study."""
+    from benchmarks.prompts import correlate_study
+
+    return correlate_study()
+
+
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "plan": bench_plan,
     "simulated engine": bench_simulated_engine,
     "power sampler": bench_sampler,
+    "prompt features": bench_prompt_features,
+    "correlations": bench_correlations,
     "accuracy": bench_accuracy,
 }
 

@@ -136,10 +136,13 @@ def _draw(num_prompts: int, num_draws: int, num_resamples: int, seed: int) -> ND
 def _rank_resamples(values: Array, counts: Array) -> Array:
     """Return the mid-rank that each value has in each resample, less the middle of all ranks; shape as `counts`."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
-    starts = np.cumsum(size) - size
-    of_group = np.add.reduceat(counts[np.argsort(group, kind="stable")], starts, axis=0)
-    ranks = np.cumsum(of_group, axis=0) - (of_group - 1) / 2
-    return np.asarray((ranks - (counts[:, :1].sum() + 1) / 2)[group])
+    of_group = counts[np.argsort(group, kind="stable")]
+    if len(size) < len(values):  # ties
+        of_group = np.add.reduceat(of_group, np.cumsum(size) - size, axis=0)
+    num_draws = counts[:, :1].sum()
+    ranks = np.cumsum(of_group, axis=0)
+    ranks -= (of_group - 1) / 2 + (num_draws + 1) / 2
+    return np.asarray(ranks[group])
 
 
 def _correlate(x: Array, y: Array) -> float:
