@@ -49,7 +49,7 @@ def compare(prompts: pl.DataFrame, feature: str, target: str, why_missing: Mappi
         why_missing: of columns that may be all null.
     """
     known = prompts.drop_nulls([feature, target, *LENGTHS])
-    if reason := _why_not(prompts, known, (feature, target), why_missing):
+    if reason := _why_not(prompts, known, (target, feature), why_missing):
         return Comparison(reason=reason)
     raw = Pair(
         sample_ids=tuple(known["sample_id"]),
