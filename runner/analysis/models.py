@@ -1,6 +1,6 @@
-"""How models compare: each at the operating point where it needs the least energy, on whatever board it ran.
+"""How models compare, and how many requests in flight do: each at its own best operating point, on whatever board.
 
-Rows of `operating_points.OPERATING_POINTS` enter, `MODEL_COMPARISONS` leave. Next: display.
+Rows of `operating_points.OPERATING_POINTS` enter, `MODEL_COMPARISONS` and `CONCURRENCY_COMPARISONS` leave. Next: study.
 """
 
 import polars as pl
@@ -25,8 +25,18 @@ ratio: joules per request over the reference model's, which needs the fewest. Pe
 ratio_low, ratio_high: its 95 % interval, of two independent means; widened by `BOARD_SPREAD` unless `on_same_board`.
     Null where either mean has none.
 """
-_GROUP = ("task", "request_kind", "concurrency")
-_ENERGY = "joules_per_request"
+CONCURRENCY_COMPARISONS: dict[str, pl.DataType] = {
+    "model": pl.String(),
+    "task": pl.String(),
+    "request_kind": pl.String(),
+    "concurrency": pl.Int64(),
+    "reference_concurrency": pl.Int64(),
+    "ratio": pl.Float64(),
+    "ratio_low": pl.Float64(),
+    "ratio_high": pl.Float64(),
+    "on_same_board": pl.Boolean(),
+}
+"""What `compare_concurrencies` returns: as `MODEL_COMPARISONS`, by joules per token; the reference needs the fewest."""
 
 
 def compare_models(points: pl.DataFrame) -> pl.DataFrame:
@@ -36,15 +46,33 @@ def compare_models(points: pl.DataFrame) -> pl.DataFrame:
         points: [num_points] rows of `operating_points.OPERATING_POINTS`.
     Returns: rows of `MODEL_COMPARISONS`, none for the reference itself; by task, concurrency and ratio.
     """
-    least = points.filter("is_least_energy", pl.col(_ENERGY) > 0).with_columns(
-        half_width=(pl.col(f"{_ENERGY}_high") / pl.col(f"{_ENERGY}_low")).log() / 2,
+    least = points.filter("is_least_energy")
+    compared = _compare(least, ("task", "request_kind", "concurrency"), "model", "joules_per_request")
+    return compared.select(*MODEL_COMPARISONS).sort("task", "concurrency", "ratio")
+
+
+def compare_concurrencies(chosen: pl.DataFrame) -> pl.DataFrame:
+    """Compare how many requests are kept in flight, for each model and task.
+
+    Args:
+        chosen: rows of `operating_points.OPERATING_POINTS`, the one of each block that stands for it.
+    Returns: rows of `CONCURRENCY_COMPARISONS`, none for the reference itself; by model, task and ratio.
+    """
+    compared = _compare(chosen, ("model", "task", "request_kind"), "concurrency", "joules_per_token")
+    return compared.select(*CONCURRENCY_COMPARISONS).sort("model", "task", "ratio")
+
+
+def _compare(chosen: pl.DataFrame, group: tuple[str, ...], subject: str, energy: str) -> pl.DataFrame:
+    """Compare the subjects of each group with the one of least energy, as independent means."""
+    known = chosen.filter(pl.col(energy) > 0).with_columns(
+        half_width=(pl.col(f"{energy}_high") / pl.col(f"{energy}_low")).log() / 2,
         board=pl.col("gpu_uuids").list.join(" "),
     )
     reference = (
-        least.sort(_ENERGY)
-        .group_by(_GROUP, maintain_order=True)
+        known.sort(energy)
+        .group_by(group, maintain_order=True)
         .first()
-        .select(*_GROUP, pl.col("model", "board", "half_width", _ENERGY).name.suffix("@0"))
+        .select(*group, pl.col(subject, "board", "half_width", energy).name.suffix("@0"))
     )
     on_same_board = pl.col("board") == pl.col("board@0")
     half_width = (
@@ -52,17 +80,15 @@ def compare_models(points: pl.DataFrame) -> pl.DataFrame:
         + pl.col("half_width@0") ** 2
         + pl.when(on_same_board).then(0.0).otherwise(BOARD_SPREAD**2)
     ).sqrt()
-    ratio = pl.col(_ENERGY) / pl.col(f"{_ENERGY}@0")
+    ratio = pl.col(energy) / pl.col(f"{energy}@0")
     return (
-        least.join(reference, on=_GROUP)
-        .filter(pl.col("model") != pl.col("model@0"))
+        known.join(reference, on=group)
+        .filter(pl.col(subject) != pl.col(f"{subject}@0"))
         .with_columns(
-            reference_model=pl.col("model@0"),
+            pl.col(f"{subject}@0").alias(f"reference_{subject}"),
             ratio=ratio,
             ratio_low=ratio * (-half_width).exp(),
             ratio_high=ratio * half_width.exp(),
             on_same_board=on_same_board,
         )
-        .select(*MODEL_COMPARISONS)
-        .sort("task", "concurrency", "ratio")
     )

@@ -132,6 +132,8 @@ def _describe_models(sweep: SweepSpec, commits: Mapping[str, str]) -> list[dict[
 def _require_same_fingerprints(
     earlier: Mapping[str, Any], now: Mapping[str, Any], fingerprints: Mapping[str, str]
 ) -> None:
+    if "imported" in earlier:
+        raise RunDirectoryError("this directory holds an imported table, not a run: give another --out")
     known: Mapping[str, str] = earlier.get("fingerprints", {})
     if all(known.get(name, mark) == mark for name, mark in fingerprints.items()):
         return

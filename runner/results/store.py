@@ -153,9 +153,14 @@ class RunStore:
         """Return the ids of the trials that need not be run again: those that ended well."""
         return frozenset(self.read_trials().filter(pl.col("status") == "ok")["trial_id"])
 
-    def planned_trial_ids(self) -> list[str]:
-        """Return the ids that the manifest's sweep expands to; the directory may hold others, of an earlier file."""
+    def planned_trial_ids(self) -> list[str] | None:
+        """Return the ids that the manifest's sweep expands to; the directory may hold others, of an earlier file.
+
+        None for an imported table, which was never planned: all that the directory holds.
+        """
         manifest = self.read_manifest() or {}
+        if "imported" in manifest:
+            return None
         sweep = parse_sweep(manifest["sweep"])
         blocks = expand_trials(sweep, read_only=manifest["options"]["read_only"])
         return [trial.trial_id for block in blocks for trial in block.trials]

@@ -176,7 +176,7 @@ def test_the_least_of_many_points_lies_inside_its_interval_for_chosen_points():
         least = min(changes, key=lambda change: change.log_ratio[0])
         plain.append(abs(least.log_ratio[0]) <= least.half_width[0])
         corrected.append(abs(least.log_ratio[0]) <= least.half_width_if_chosen[0])
-    assert np.mean(plain) < 0.85
+    assert np.mean(plain) < 0.90  # five standard errors of 500 draws below 0.95
     assert np.mean(corrected) >= 0.95
 
 

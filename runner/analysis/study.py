@@ -1,0 +1,115 @@
+"""Everything that is said of a run, worked out once: for the terminal, the page, the JSON and the CSV alike.
+
+Rows of trials enter, with a way to read what stands behind them; a `Study` leaves. Next: display.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from runner.analysis.correlation import CORRELATIONS, correlate
+from runner.analysis.limits import NO_LIMITS, Limits
+from runner.analysis.mixed_load import recommend_for_all
+from runner.analysis.models import compare_concurrencies, compare_models
+from runner.analysis.operating_points import BLOCK, POINT
+from runner.analysis.pareto import find_front
+from runner.analysis.recommendation import recommend
+from runner.analysis.routing import ROUTES, bound_routing
+from runner.analysis.summary import count_failures, count_verdicts, summarise_operating_points
+from runner.results.tables import SAMPLES
+
+NUM_RESAMPLES = 300
+"""Behind each interval of a correlation: they are read to one digit, and a report should not take a minute."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """What a run says. Each frame's columns are described where it is made."""
+
+    trials: pl.DataFrame
+    limits: Limits
+    points: pl.DataFrame
+    """`operating_points.OPERATING_POINTS`"""
+    recommendations: pl.DataFrame
+    """`recommendation.RECOMMENDATIONS`"""
+    mixed_loads: pl.DataFrame
+    """`mixed_load.MIXED_LOADS`"""
+    models: pl.DataFrame
+    """`models.MODEL_COMPARISONS`"""
+    concurrencies: pl.DataFrame
+    """`models.CONCURRENCY_COMPARISONS`, each at its recommended point"""
+    front: pl.DataFrame
+    """`pareto.PARETO_POINTS`"""
+    verdicts: pl.DataFrame
+    failures: pl.DataFrame
+    routes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ROUTES))
+    """`routing.ROUTES`"""
+    correlations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CORRELATIONS))
+    """`correlation.CORRELATIONS`; empty unless requests' own energies were measured"""
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Return what a script may want, by name."""
+        return {
+            "points": self.points,
+            "recommendations": self.recommendations,
+            "mixed_loads": self.mixed_loads,
+            "models": self.models,
+            "concurrencies": self.concurrencies,
+            "pareto": self.front,
+            "routing": self.routes,
+            "correlations": self.correlations,
+            "verdicts": self.verdicts,
+            "failures": self.failures,
+        }
+
+
+def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
+    """Return what trials say by themselves, without their requests.
+
+    Args:
+        trials: [num_trials] rows of `tables.TRIALS`, completed by `across.complete_trials`.
+        limits: what a recommended point must keep.
+    """
+    points = summarise_operating_points(trials)
+    recommendations = recommend(points, limits)
+    stands_for_block = recommendations.filter(goal="energy").filter(pl.col("conclusion") != "none")
+    chosen = points.join(stands_for_block.select(*BLOCK, *POINT), on=[*BLOCK, *POINT], how="semi", nulls_equal=True)
+    return Study(
+        trials=trials,
+        limits=limits,
+        points=points,
+        recommendations=recommendations,
+        mixed_loads=recommend_for_all(points, limits),
+        models=compare_models(points),
+        concurrencies=compare_concurrencies(chosen),
+        front=find_front(points),
+        verdicts=count_verdicts(trials),
+        failures=count_failures(trials),
+    )
+
+
+def study_requests(study: Study, samples: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame]) -> Study:
+    """Return a study with what its trials' requests say: what a router could save, and what an input costs.
+
+    Args:
+        samples: [num_samples] rows of `tables.SAMPLES`.
+        read_requests: returns a trial's rows of `tables.REQUESTS`.
+    """
+    return replace(
+        study,
+        routes=bound_routing(study.trials, read_requests),
+        correlations=_correlate_measured(study.trials, samples, read_requests),
+    )
+
+
+def _correlate_measured(
+    trials: pl.DataFrame, samples: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame]
+) -> pl.DataFrame:
+    # Only a prompt that is alone on the board can be measured.
+    alone = trials.filter(pl.col("concurrency") == 1, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
+    requests = [read_requests(trial_id) for trial_id in alone["trial_id"]]
+    measured = [frame for frame in requests if (frame["energy_method"] == "measured").any()]
+    if not measured:
+        return pl.DataFrame(schema=CORRELATIONS)
+    return correlate(pl.concat(measured), samples.select(list(SAMPLES)), alone, num_resamples=NUM_RESAMPLES)

@@ -1,0 +1,173 @@
+"""Published grids: a small CSV form enters, rows of `tables.TRIALS` leave, so that one code analyses ours and theirs.
+
+docs/recommendation.md, "Importing a published grid", describes the form. Next: execution.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from runner.results.tables import TRIALS
+from runner.spec.problems import did_you_mean
+
+RATE = "output_tokens_per_s"
+_POINT = ("sm_clock_mhz", "mem_clock_mhz", "power_limit_w")
+_NUMBERS = (
+    *_POINT, "concurrency", RATE, "mean_power_w", "joules_per_output_token", "latency_s_p50", "latency_s_p95",
+    "ttft_s_p50", "ttft_s_p95", "tpot_s_p50", "tpot_s_p95", "joules_per_request", "energy_uncertainty_j",
+    "quality", "quality_stderr",
+)  # fmt: skip
+_HIGHER = "quality_higher_is_better"
+_WORDS = ("model", "task", "gpu_name", "quality_metric", _HIGHER)
+COLUMNS = (*_NUMBERS, *_WORDS)
+_MAY_BE_ZERO = ("quality", "quality_stderr")
+_BLOCK = ("model", "task", "concurrency", "gpu_name")
+_OF_DEFAULT = "of_default"
+
+
+class PublishedFileError(ValueError):
+    """The file is not in the form; the message names the column or the row, its value and what is allowed."""
+
+
+def read_published(path: Path) -> pl.DataFrame:
+    """Read a published grid.
+
+    Args:
+        path: a CSV file with a line of column names. A column NAME_output_tokens_per_s is the throughput of task NAME;
+            several of them make as many trials of each line. A line whose clocks are empty is the board's default.
+    Returns: [num_trials] rows of `tables.TRIALS`: status ok, no verdicts, energy_source "imported", no times and no
+        requests. Where a group of lines names no default, its highest clocks stand for it: `*_requested` is null there
+        and the clocks are in sm_clock_mhz and mem_clock_mhz.
+    Raises: PublishedFileError; OSError: the file cannot be read.
+    """
+    try:
+        table = pl.read_csv(path.read_bytes(), infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise PublishedFileError(f"{path} is not CSV: {str(error).splitlines()[0]}") from None
+    rates = _find_rates(path, table.columns)
+    table = table.with_row_index("line", offset=2)
+    lines = _read_values(path, pl.concat([_take_rate(table, rates, rate) for rate in rates]))
+    _require_energy(path, lines)
+    _require_different(path, lines)
+    lines = lines.with_columns(
+        pl.col("model").fill_null(path.stem),
+        pl.col("task").fill_null("imported"),
+        pl.col("gpu_name").fill_null(f"unknown board ({path.name})"),
+        quality_higher_is_better=pl.col("quality_higher_is_better").fill_null("true") == "true",
+    )
+    return _as_trials(_find_default(lines))
+
+
+def _find_rates(path: Path, columns: Sequence[str]) -> list[str]:
+    """The columns that hold a throughput; every other one must be known."""
+    rates = [name for name in columns if name == RATE or name.endswith(f"_{RATE}")]
+    for name in columns:
+        if name not in rates and name not in COLUMNS:
+            raise PublishedFileError(
+                f"{path}: column {name!r} is not known: allowed are {', '.join(COLUMNS)} and NAME_{RATE}"
+                f"{did_you_mean(name, COLUMNS)}"
+            )
+    if not rates:
+        raise PublishedFileError(f"{path} has no column {RATE} (or NAME_{RATE} for a task NAME)")
+    if not {"sm_clock_mhz", "mem_clock_mhz"} & set(columns):
+        raise PublishedFileError(f"{path} has neither a column sm_clock_mhz nor mem_clock_mhz")
+    if not {"mean_power_w", "joules_per_output_token"} & set(columns):
+        raise PublishedFileError(f"{path} has neither a column mean_power_w nor joules_per_output_token")
+    if len(rates) > 1 and (RATE in rates or "task" in columns or "joules_per_output_token" in columns):
+        raise PublishedFileError(
+            f"{path}: several columns NAME_{RATE} name the tasks themselves and share mean_power_w: "
+            f"columns {RATE}, task and joules_per_output_token do not go with them"
+        )
+    return rates
+
+
+def _take_rate(table: pl.DataFrame, rates: Sequence[str], rate: str) -> pl.DataFrame:
+    """The lines for one of the throughputs: every column of `COLUMNS`, as text."""
+    lines = table.drop(other for other in rates if other != rate).rename({rate: RATE})
+    if rate != RATE:
+        lines = lines.with_columns(task=pl.lit(rate.removesuffix(f"_{RATE}")))
+    return lines.select(
+        "line", *(pl.col(name) if name in lines.columns else pl.lit(None, pl.String).alias(name) for name in COLUMNS)
+    )
+
+
+def _read_values(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
+    """Turn text into numbers; an empty cell is null."""
+    lines = lines.with_columns(pl.col(*COLUMNS).str.strip_chars().replace("", None))
+    for name in _NUMBERS:
+        number, may_be_zero = pl.col(name).cast(pl.Float64, strict=False), name in _MAY_BE_ZERO
+        is_right = number.is_finite() & (number >= 0 if may_be_zero else number > 0)
+        allowed = f"a number {'from 0 on' if may_be_zero else 'greater than 0'}, or nothing"
+        _require(path, lines, name, is_right.fill_null(value=False), allowed)
+    _require(path, lines, _HIGHER, pl.col(_HIGHER).is_in(["true", "false"]), "true or false, or nothing")
+    return lines.with_columns(pl.col(*_NUMBERS).cast(pl.Float64))
+
+
+def _require(path: Path, lines: pl.DataFrame, name: str, is_right: pl.Expr, allowed: str) -> None:
+    wrong = lines.filter(pl.col(name).is_not_null() & ~is_right)
+    if wrong.height:
+        line, value = wrong["line"][0], wrong[name][0]
+        raise PublishedFileError(f"{path}, line {line}: {name} = {value!r} is not allowed: give {allowed}")
+
+
+def _require_energy(path: Path, lines: pl.DataFrame) -> None:
+    has_energy = pl.col("mean_power_w").is_not_null() | pl.col("joules_per_output_token").is_not_null()
+    wrong = lines.filter(pl.col(RATE).is_null() | ~has_energy)
+    if wrong.height:
+        raise PublishedFileError(
+            f"{path}, line {wrong['line'][0]}: a throughput, and a power or joules per token, are needed"
+        )
+    if lines.is_empty():
+        raise PublishedFileError(f"{path} has no line of numbers")
+
+
+def _require_different(path: Path, lines: pl.DataFrame) -> None:
+    """Two equal lines are one line copied: taken for repeats they would show no spread at all."""
+    copies = lines.filter(pl.struct(COLUMNS).is_duplicated()).sort("line")
+    if copies.height:
+        first, second = copies["line"][:2]
+        raise PublishedFileError(f"{path}: lines {first} and {second} are the same: leave one of them out")
+
+
+def _find_default(lines: pl.DataFrame) -> pl.DataFrame:
+    """Mark the lines of the default clock; the highest clocks where no line is left without."""
+    asks_nothing = pl.all_horizontal(pl.col(name).is_null() for name in _POINT)
+    by_clocks = pl.struct(pl.col(name).fill_null(0.0) for name in ("mem_clock_mhz", "sm_clock_mhz", "power_limit_w"))
+    order = by_clocks.rank("dense", descending=True).over(_BLOCK)
+    stands_in = ~asks_nothing.any().over(_BLOCK) & (order == 1)
+    return lines.with_columns((asks_nothing | stands_in).alias(_OF_DEFAULT))
+
+
+def _as_trials(lines: pl.DataFrame) -> pl.DataFrame:
+    asked = {f"{name}_requested": pl.when(~pl.col(_OF_DEFAULT)).then(name) for name in _POINT}
+    identity = [pl.col(name).cast(pl.String).fill_null("") for name in _BLOCK]
+    rows = lines.with_columns(
+        **asked,
+        block_id=pl.concat_str(identity, separator="\n").map_elements(_digest, return_dtype=pl.String),
+        mean_power_w=pl.coalesce("mean_power_w", pl.col("joules_per_output_token") * pl.col(RATE)),
+        joules_per_output_token=pl.coalesce("joules_per_output_token", pl.col("mean_power_w") / pl.col(RATE)),
+    ).with_columns(
+        trial_id=pl.concat_str("block_id", pl.col("line").cast(pl.String)).map_elements(
+            _digest, return_dtype=pl.String
+        ),
+        repeat=pl.int_range(pl.len()).over("block_id", *asked),
+        request_kind=pl.lit("generate"),
+        is_sentinel=pl.lit(value=False),
+        attempt=pl.lit(1),
+        simulated=pl.lit(value=False),
+        status=pl.lit("ok"),
+        energy_source=pl.lit("imported"),
+        verdicts=pl.lit([], dtype=pl.List(pl.String)),
+        gpu_uuids=pl.lit([], dtype=pl.List(pl.String)),
+    )
+    known = set(rows.columns)
+    return rows.select(
+        (pl.col(name) if name in known else pl.lit(None, dtype=dtype).alias(name)).cast(dtype)
+        for name, dtype in TRIALS.items()
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
