@@ -86,7 +86,8 @@ def test_intervals_cover_the_planted_partial_correlation_and_coefficient():
     covered, covered_beta, slopes = 0, 0, []
     for seed in range(30):
         requests, samples, trials = make_world(seed, effect=effect)
-        requests = requests.with_columns(score=None, last_token_ns=None)  # energy alone, for the time it takes
+        # Energy alone, for the time that the other two would take.
+        requests = requests.with_columns(score=pl.lit(None, pl.Float64), last_token_ns=pl.lit(None, pl.Int64))
         row = row_of(correlate(requests, samples, trials, **FAST), "energy_j", "digit_fraction")
         covered += row["partial_low"] <= planted <= row["partial_high"]
         scale = samples["digit_fraction"].std(ddof=0) / requests["energy_j"].std(ddof=0)
