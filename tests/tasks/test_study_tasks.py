@@ -1,6 +1,7 @@
 """The study's tasks over stand-in rows in the public data sets' own columns: tests fetch nothing from a network."""
 
 import re
+from pathlib import Path
 
 import datasets
 import pytest
@@ -238,3 +239,19 @@ def test_a_truthful_answer_is_nearer_to_a_true_reference():
     quality = task.score(complete(task, ["\nA: It passes through you.", "\nA: A tree grows inside you."].__getitem__))
     assert list(quality.per_sample.values()) == [1.0, 0.0]
     assert quality.stderr == pytest.approx(0.5)
+
+
+def test_the_docs_show_the_table_that_plans_use():
+    text = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    for name, task in STUDY_TASKS.items():
+        row = re.search(rf"^\| {name} \| ([\d,]+) \| (\d+) \| ([\d,]+)[^|]*\| (\d+) \|$", text, re.M)
+        assert row, name
+        shown = [int(number.replace(",", "")) for number in row.groups()]
+        assert shown == [
+            task.num_documents,
+            task.num_requests_per_document,
+            task.num_prompt_tokens,
+            task.num_output_tokens,
+        ]
+        kind = "generating" if task.request_kind == "generate" else "prefill only"
+        assert re.search(rf"^\| `{name}`[^|]*\| {kind} \|", text, re.M), name
