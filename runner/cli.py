@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from runner.analysis.limits import Limits
     from runner.display.dashboard import Dashboard
     from runner.display.plain import PlainLines
     from runner.execution.cluster import Seat
@@ -305,30 +306,24 @@ def _display(plain: bool) -> "Iterator[Dashboard | PlainLines]":
             yield dashboard
 
 
-def _print_report(directory: Path, *, as_json: bool = False) -> None:
-    from runner.analysis.across import complete_trials
+def _print_report(directory: Path, limits: "Limits | None" = None, *, as_json: bool = False) -> None:
+    from runner.analysis.limits import NO_LIMITS
+    from runner.display.run_report import format_json, read_study
     from runner.results.store import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
-    trials = complete_trials(store.read_trials(store.planned_trial_ids()))
+    study = read_study(store, limits or NO_LIMITS)
     if as_json:
-        from runner.analysis.models import compare_models
-        from runner.analysis.summary import count_verdicts, summarise_operating_points
-
-        points = summarise_operating_points(trials)
-        summary = {"name": manifest.get("name"), "simulated": manifest.get("simulated"), "points": points.to_dicts()}
-        summary |= {"models": compare_models(points).to_dicts(), "verdicts": count_verdicts(trials).to_dicts()}
-        print(json.dumps(summary))
+        print(format_json(study, manifest))
         return
     from rich.console import Console
 
     from runner.display.report import render_report
 
     console = Console()
-    console.print(render_report(trials, manifest, console.width))
-    if not as_json:
-        console.print(f"Run directory: {directory}", highlight=False, style="dim")
+    console.print(render_report(study, manifest, console.width))
+    console.print(f"Run directory: {directory}", highlight=False, style="dim")
 
 
 @contextmanager

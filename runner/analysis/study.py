@@ -106,10 +106,17 @@ def study_requests(study: Study, samples: pl.DataFrame, read_requests: Callable[
 def _correlate_measured(
     trials: pl.DataFrame, samples: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame]
 ) -> pl.DataFrame:
-    # Only a prompt that is alone on the board can be measured.
+    # Only a prompt that is alone on the board can be measured; a task's first trial tells whether it was.
     alone = trials.filter(pl.col("concurrency") == 1, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
-    requests = [read_requests(trial_id) for trial_id in alone["trial_id"]]
-    measured = [frame for frame in requests if (frame["energy_method"] == "measured").any()]
+    first = alone.unique(["model", "task"], keep="first", maintain_order=True)
+    measured = [
+        (model, task)
+        for trial_id, model, task in first.select("trial_id", "model", "task").iter_rows()
+        if (read_requests(trial_id)["energy_method"] == "measured").any()
+    ]
     if not measured:
         return pl.DataFrame(schema=CORRELATIONS)
-    return correlate(pl.concat(measured), samples.select(list(SAMPLES)), alone, num_resamples=NUM_RESAMPLES)
+    tasks = pl.DataFrame(measured, schema=["model", "task"], orient="row")
+    chosen = alone.join(tasks, on=["model", "task"], how="semi")
+    requests = pl.concat([read_requests(trial_id) for trial_id in chosen["trial_id"]])
+    return correlate(requests, samples.select(list(SAMPLES)), chosen, num_resamples=NUM_RESAMPLES)

@@ -42,7 +42,8 @@ def describe_block(points: Sequence[Point]) -> str:
 
 def name_block(point: Point) -> str:
     """Name a block by its task, model and concurrency."""
-    return f"{point['task']} on {point['model']}, {point['concurrency']} in flight"
+    in_flight = "" if point["concurrency"] is None else f", {point['concurrency']} in flight"
+    return f"{point['task']} on {point['model']}{in_flight}"
 
 
 def name_point(point: Point) -> str:
@@ -99,7 +100,7 @@ def _energy_saved(least: Point) -> str:
     interval = _interval(least, "joules_per_token_change")
     if _holds_zero(interval):
         return f"no different from the default clock within the error ({_format_signed(interval)})"
-    return f"{_format_amount(interval)} {'less' if interval[0] < 0 else 'more'} than the default clock"
+    return f"{format_amount(interval)} {'less' if interval[0] < 0 else 'more'} than the default clock"
 
 
 def _time_lost(least: Point) -> str:
@@ -110,7 +111,7 @@ def _time_lost(least: Point) -> str:
         return "as fast"
     if _holds_zero(interval):
         return f"as fast within the error ({_format_signed(interval)})"
-    return f"{_format_amount(interval)} {'slower' if interval[0] > 0 else 'faster'}"
+    return f"{format_amount(interval)} {'slower' if interval[0] > 0 else 'faster'}"
 
 
 def _doubts(least: Point) -> Iterator[str]:
@@ -136,5 +137,6 @@ def _format_signed(interval: Interval) -> str:
     return f"{format_change_interval(*interval).replace('±', '± ')} %"
 
 
-def _format_amount(interval: Interval) -> str:
+def format_amount(interval: Interval) -> str:
+    """Format a change without its sign, e.g. "23.1 ± 2.0 %"."""
     return _format_signed(interval).lstrip(f"+{MINUS}")

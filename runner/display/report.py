@@ -1,9 +1,9 @@
 """The report on the terminal: a table a block, what it says in a sentence, and what went wrong.
 
-Rows of `tables.TRIALS` and the manifest enter, a rich renderable leaves. The arithmetic is `analysis.summary`'s.
+A `Study` and the manifest enter, a rich renderable leaves. The arithmetic is `analysis`'s.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,10 +13,18 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from runner.analysis.models import compare_models
+from runner.analysis.limits import NO_LIMITS
 from runner.analysis.operating_points import BLOCK
-from runner.analysis.summary import count_failures, count_verdicts, summarise_operating_points
+from runner.analysis.study import Study
 from runner.analysis.validity import VERDICTS
+from runner.display.advice import (
+    ROUTING_MEANING,
+    describe_advice,
+    describe_concurrency,
+    describe_outputs,
+    describe_recommendation,
+    describe_route,
+)
 from runner.display.columns import (
     GAP,
     LEAST_MARK,
@@ -37,37 +45,38 @@ _BOARDS_NOTICE = (
 )
 
 
-def render_report(trials: pl.DataFrame, manifest: Mapping[str, Any], width: int) -> Group:
+def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Group:
     """Draw the report for a terminal `width` cells wide; numbers are never cut, columns are left out instead.
 
     Args:
-        trials: [num_trials] rows of `tables.TRIALS`.
+        study: what the run says.
         manifest: manifest.json; its sweep's name is shown.
         width: cells, >= 40.
     """
-    if trials.is_empty():
+    if study.trials.is_empty():
         return Group(Text("No trial has finished yet."))
-    parts: list[RenderableType] = [*_overview(trials, manifest)]
+    parts: list[RenderableType] = [*_overview(study.trials, manifest)]
+    parts += _ruled("recommendation", describe_advice(study))
     left_out: dict[str, None] = {}
     no_phases: dict[str, None] = {}
-    summary = summarise_operating_points(trials)
-    boards = _name_boards(summary["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list())
-    for points in (block.to_dicts() for block in summary.partition_by(*BLOCK, maintain_order=True)):
+    boards = _name_boards(study.points["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list())
+    for points in (block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)):
         columns, dropped = fit_columns(build_columns(points), width)
         left_out |= dict.fromkeys(dropped)
         parts += ["", _title(points, boards), _table(points, columns), *_notes(points)]
-        parts += [*_phases(points, width), Text(describe_block(points))]
+        parts += [*_phases(points, width), Text(describe_block(points)), *_advice(study, points[0])]
         no_phases |= dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"])
-    models = [describe_models(comparison) for comparison in compare_models(summary).to_dicts()]
-    if models:
-        parts += ["", Rule(Text("models, each at its least energy"), align="left", style="dim"), *map(Text, models)]
+    parts += _ruled("models, each at its least energy", map(describe_models, study.models.to_dicts()))
+    parts += _ruled("requests in flight, each at its best", map(describe_concurrency, study.concurrencies.to_dicts()))
+    if study.routes.height:
+        parts += _ruled("a router between models", [*map(describe_route, study.routes.to_dicts()), ROUTING_MEANING])
     if left_out:
         parts += [
             "",
             Text(f"Left out for lack of width: {', '.join(left_out)} (sweep report --json has them).", style="dim"),
         ]
     parts += [Text(f"No prefill and decode energy: {_one_line(reason)}", style="dim") for reason in no_phases]
-    parts += _problems(trials)
+    parts += _problems(study)
     return Group(*parts)
 
 
@@ -87,6 +96,21 @@ def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Tex
         yield Text(f"{SIMULATED_NOTICE}: {SIMULATED_MEANING}.", style="bold yellow")
     if boards > 1:
         yield Text(_BOARDS_NOTICE.format(boards), style="dim")
+
+
+def _ruled(title: str, sentences: Iterable[str]) -> list[RenderableType]:
+    """A section of sentences; nothing where there is none."""
+    texts = [Text(sentence) for sentence in sentences]
+    return ["", Rule(Text(title), align="left", style="dim"), *texts] if texts else []
+
+
+def _advice(study: Study, block: Point) -> Iterator[Text]:
+    """What limits change about a block's sentence, and whether its outputs depend on the clock."""
+    for row in study.recommendations.filter(pl.col(name).eq_missing(block[name]) for name in BLOCK).to_dicts():
+        if row["goal"] == "energy" and study.limits != NO_LIMITS:
+            yield Text(f"Within the limits: {describe_recommendation(row)}")
+        if row["goal"] == "energy" and (outputs := describe_outputs(row)):
+            yield Text(f"outputs at other clocks: {outputs}", style="dim")
 
 
 def _title(points: Sequence[Point], boards: Mapping[str, str]) -> Text:
@@ -152,8 +176,8 @@ def _notes(points: Sequence[Point]) -> Iterator[Text]:
         yield Text(f"quality is no better than guessing ({points[0]['quality_chance']:.3f})", style="yellow")
 
 
-def _problems(trials: pl.DataFrame) -> Iterator[RenderableType]:
-    failures, verdicts = count_failures(trials), count_verdicts(trials)
+def _problems(study: Study) -> Iterator[RenderableType]:
+    failures, verdicts = study.failures, study.verdicts
     if verdicts.height:
         meanings = {code: VERDICTS.get(code, "a code that this version does not know") for code in verdicts["verdict"]}
         yield from ("", Rule(Text("verdicts"), align="left", style="dim"))

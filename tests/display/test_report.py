@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from rich.cells import cell_len
 
+from runner.analysis.study import study_trials
 from runner.analysis.summary import summarise_operating_points
 from runner.display.columns import build_columns, fit_columns
 from runner.display.findings import describe_block, describe_quality
@@ -81,12 +82,12 @@ TRIALS = frame(
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_report_looks_as_it_did(width, render, check_golden):
-    check_golden(f"report_{width}", render(render_report(TRIALS, MANIFEST, width), width, 100), width)
+    check_golden(f"report_{width}", render(render_report(study_trials(TRIALS), MANIFEST, width), width, 100), width)
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_numbers_agree_with_arithmetic_by_hand(width, render):
-    text = render(render_report(TRIALS, MANIFEST, width), width, 100)
+    text = render(render_report(study_trials(TRIALS), MANIFEST, width), width, 100)
     [row] = [line for line in text.splitlines() if line.startswith("▸      990")]
     ratios = [0.38 / math.sqrt(0.50 * 0.52), 0.40 / math.sqrt(0.52 * 0.54), 0.42 / math.sqrt(0.54 * 0.56)]
     assert geometric_mean(ratios) - 1 == pytest.approx(-0.245, abs=0.0005)
@@ -102,15 +103,15 @@ def test_numbers_agree_with_arithmetic_by_hand(width, render):
 
 
 def test_every_table_of_a_simulated_run_says_so(render):
-    text = render(render_report(TRIALS, MANIFEST, 80), 80, 100)
+    text = render(render_report(study_trials(TRIALS), MANIFEST, 80), 80, 100)
     assert text.count("in flight · SIMULATED BOARD") == 2
     real = TRIALS.with_columns(simulated=pl.lit(False))
-    assert "SIMULATED" not in render(render_report(real, MANIFEST, 80), 80, 100)
+    assert "SIMULATED" not in render(render_report(study_trials(real), MANIFEST, 80), 80, 100)
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 70, 80, 90, 100, 110, 120, 160])
 def test_no_number_is_cut_at_any_width(width, render):
-    text = render(render_report(TRIALS, MANIFEST, width), width, 100)
+    text = render(render_report(study_trials(TRIALS), MANIFEST, width), width, 100)
     assert "…" not in text
     assert all(cell_len(line.rstrip()) <= width for line in text.splitlines())
     assert "0.400" in text
@@ -124,20 +125,20 @@ def test_columns_give_way_by_rank_and_are_named(render):
     kept, dropped = fit_columns(columns, 80)
     assert {"energy", "change of the energy", "latency", "change of the latency", "quality"} <= {c.name for c in kept}
     assert dropped[0] == "verdicts by row"
-    assert "Left out for lack of width: " in render(render_report(TRIALS, MANIFEST, 80), 80, 100)
+    assert "Left out for lack of width: " in render(render_report(study_trials(TRIALS), MANIFEST, 80), 80, 100)
 
 
 def test_axes_are_shown_only_where_they_vary(render):
-    assert "limit W" not in render(render_report(TRIALS, MANIFEST, 160), 160, 100)
+    assert "limit W" not in render(render_report(study_trials(TRIALS), MANIFEST, 160), 160, 100)
     capped = frame(trial(None, 0.5, 1.0), trial(990, 0.4, 1.0, power_limit_w_requested=400.0))
-    text = render(render_report(capped, MANIFEST, 160), 160, 100)
+    text = render(render_report(study_trials(capped), MANIFEST, 160), 160, 100)
     assert "limit W" in text
     assert "least energy at 990 MHz, limit 400 W" in text
 
 
 def test_several_boards_are_not_compared_silently(render):
     two = TRIALS.with_columns(gpu_uuids=pl.when(task="tiny_qa").then(pl.lit(["A"])).otherwise(pl.lit(["B"])))
-    text = render(render_report(two, MANIFEST, 80), 80, 100)
+    text = render(render_report(study_trials(two), MANIFEST, 80), 80, 100)
     assert "Measured on 2 boards" in text
     assert "tiny_qa on small, 4 in flight · A" in text
     assert "tiny_cloze on small, 4 in flight · B" in text
@@ -146,10 +147,10 @@ def test_several_boards_are_not_compared_silently(render):
 def test_boards_are_named_by_as_much_of_their_uuids_as_tells_them_apart(render):
     uuids = ("GPU-1a2b3c4d-0000", "GPU-1a2b3c4d-0001")
     trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in uuids))
-    text = render(render_report(trials, MANIFEST, 120), 120, 100)
+    text = render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
     assert all(f"in flight · {uuid} · SIMULATED" in text for uuid in uuids)
     trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in (uuids[0], "GPU-9-0")))
-    assert "in flight · GPU-1a2b3c4d · SIM" in render(render_report(trials, MANIFEST, 120), 120, 100)
+    assert "in flight · GPU-1a2b3c4d · SIM" in render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
 
 
 def models(board: str, large: float = 1.0) -> pl.DataFrame:
@@ -163,13 +164,15 @@ def models(board: str, large: float = 1.0) -> pl.DataFrame:
 
 
 def test_models_are_compared_per_request_and_more_widely_between_boards(render):
-    one, two = (render(render_report(models(board), MANIFEST, 120), 120, 100) for board in "AB")
+    one, two = (render(render_report(study_trials(models(board)), MANIFEST, 120), 120, 100) for board in "AB")
     two = " ".join(two.split())
     assert "4 in flight: large needs 2.00 times the joules per request of small (95 %: 1.93 to 2.07)." in one
     assert "times the joules per request of small (95 %: 1.88 to 2.13, on boards that may differ by 5 %)" in two
-    alike = render(render_report(models("B", large=0.51), MANIFEST, 120), 120, 100)
+    alike = render(render_report(study_trials(models("B", large=0.51)), MANIFEST, 120), 120, 100)
     assert "large and small cannot be told apart by joules per request: 1.02 (95 %: 0.96 to 1.08, on" in alike
-    assert "models, each at its least energy" not in render(render_report(TRIALS, MANIFEST, 120), 120, 100)
+    assert "models, each at its least energy" not in render(
+        render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100
+    )
 
 
 def test_prefill_and_decode_have_a_table_where_they_were_measured(render):
@@ -178,28 +181,30 @@ def test_prefill_and_decode_have_a_table_where_they_were_measured(render):
               "joules_per_decode_token_low": 0.446, "joules_per_decode_token_high": 0.466,
               "phase_method": "output_lengths"}  # fmt: skip
     rows = [trial(None, 0.5, 1.0, **phases), trial(990, 0.4, 1.0, phase_reason="no trials made for it")]
-    text = render(render_report(frame(*rows), MANIFEST, 80), 80, 100)
+    text = render(render_report(study_trials(frame(*rows)), MANIFEST, 80), 80, 100)
     assert "prefill and decode by output_lengths" in text
     [line] = [line for line in text.splitlines() if "0.0123" in line]
     assert line.split() == ["default", "→", "1980", "0.0123", "0.00040", "0.456", "0.010"]
     assert "No prefill and decode energy: no trials made for it" in text
-    assert "prefill" not in render(render_report(TRIALS, MANIFEST, 120), 120, 100)
+    assert "prefill" not in render(render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100)
 
 
 def test_what_the_sensor_does_not_see_is_said(render):
     trials = TRIALS.with_columns(energy_uncertainty_j=pl.lit(0.3))
-    assert "does not see: up to 0.3 % of a trial's energy" in render(render_report(trials, MANIFEST, 80), 80, 100)
+    assert "does not see: up to 0.3 % of a trial's energy" in render(
+        render_report(study_trials(trials), MANIFEST, 80), 80, 100
+    )
 
 
 def test_problems_are_counted_and_explained(render):
-    text = render(render_report(TRIALS, MANIFEST, 120), 120, 100)
+    text = render(render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100)
     assert "3 trials  trace_gap: power samples are missing" in text
     assert "1 trial  clock_not_held: " in text
     assert "1 trial  engine died: out of memory" in text
 
 
 def test_an_empty_run_says_so(render):
-    assert render(render_report(frame(), MANIFEST, 80), 80, 24) == "No trial has finished yet.\n"
+    assert render(render_report(study_trials(frame()), MANIFEST, 80), 80, 24) == "No trial has finished yet.\n"
 
 
 def sentence(*rows: dict) -> str:

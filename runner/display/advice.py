@@ -1,0 +1,149 @@
+"""What to do about it, in words: recommendations, models, requests in flight and routes, a sentence each.
+
+Rows of a `Study`'s frames enter, text leaves. Next: report, page.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.analysis.limits import NO_LIMITS
+from runner.analysis.study import Study
+from runner.display.findings import describe_quality, format_amount, name_block, name_point
+from runner.display.quantities import format_change, format_number
+
+Row = Mapping[str, Any]
+
+ROUTING_MEANING = (
+    "This is a bound and no forecast: the router knows every score beforehand and costs nothing, all models stand "
+    "ready as they were measured, and a right answer by luck counts as right."
+)
+
+
+def describe_advice(study: Study) -> list[str]:
+    """Say what to do, first of all: a sentence for each kind of board, or for the one block that there is."""
+    energy = study.recommendations.filter(goal="energy").to_dicts()
+    limits = "" if study.limits == NO_LIMITS else f" Limits: {study.limits}."
+    mixed = study.mixed_loads.to_dicts()
+    num_saving = sum(row["conclusion"] == "saves" for row in energy)
+    if mixed:
+        apart = f" Set for each of them apart, {num_saving} would save, as said below." if num_saving else ""
+        shown = (describe_mixed_load(row) + ("" if row["conclusion"] == "saves" else apart) for row in mixed)
+        return [sentence + limits for sentence in shown]
+    said = [row for row in energy if row["conclusion"] != "none"] or energy
+    return [f"{name_block(row)}: {describe_recommendation(row)}{limits}" for row in said]
+
+
+def describe_mixed_load(row: Row) -> str:
+    """Say which one operating point to set for everything.
+
+    Args:
+        row: of `mixed_load.MIXED_LOADS`.
+    """
+    count = f"{row['num_blocks']} combinations of model, task and requests in flight"
+    where = f"{row['gpu_name']}, one setting for all {count}"
+    if row["conclusion"] == "none":
+        return f"{where}: no recommendation, since {row['reason']}."
+    if row["conclusion"] == "default":
+        return f"{where}: leave the default clock; nothing else that may be set in all of them saves energy."
+    slow = _span(row["slowdown_least"], row["slowdown_most"])
+    weighing = "each weighing as much"
+    if row["conclusion"] == "saves":
+        saved = format_amount((row["change"], row["change_low"], row["change_high"]))
+        return f"{where}: set {name_point(row)}. It saves {saved} of the energy, {weighing}{slow}."
+    return (
+        f"{where}: least energy at {name_point(row)} ({format_change(row['change'])}, {weighing}{slow}), "
+        f"but do not rely on it: {row['reason']}."
+    )
+
+
+def describe_recommendation(row: Row) -> str:
+    """Say what to set for one model and task.
+
+    Args:
+        row: of `recommendation.RECOMMENDATIONS`.
+    """
+    if row["conclusion"] == "none":
+        return f"no recommendation, since {row['reason']}."
+    if row["conclusion"] == "default":
+        return f"leave the default clock; {row['reason'] or 'nothing else that was measured needs less'}."
+    if row["conclusion"] == "unproven":
+        less = "" if row["change"] is None else f" ({format_change(row['change'])}{_time(row)})"
+        return f"least at {name_point(row)}{less}, but do not rely on it: {row['reason']}."
+    amount = format_amount((row["change"], row["change_low"], row["change_high"]))
+    what = "of the energy" if row["goal"] == "energy" else "of the energy-delay product"
+    parts = [f"set {name_point(row)}: it saves {amount} {what}{_time(row)}", describe_quality(row)]
+    return ", ".join(parts) + "." + "".join(f" {doubt}" for doubt in _doubts(row))
+
+
+def describe_outputs(row: Row) -> str:
+    """Say whether a block's outputs are the same at every clock; nothing where they were not compared.
+
+    Args:
+        row: of `recommendation.RECOMMENDATIONS`.
+    """
+    least, default = row["least_output_agreement"], row["output_agreement_default"]
+    if least is None:
+        return ""
+    if least == 1:
+        return "identical"
+    beside = "" if default is None else f", {100 * default:.1f} % between two default-clock trials"
+    return f"{100 * least:.1f} % identical at least{beside}"
+
+
+def describe_concurrency(row: Row) -> str:
+    """Say how much more energy another number of requests in flight needs than the best one.
+
+    Args:
+        row: of `models.CONCURRENCY_COMPARISONS`.
+    """
+    best, other = row["reference_concurrency"], row["concurrency"]
+    name = f"{row['task']} on {row['model']}"
+    remark = f" (95 %: {row['ratio_low']:.2f} to {row['ratio_high']:.2f})" if row["ratio_low"] is not None else ""
+    ratio = f"{row['ratio']:.2f}{remark}"
+    if row["ratio_low"] is not None and row["ratio_low"] <= 1:
+        return f"{name}: {best} and {other} in flight cannot be told apart by joules per token: {ratio}."
+    return f"{name}: {other} in flight need {ratio} times the joules per token of {best} in flight."
+
+
+def describe_route(row: Row) -> str:
+    """Say what a router could save at most.
+
+    Args:
+        row: of `routing.ROUTES`.
+    """
+    others = ", ".join(model for model in row["models"] if model != row["reference_model"])
+    suffices = format_share(row["smaller_suffices"], row["smaller_suffices_low"], row["smaller_suffices_high"])
+    saving = format_share(row["saving"], row["saving_low"], row["saving_high"])
+    joules = (format_number(row[f"{which}_joules_per_sample"]) for which in ("routed", "reference"))
+    return (
+        f"{row['task']}, {row['concurrency']} in flight: a smaller model does as well as {row['reference_model']} on "
+        f"{suffices} of {row['num_samples']} samples; an ideal router between it and {others} would save {saving} "
+        f"of the energy ({' against '.join(joules)} J a sample, {row['energy_method']})."
+    )
+
+
+def format_share(share: float, low: float, high: float) -> str:
+    """Format a share with its interval as per cent."""
+    return f"{100 * share:.0f} % (95 %: {100 * low:.0f} to {100 * high:.0f})"
+
+
+def _span(least: float | None, most: float | None) -> str:
+    """How much slower, from the block that suffers least to the one that suffers most."""
+    if least is None or most is None:
+        return ""
+    if round(least, 3) == round(most, 3):
+        return f", {format_change(most)} in time"
+    return f", {format_change(least)} to {format_change(most)} in time"
+
+
+def _time(row: Row) -> str:
+    return "" if row["slowdown"] is None else f", {format_change(row['slowdown'])} in time"
+
+
+def _doubts(row: Row) -> Iterator[str]:
+    if row["num_compared"] > 1:
+        yield f"The interval allows for the choice among {row['num_compared']} points."
+    if row["doubtful_limits"]:
+        yield f"By its interval it may break the limit on {' and '.join(row['doubtful_limits'])}."
+    if row["default_is_on_same_board"] is False:
+        yield "The default clock ran on another board, which the interval allows for."

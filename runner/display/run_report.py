@@ -1,0 +1,47 @@
+"""A run directory is read, studied and shown: `sweep report` and the end of `sweep run`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from runner.analysis.across import complete_trials
+from runner.analysis.limits import Limits
+from runner.analysis.study import Study, study_requests, study_trials
+from runner.results.store import RunStore, write_atomically
+
+TABLES = "tables"
+"""The folder of a run directory that holds its tables as CSV."""
+
+
+def read_study(store: RunStore, limits: Limits) -> Study:
+    """Read a run and work out all that is said of it."""
+    trials = complete_trials(store.read_trials(store.planned_trial_ids()))
+    return study_requests(study_trials(trials, limits), store.read_samples(), store.read_requests)
+
+
+def format_json(study: Study, manifest: Mapping[str, Any]) -> str:
+    """Return everything as JSON: the names of `Study.tables`, each a list of rows, and the limits."""
+    summary: dict[str, Any] = {"name": manifest.get("name"), "simulated": manifest.get("simulated")}
+    summary |= {"imported": manifest.get("imported"), "limits": asdict(study.limits)}
+    return json.dumps(summary | {name: table.to_dicts() for name, table in study.tables().items()})
+
+
+def write_tables(store: RunStore, study: Study) -> list[str]:
+    """Write every table that has rows into the run directory as CSV; returns the files' names.
+
+    Lists are joined by blanks.
+    """
+    written = []
+    for name, table in study.tables().items():
+        lists = [column for column, dtype in table.schema.items() if dtype.base_type() is pl.List]
+        flat = table.with_columns(pl.col(column).cast(pl.List(pl.String)).list.join(" ") for column in lists)
+        path = store.directory / TABLES / f"{name}.csv"
+        if table.height:
+            write_atomically(path, flat.write_csv().encode())
+            written.append(f"{TABLES}/{path.name}")
+        else:
+            path.unlink(missing_ok=True)  # of an earlier report
+    return written
