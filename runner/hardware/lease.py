@@ -103,8 +103,8 @@ class ClockLease:
             last = read_journal(self._path)
             if last is not None:
                 self._take_over(last)
-            self._lock_board()
             self._prior_power_limit_w = self._gpu.read_power_limit_w()
+            self._lock_board()
             write_journal(self._path, self._new_journal())
         os.environ[LEASE_VARIABLE] = " ".join([*os.environ.get(LEASE_VARIABLE, "").split(), self._lease_id])
         if self._guarded:
