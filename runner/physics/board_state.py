@@ -186,10 +186,7 @@ class BoardState:
 
     def read_new_activity(self) -> list[Activity]:
         """Return what was logged since the last call on this object, in order; cheap when nothing has happened."""
-        try:
-            if self._activity_path.stat().st_size <= self._activity_read_bytes:
-                return []
-        except FileNotFoundError:
+        if not _has_grown(self._activity_path, self._activity_read_bytes):
             return []
         with self._activity_path.open("rb") as file:
             file.seek(self._activity_read_bytes)
@@ -213,10 +210,7 @@ class _JsonLines:
 
     def read_new(self) -> list[dict[str, Any]]:
         """Return what was appended since the last call on this object; cheap when nothing was."""
-        try:
-            if self._path.stat().st_size <= self._read_bytes:
-                return []
-        except FileNotFoundError:
+        if not _has_grown(self._path, self._read_bytes):
             return []
         with self._path.open("rb") as file:
             file.seek(self._read_bytes)
@@ -228,6 +222,14 @@ class _JsonLines:
     def append(self, values: dict[str, Any]) -> None:
         """Append one record."""
         _append(self._path, json.dumps(values).encode() + b"\n")
+
+
+def _has_grown(path: Path, num_bytes: int) -> bool:
+    """Return whether a file is there and longer than what was read of it; asked at every step and every reading."""
+    try:
+        return os.stat(path).st_size > num_bytes
+    except FileNotFoundError:
+        return False
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -1,0 +1,165 @@
+"""Every NVML call that a run makes fails in turn, with each of its codes, at the start, mid-window and at the end."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from nvml_failures import (
+    CODES_OF,
+    MOMENTS,
+    SWEEP,
+    Actor,
+    Campaign,
+    find_locks_left,
+    find_lost_rows,
+    find_wrong_numbers,
+    make_table,
+    read_table,
+    run_campaign,
+)
+from ray.exceptions import RayTaskError
+
+import runner
+from runner.execution import driver
+from runner.execution.aggregator import Aggregator
+from runner.execution.cluster import Seat
+from runner.execution.dispatch import Queue
+from runner.hardware import doctor
+from runner.hardware.gpu import GpuLostError
+from runner.hardware.simulated import SimulatedNvml
+from runner.hardware.simulated_faults import Fault, FaultyNvml, fail
+from runner.physics.clock import VirtualClock
+from runner.results.live import SweepView
+from runner.results.store import RunStore
+from runner.spec.sweep import parse_sweep
+from runner.spec.trial import expand_trials
+
+ONLY_ELSEWHERE = {
+    "nvmlDeviceGetCurrentClocksThrottleReasons": "the older name of ...EventReasons, tried where that one fails",
+}
+"""Calls that a run on this simulated board never makes."""
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    return run_campaign(tmp_path_factory.mktemp("campaign") / "run")
+
+
+def test_nothing_is_wrong_where_nothing_fails(campaign: Campaign) -> None:
+    for outcome in campaign.sound.values():
+        assert [(row["status"], row["verdicts"]) for row in outcome.rows] == [("ok", [])] * len(outcome.planned)
+        assert (outcome.refusal, outcome.lost, outcome.journal_stays) == (None, None, False)
+
+
+def test_every_call_that_a_run_makes_is_made_to_fail(campaign: Campaign) -> None:
+    called = set(campaign.sound["start"].last_call_ns)
+    assert called == set(CODES_OF)
+    # Nor is there one in the source that a run makes only now and then.
+    sources = [path for path in Path(runner.__file__).parent.rglob("*.py") if "simulated" not in path.name]
+    named = {name for path in sources for name in re.findall(r"\bnvml(?:Init|System|Device)\w*", path.read_text())}
+    beginnings = {name for name in named - called if any(function.startswith(name) for function in called)}
+    assert named - called - beginnings == set(ONLY_ELSEWHERE)
+
+
+def test_calls_fail_with_each_code_at_each_moment(campaign: Campaign) -> None:
+    assert {case.function for case in campaign.outcomes if case.moment == "start"} == set(CODES_OF)
+    number = Counter(case.moment for case in campaign.outcomes)
+    assert number["start"] == sum(map(len, CODES_OF.values()))
+    # What reads while a window is open, and what puts the board back.
+    for moment in MOMENTS[1:]:
+        assert {case.function for case in campaign.outcomes if case.moment == moment} >= {
+            "nvmlDeviceGetSamples",
+            "nvmlDeviceGetTotalEnergyConsumption",
+            "nvmlDeviceGetClockInfo",
+            "nvmlDeviceResetGpuLockedClocks",
+            "nvmlDeviceResetMemoryLockedClocks",
+            "nvmlDeviceSetPowerManagementLimit",
+        }
+
+
+def wrongs(campaign: Campaign, find: Any) -> dict[str, list[str]]:
+    found = {str(case): list(find(case, outcome)) for case, outcome in campaign.outcomes.items()}
+    return {case: what for case, what in found.items() if what}
+
+
+def test_never_a_wrong_number(campaign: Campaign) -> None:
+    assert wrongs(campaign, find_wrong_numbers) == {}
+
+
+def test_never_a_lost_row(campaign: Campaign) -> None:
+    assert wrongs(campaign, find_lost_rows) == {}
+
+
+def test_never_a_lock_left(campaign: Campaign) -> None:
+    assert wrongs(campaign, find_locks_left) == {}
+
+
+def test_the_table_in_the_docs_is_this_one(campaign: Campaign) -> None:
+    """`python tests/execution/nvml_failures.py` writes it."""
+    assert read_table() == make_table(campaign)
+
+
+@pytest.mark.parametrize("code", [1, 3, 15, 999])
+@pytest.mark.parametrize("function", [name for name in CODES_OF if name != "nvmlInit"])
+def test_the_doctor_speaks_of_whatever_fails(
+    function: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
+    clock = VirtualClock()
+    clock.sleep(30.0)
+    nvml = FaultyNvml(SimulatedNvml("sim", clock, tmp_path))
+    monkeypatch.setattr(doctor, "open_nvml", lambda *_: nvml)
+    sound = doctor.examine("sim", None, clock)
+    nvml.faults.append(Fault(functions=(function,), effect=fail(code)))
+    nvml.num_calls.clear()
+    checks = doctor.examine("sim", None, clock)
+    assert checks
+    if any(check.level == "error" for check in checks[1:]):
+        assert any(function in check.finding for check in checks)
+    elif not nvml.num_calls[function]:
+        assert checks == sound
+
+
+@pytest.mark.parametrize("num_boards", [1, 2])
+def test_the_last_board_that_is_lost_leaves_a_failed_row(
+    num_boards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another board would measure the trial."""
+    error = GpuLostError("nvmlDeviceGetSamples: the board no longer answers")
+
+    def get(answer: Any, **_: Any) -> Any:
+        if answer == "task":
+            raise RayTaskError("run_block", "", error)
+        return answer
+
+    monkeypatch.setattr("ray.get", get)
+    monkeypatch.setattr("ray.kill", lambda _: None)
+    blocks = expand_trials(parse_sweep(SWEEP))
+    infos = [SimpleNamespace(uuid=f"GPU-{i}", name="H200", simulated=True) for i in range(num_boards)]
+    view = SweepView(name="failures", simulated=True, run_directory=str(tmp_path), num_trials=3)
+    run = SimpleNamespace(
+        store=RunStore(tmp_path),
+        aggregator=Actor(Aggregator(tmp_path, view)),
+        queue=Queue(blocks, [], {}, [info.uuid for info in infos]),
+        workers=[
+            SimpleNamespace(
+                seat=Seat(gpu_request="nvidia", info=info, label="0", host="here"), num_restarts=0, actor=None
+            )
+            for info in infos
+        ],
+        start_ns=0,
+    )
+    worker = run.workers[0]
+    worker.task, worker.assignment = "task", run.queue.take("GPU-0")
+    driver._take_back(run, worker)
+    first, *others = [trial.trial_id for trial in blocks[0].trials]
+    rows = run.store.read_trials([first, *others]).to_dicts()
+    if num_boards == 2:
+        assert rows == []
+        assert run.queue.take("GPU-1").trial_ids == {first, *others}
+    else:
+        assert [(row["trial_id"], row["status"], row["gpu_uuids"]) for row in rows] == [(first, "failed", ["GPU-0"])]
+        assert str(error) in rows[0]["error"]
