@@ -47,7 +47,7 @@ def test_death_of_the_driver_ends_the_worker_too(folders: tuple[Path, Path], sta
     driver.kill()
     driver.wait()
     assert wait_until(lambda: board_settings(folders) == (None, None), RESTORE_S)
-    assert not any(map(is_alive, (owner.worker, owner.marked, owner.forked)))
+    assert wait_until(lambda: not any(map(is_alive, (owner.worker, owner.marked, owner.forked))))
 
 
 def test_read_only_lease_ends_orphans_and_sets_nothing(
