@@ -96,8 +96,10 @@ class Aggregator:
         self._store.write_samples(self._samples)
 
     def finish_trial(self, measurement: Measurement) -> list[str]:
-        """Analyse, score and write a measured trial; returns its verdicts."""
+        """Analyse, score and write a measured trial; returns its verdicts. One that is finished stays as it is."""
         identity = measurement.identity
+        if self._store.is_finished(identity.trial_id):  # handed over by a worker, or to an aggregator, that died since
+            return []
         scores = self._score(measurement)
         row = build_trial_row(measurement, scores)
         attribution = attribute_energy(measurement, row["energy_j"])
@@ -158,7 +160,9 @@ class Aggregator:
         return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and i + RETRY_SUFFIX not in verdicts)
 
     def fail_trial(self, identity: Identity, placement: Placement, error: str, time_ns: int) -> None:
-        """Write the row of a trial that came to nothing."""
+        """Write the row of a trial that came to nothing, unless it is finished."""
+        if self._store.is_finished(identity.trial_id):
+            return
         row = build_failed_row(identity, placement, error, time_ns)
         self._store.write_trial(row, pl.DataFrame(schema=REQUESTS), pl.DataFrame(schema=POWER))
         if identity.attempt == 1:
@@ -259,7 +263,7 @@ def _describe_trial(row: Mapping[str, Any]) -> str:
     clock = f"{row['sm_clock_mhz_requested']} MHz" if row["sm_clock_mhz_requested"] else "default clock"
     clock += ", once more" if row["attempt"] > 1 else ""
     generates = row["request_kind"] == "generate"
-    joules = row["joules_per_output_token"] if generates else row["joules_per_prompt_token"]
+    joules = row.get("joules_per_output_token" if generates else "joules_per_prompt_token")
     cost = f"{joules:.3g} J/{'token' if generates else 'prompt token'}" if joules is not None else "no energy"
     quality = f", {row['quality_metric']} {row['quality']:.3f}" if row["quality"] is not None else ""
     verdicts = f" [{', '.join(row['verdicts'])}]" if row["verdicts"] else ""

@@ -32,6 +32,7 @@ from runner.spec.trial import RETRY_SUFFIX, Block, Trial
 POLL_S = 0.25
 STOP_LIMIT_S = 20.0
 CLOSE_LIMIT_S = 40.0
+WRITE_LIMIT_S = 30.0
 MAX_RESTARTS = 3
 
 
@@ -216,6 +217,8 @@ def _take_back(run: _Run, worker: _Worker) -> None:
         reason, can_restart = "its process died", True
     except RayError as error:
         reason, can_restart = str(error), True
+    with suppress(GetTimeoutError):  # the aggregator answers once it has written what the worker had handed over
+        await_answer(run.aggregator.snapshot.remote(), timeout_s=WRITE_LIMIT_S)
     ids = [trial.trial_id for trial in assignment.block.trials]
     rows = run.store.read_trials(ids)
     # Rows that failed in an earlier run are not the work of this worker: those trials are still to be run again.

@@ -149,6 +149,11 @@ class RunStore:
         frames = [pl.read_parquet(path) for path in paths]
         return pl.concat(frames, how="diagonal_relaxed").sort("start_ns", "trial_id")
 
+    def is_finished(self, trial_id: str) -> bool:
+        """Return whether a trial has ended well, so that its row is never written again."""
+        path = self.directory / "trials" / f"{trial_id}.parquet"
+        return path.exists() and pl.read_parquet(path, columns=["status"]).item() == "ok"
+
     def finished_trial_ids(self) -> frozenset[str]:
         """Return the ids of the trials that need not be run again: those that ended well."""
         return frozenset(self.read_trials().filter(pl.col("status") == "ok")["trial_id"])

@@ -37,7 +37,7 @@ from runner.spec.trial import RETRY_SUFFIX, expand_trials
 MODEL = Path(__file__).parents[2] / "models" / "joulesweep-small"
 SIMULATED = """
 name = "campaign"
-repeats = 12
+repeats = 5
 min_window_s = 4.0
 axes = { concurrency = [1, 2], sm_clock = ["default", { spaced = 8 }] }
 [[model]]
@@ -98,7 +98,7 @@ class Campaign:
     def run(self, num_kills: int) -> None:
         """Sweep after sweep, until so many kills have been made and the last sweep is complete."""
         while len(self.kills) < num_kills:
-            self._run_sweep(min(self.rng.randint(5, 10), num_kills - len(self.kills)))
+            self._run_sweep(min(self.rng.randint(8, 14), num_kills - len(self.kills)))
             print(f"  {self.engine}: {len(self.kills)} kills in {self.num_sweeps} sweeps", flush=True)
 
     def _run_sweep(self, num_kills: int) -> None:
@@ -238,6 +238,7 @@ class Campaign:
             mark = (stat.st_mtime_ns, stat.st_ino)
             if row["status"] == "ok" and finished.setdefault(trial_id, mark) != mark:
                 self.violations.append(f"{trial_id} was written again after it had been finished")
+                finished[trial_id] = mark
 
     def _check_complete(self, directory: Path, file: Path, finished: dict[str, tuple[int, int]]) -> None:
         expected = {trial.trial_id for block in expand_trials(load_sweep(file)) for trial in block.trials}

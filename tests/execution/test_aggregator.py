@@ -160,6 +160,20 @@ def with_foreign_process(measured: Measurement, **identity: Any) -> Measurement:
     )
 
 
+def test_what_is_finished_is_never_written_again(
+    aggregator: Aggregator, store: RunStore, measured: Measurement
+) -> None:
+    aggregator.fail_trial(measured.identity, measured.placement, "the worker died", 1)
+    aggregator.finish_trial(measured)
+    before = store.read_trials()
+    assert before["status"].to_list() == ["ok"]
+    # Two workers may measure one trial where the first died before it was known to have handed it over.
+    aggregator.finish_trial(replace(measured, idle_power_w=1.0))
+    aggregator.fail_trial(measured.identity, measured.placement, "two workers died while it ran", 2)
+    assert store.read_trials().equals(before)
+    assert [event.kind for event in aggregator.snapshot().events] == ["trial_failed", "trial_finished"]
+
+
 def test_what_a_retry_can_help_is_listed_once(
     aggregator: Aggregator, store: RunStore, bench: VirtualBench, measured: Measurement
 ) -> None:

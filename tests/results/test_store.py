@@ -109,6 +109,7 @@ def test_finished_is_what_ended_well_and_a_failed_trial_is_replaced(store: RunSt
     write_trial(store, "a")
     write_trial(store, "b", status="failed", error="the engine died")
     assert store.finished_trial_ids() == {"a"}
+    assert [store.is_finished(trial_id) for trial_id in ("a", "b", "c")] == [True, False, False]
     assert store.read_trials().height == 2
     write_trial(store, "b")
     assert store.finished_trial_ids() == {"a", "b"}
