@@ -12,6 +12,7 @@ from typing import Any, get_args
 import polars as pl
 
 from runner.analysis.phases import num_prefill_tokens, reach_over, share_phases
+from runner.analysis.validity import MAX_CLOCK_DEVIATION
 from runner.results.tables import TRIALS
 from runner.spec.request import PhaseRole
 
@@ -73,7 +74,10 @@ def _complete_point(rows: Sequence[Row]) -> list[Row]:
             # The whole is what the two were taken from; the half is not.
             "phase_residual_fraction": share_phases(half, prefill_j, decode_j)["phase_residual_fraction"],
         }
-        done.append((change, whole, one, half))
+        if reason := _explain_clocks(whole, one, half):
+            change["phase_reason"] = reason
+        else:
+            done.append((change, whole, one, half))
     _add_intervals(done)
     return changes
 
@@ -96,6 +100,18 @@ def _explain(whole: Row, companions: dict[PhaseRole, Row | None]) -> str | None:
     if missing:
         return f"there is no sound companion trial {' and '.join(missing)} at this point and repeat"
     return None
+
+
+def _explain_clocks(*rows: Row) -> str | None:
+    """Why no interval holds although nothing was asked of the clock: a power cap sets another one for prefill alone."""
+    clocks_mhz = [row["sm_clock_mhz"] for row in rows]
+    if None in clocks_mhz or max(clocks_mhz) <= (1 + MAX_CLOCK_DEVIATION) * min(clocks_mhz):
+        return None
+    whole, one, half = (f"{mhz:.0f}" for mhz in clocks_mhz)
+    return (
+        f"no interval: this trial ran at {whole} MHz, its companions at {one} (one token) and {half} (half length), "
+        "which are different operating points"
+    )
 
 
 def _decode_j(fewer: Row, more: Row) -> float:

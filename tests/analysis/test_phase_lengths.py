@@ -160,3 +160,16 @@ def test_companions_and_other_blocks_stay_as_they_are() -> None:
     alone = pl.DataFrame([other], schema=TRIALS)
     assert complete_phases(alone).equals(alone)
     assert complete_phases(alone.clear()).equals(alone.clear())
+
+
+def test_trials_that_a_power_cap_held_at_different_clocks_have_values_and_no_interval() -> None:
+    def group(one_token_mhz: float) -> dict[str, Any]:
+        clocks = {"one_token": one_token_mhz, "half_length": 1830.0, None: 1815.0}
+        return complete([row | {"sm_clock_mhz": clocks[row["phase_role"]]} for row in make_group()])["whole-0"]
+
+    assert group(1800.0)["joules_per_prefill_token_low"] is not None
+    row = group(1575.0)
+    assert "ran at 1815 MHz, its companions at 1575 (one token) and 1830 (half length)" in row["phase_reason"]
+    assert row["joules_per_prefill_token"] == pytest.approx(PREFILL_J)
+    assert row["joules_per_prefill_token_low"] is None
+    assert row["joules_per_decode_token_high"] is None
