@@ -46,12 +46,12 @@ def describe_mixed_load(row: Row) -> str:
     if row["conclusion"] == "default":
         return f"{where}: leave the default clock; nothing else that may be set in all of them saves energy."
     slow = _span(row["slowdown_least"], row["slowdown_most"])
-    weighing = "each weighing as much"
+    weighing = "on average over them"
     if row["conclusion"] == "saves":
         saved = format_amount((row["change"], row["change_low"], row["change_high"]))
-        return f"{where}: set {name_point(row)}. It saves {saved} of the energy, {weighing}{slow}."
+        return f"{where}: set {name_point(row)}. It saves {saved} of the energy {weighing}{slow}."
     return (
-        f"{where}: least energy at {name_point(row)} ({format_change(row['change'])}, {weighing}{slow}), "
+        f"{where}: least energy at {name_point(row)} ({format_change(row['change'])} {weighing}{slow}), "
         f"but do not rely on it: {row['reason']}."
     )
 
@@ -73,6 +73,18 @@ def describe_recommendation(row: Row) -> str:
     what = "of the energy" if row["goal"] == "energy" else "of the energy-delay product"
     parts = [f"set {name_point(row)}: it saves {amount} {what}{_time(row)}", describe_quality(row)]
     return ", ".join(parts) + "." + "".join(f" {doubt}" for doubt in _doubts(row))
+
+
+def describe_evidence(row: Row) -> str:
+    """Say in a few words how well a recommendation is shown.
+
+    Args:
+        row: of `recommendation.RECOMMENDATIONS`.
+    """
+    meanings = {"saves": "shown", "unproven": "not shown", "default": "the default is best", "none": "nothing to say"}
+    reason = f": {row['reason']}" if row["reason"] else ""
+    doubts = f"; may break the limit on {' and '.join(row['doubtful_limits'])}" if row["doubtful_limits"] else ""
+    return f"{meanings[row['conclusion']]}{reason}{doubts}"
 
 
 def describe_outputs(row: Row) -> str:
@@ -97,12 +109,12 @@ def describe_concurrency(row: Row) -> str:
         row: of `models.CONCURRENCY_COMPARISONS`.
     """
     best, other = row["reference_concurrency"], row["concurrency"]
+    low, high = row["ratio_low"], row["ratio_high"]
+    ratio = f"{row['ratio']:.2f} times" + ("" if low is None else f" (95 %: {low:.2f} to {high:.2f})")
     name = f"{row['task']} on {row['model']}"
-    remark = f" (95 %: {row['ratio_low']:.2f} to {row['ratio_high']:.2f})" if row["ratio_low"] is not None else ""
-    ratio = f"{row['ratio']:.2f}{remark}"
-    if row["ratio_low"] is not None and row["ratio_low"] <= 1:
+    if low is not None and low <= 1:
         return f"{name}: {best} and {other} in flight cannot be told apart by joules per token: {ratio}."
-    return f"{name}: {other} in flight need {ratio} times the joules per token of {best} in flight."
+    return f"{name}: least joules per token with {best} in flight; with {other} it takes {ratio} as many."
 
 
 def describe_route(row: Row) -> str:

@@ -80,20 +80,40 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
     return Group(*parts)
 
 
-def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Text]:
-    name = manifest.get("sweep", {}).get("name", "sweep")
+def name_run(manifest: Mapping[str, Any]) -> str:
+    """Return the name of a run's sweep."""
+    name: str = manifest.get("sweep", {}).get("name", "sweep")
+    return name
+
+
+def describe_counts(trials: pl.DataFrame) -> str:
+    """Say how many trials there are, how many of them are sound, and how much energy they measured."""
     num_failed = trials.filter(pl.col("status") == "failed").height
     num_verdicts = trials.filter(pl.col("status") == "ok", pl.col("verdicts").list.len() > 0).height
     counts = [f"{trials.height:,} trials", f"{trials.height - num_failed - num_verdicts:,} sound"]
     counts += [f"{num_verdicts:,} with verdicts"] if num_verdicts else []
     counts += [f"{num_failed:,} failed"] if num_failed else []
-    energy_j = sum(trials["energy_j"].drop_nulls().to_list()) if trials["energy_j"].count() else None
+    energy_j = trials["energy_j"].drop_nulls().to_list()
+    return ", ".join([*counts, f"{format_energy(sum(energy_j))} measured"] if energy_j else counts)
+
+
+def describe_import(manifest: Mapping[str, Any]) -> str:
+    """Say where an imported table comes from, and what it lacks."""
+    imported = manifest["imported"]
+    default = " and ".join(imported["stands_for_default"])
+    stand_in = f" It names no default clock; its highest clocks ({default}) stand for it." if default else ""
+    return f"Imported from {imported['file']}: measured elsewhere, and not checked by a power trace.{stand_in}"
+
+
+def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Text]:
     boards = trials["gpu_uuids"].explode(empty_as_null=True).drop_nulls().n_unique()
     names = ", ".join(sorted(trials["gpu_name"].drop_nulls().unique()))
-    yield Text.assemble((name, "bold"), f": {', '.join(counts)}, {format_energy(energy_j)} measured")
+    yield Text.assemble((name_run(manifest), "bold"), f": {describe_counts(trials)}")
     yield Text(f"{names or 'unknown board'}{f', {boards} boards' if boards > 1 else ''}", style="dim")
     if trials["simulated"].any():
         yield Text(f"{SIMULATED_NOTICE}: {SIMULATED_MEANING}.", style="bold yellow")
+    if "imported" in manifest:
+        yield Text(describe_import(manifest), style="bold yellow")
     if boards > 1:
         yield Text(_BOARDS_NOTICE.format(boards), style="dim")
 

@@ -1,0 +1,164 @@
+"""Energy and time against the clock, a plot a task and number of requests in flight: the U and its minimum.
+
+Rows of `analysis.operating_points.OPERATING_POINTS` enter, `Plot`s leave. Next: page, plot_files.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from runner.analysis.operating_points import POINT
+from runner.display.plots import (
+    FEW_TICKS,
+    HEIGHT,
+    MAX_PLOTS,
+    Plot,
+    Row,
+    file_name,
+    inline,
+    is_simulated,
+    legend_for,
+    name_group,
+    scale_for,
+    short_names,
+    short_point,
+    spans_widely,
+)
+from runner.display.quantities import format_change, format_number
+
+_GROUP = ("task", "request_kind", "concurrency", "gpu_name")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Quantity:
+    """What is drawn upwards."""
+
+    kind: str
+    column: str
+    axis: str
+    is_energy: bool = False
+
+
+def plot_energy(points: pl.DataFrame) -> list[Plot]:
+    """Draw energy per token against the SM clock."""
+    return [
+        _plot(part, _Quantity(kind="energy", column="joules_per_token", axis=_energy_axis(part), is_energy=True))
+        for group in _groups(points.drop_nulls("joules_per_token"))
+        for part in _split(group, "joules_per_token")
+    ][:MAX_PLOTS]
+
+
+def plot_times(points: pl.DataFrame) -> list[Plot]:
+    """Draw latency against the SM clock; throughput where no latency is known."""
+    plots = []
+    for group in _groups(points):
+        latency = _Quantity(kind="latency", column="latency_s_p50", axis="latency, median (s)")
+        rate = _Quantity(kind="throughput", column="output_tokens_per_s", axis="output tokens per second")
+        quantity = latency if group["latency_s_p50"].count() else rate
+        plots += [_plot(part, quantity) for part in _split(group.drop_nulls(quantity.column), quantity.column)]
+    return plots[:MAX_PLOTS]
+
+
+def _groups(points: pl.DataFrame) -> list[pl.DataFrame]:
+    drawn = points.drop_nulls("sm_clock_mhz")
+    return drawn.partition_by(*_GROUP, maintain_order=True)
+
+
+def _split(group: pl.DataFrame, column: str) -> list[pl.DataFrame]:
+    """Models side by side where their curves fit on one axis, else each by itself: the U must be seen."""
+    parts = group.partition_by("model", maintain_order=True)
+    return [group] if parts and not spans_widely(group[column].to_list()) else parts
+
+
+def _energy_axis(group: pl.DataFrame) -> str:
+    return "J per output token" if group["token_kind"][0] == "output" else "J per prompt token"
+
+
+def _plot(group: pl.DataFrame, quantity: _Quantity) -> Plot:
+    rows = _rows(group, quantity)
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    alone = group["model"][0] if group["model"].n_unique() == 1 else None
+    axis = alt.Axis(format="d", tickCount=5, labelOverlap="greedy")
+    x = alt.X("clock:Q", title="SM clock (MHz)", axis=axis, scale=alt.Scale(zero=False, padding=28))
+    scale = scale_for([row[name] for row in rows for name in ("low", "value", "high")], padding=26)
+    y = alt.Y("value:Q", title=quantity.axis, axis=FEW_TICKS, scale=scale)
+    colour = alt.Color("series:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("model", "asked", "ran", "shown", "change", "trials")]
+
+    def chart(chosen: list[dict[str, Any]]) -> alt.Chart:
+        return alt.Chart(inline(chosen)).encode(x=x, y=y, color=colour, tooltip=tooltip)
+
+    default = [row for row in rows if row["is_default"]]
+    held = [row for row in rows if row["is_sound"] and not row["is_default"]]
+    unsound = [row for row in rows if not row["is_sound"] and not row["is_default"]]
+    bounded = [row for row in rows if row["low"] is not None]
+    least = [row for row in rows if row["is_least"] and quantity.is_energy]
+    layers = (
+        (bounded, chart(bounded).mark_rule(opacity=0.6, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
+        (held, chart(held).mark_line(strokeWidth=1.5, opacity=0.8).encode(order="clock:Q")),
+        (held, chart(held).mark_point(filled=True, size=45, opacity=1)),
+        (default, chart(default).mark_point(shape="diamond", size=90, strokeWidth=2, opacity=1)),
+        (unsound, chart(unsound).mark_point(shape="cross", size=45, opacity=0.6)),
+        (least, chart(least).mark_point(size=190, strokeWidth=2, opacity=1)),
+        (least, chart(least).mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="asked:N")),
+    )
+    return Plot(
+        name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency", "gpu_name")), alone),
+        title=" · ".join(part for part in (name_group(group.row(0, named=True)), alone, group["gpu_name"][0]) if part),
+        note=_note(group, is_energy=quantity.is_energy),
+        chart=alt.layer(*(layer for drawn, layer in layers if drawn)).properties(height=HEIGHT),
+        simulated=is_simulated(group),
+    )
+
+
+def _rows(group: pl.DataFrame, quantity: _Quantity) -> list[dict[str, Any]]:
+    points = group.to_dicts()
+    names = short_names(list(dict.fromkeys(point["model"] for point in points)))
+    of_series = list(_name_series(points, names))
+    column = quantity.column
+    return [
+        {
+            "series": series,
+            "model": names[point["model"]],
+            "clock": point["sm_clock_mhz"],
+            "value": point[column],
+            "low": point[f"{column}_low"],
+            "high": point[f"{column}_high"],
+            "is_default": point["is_default"],
+            "is_sound": point["is_sound"],
+            "is_least": point["is_least_energy"],
+            "asked": short_point(point),
+            "ran": f"{point['sm_clock_mhz']:.0f} MHz",
+            "shown": format_number(point[column]),
+            "change": "base" if point["is_default"] else format_change(point[f"{column}_change"]),
+            "trials": f"{point['num_averaged']} of {point['num_trials']}",
+        }
+        for point, series in zip(points, of_series, strict=True)
+    ]
+
+
+def _name_series(points: Sequence[Row], names: dict[str, str]) -> Iterator[str]:
+    """A curve is a model at a memory clock and a power limit; what does not vary is not named."""
+    varies = {name: any(point[name] is not None for point in points) for name in POINT}
+    several_models = len(names) > 1
+    for point in points:
+        parts = [names[point["model"]]] if several_models else []
+        if varies["mem_clock_mhz_requested"]:
+            clock = point["mem_clock_mhz_requested"] or point["mem_clock_mhz"]
+            parts.append("memory at its default" if clock is None else f"memory {clock:.0f} MHz")
+        if varies["power_limit_w_requested"]:
+            limit = point["power_limit_w_requested"]
+            parts.append("no power limit" if limit is None else f"limit {limit:.0f} W")
+        yield ", ".join(parts) or names[point["model"]]
+
+
+def _note(group: pl.DataFrame, *, is_energy: bool) -> str:
+    notes = ["◇ default clock, at the clock that ran"]
+    notes += ["○ least energy"] if is_energy and group["is_least_energy"].any() else []
+    notes += ["+ only trials with verdicts"] if not group["is_sound"].all() else []
+    column = "joules_per_token_low" if is_energy else "latency_s_p50_low"
+    notes += ["bars: 95 %"] if group[column].count() else []
+    return " · ".join(notes)

@@ -1,0 +1,181 @@
+"""The report as one page that needs no network: what to do first, then the plots, then all numbers and the method.
+
+A `Study`, its manifest and its plots enter, HTML leaves. The page's look is in page/.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from runner.analysis.operating_points import BLOCK
+from runner.analysis.study import Study
+from runner.analysis.validity import VERDICTS
+from runner.display.advice import (
+    ROUTING_MEANING,
+    describe_advice,
+    describe_concurrency,
+    describe_evidence,
+    describe_outputs,
+    describe_route,
+)
+from runner.display.columns import build_columns
+from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
+from runner.display.findings import describe_block, describe_models, describe_quality, name_block
+from runner.display.plots import Plot, short_point
+from runner.display.quantities import UNKNOWN, format_change, format_change_interval
+from runner.display.report import describe_counts, describe_import, name_run
+from runner.display.vega import load_vega
+
+Sections = Mapping[str, Sequence[Plot]]
+"""Titles, and the plots below them."""
+
+_MARKED = ("set", "energy", "evidence")
+MAX_BLOCKS = 60
+"""Tables that are written out; a page with more is not read."""
+
+_RECOMMENDATION_NOTE = (
+    "Against the default clock; ± 95 %, allowing for the choice among all points that were measured. "
+    "Energy-delay: where joules per request times latency is least."
+)
+
+
+def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -> str:
+    """Return report.html.
+
+    Args:
+        study: what the run says.
+        manifest: manifest.json.
+        sections: those without a plot are left out.
+    """
+    folder = Path(__file__).parent / "page"
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
+    blocks = [block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)]
+    keyed = {f"plot-{i}-{j}": plot for i, plots in enumerate(sections.values()) for j, plot in enumerate(plots)}
+    keys = iter(keyed)
+    return environment.get_template("page.html").render(
+        title=name_run(manifest),
+        overview=[describe_counts(study.trials), ", ".join(sorted(study.trials["gpu_name"].drop_nulls().unique()))],
+        notices=list(_notices(study, manifest)),
+        advice=describe_advice(study),
+        recommendations=_recommendations(study),
+        sentences=list(_sentences(study)),
+        sections=[
+            {"title": title, "plots": [_place(plot, next(keys)) for plot in plots]}
+            for title, plots in sections.items()
+            if plots
+        ],
+        blocks=[_block(points) for points in blocks[:MAX_BLOCKS]],
+        num_blocks_left_out=max(len(blocks) - MAX_BLOCKS, 0),
+        problems=list(_problems(study)),
+        imported="imported" in manifest,
+        provenance=list(_provenance(manifest)),
+        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        js=Markup((folder / "page.js").read_text(encoding="utf-8")),
+        vega=Markup(load_vega() if keyed else ""),
+        plots=_embed({key: plot.for_page() for key, plot in keyed.items()}),
+    )
+
+
+def _notices(study: Study, manifest: Mapping[str, Any]) -> Iterator[str]:
+    if study.trials["simulated"].any():
+        yield f"{SIMULATED_NOTICE}: {SIMULATED_MEANING}."
+    if "imported" in manifest:
+        yield describe_import(manifest)
+
+
+def _recommendations(study: Study) -> dict[str, Any]:
+    """The table of what to set; a column in which nothing is known is left out."""
+    energy, product = (
+        study.recommendations.filter(goal=goal).to_dicts() for goal in ("energy", "energy_delay_product")
+    )
+    rows = [
+        _describe(of_energy) | _describe_product(of_product) | {"evidence": describe_evidence(of_energy)}
+        for of_energy, of_product in zip(energy, product, strict=True)
+    ]
+    headers = [header for header in (rows[0] if rows else ()) if any(row[header] != UNKNOWN for row in rows)]
+    marks = [{"saves": "good", "unproven": "doubt"}.get(row["conclusion"], "") for row in energy]
+    cells = [
+        [{"label": name, "text": row[name], "mark": mark if name in _MARKED else ""} for name in headers]
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+    return {"headers": headers, "rows": cells, "note": _RECOMMENDATION_NOTE}
+
+
+def _describe(row: Mapping[str, Any]) -> dict[str, str]:
+    cells = {
+        "task": row["task"],
+        "model": row["model"],
+        "in flight": UNKNOWN if row["concurrency"] is None else str(row["concurrency"]),
+    }
+    if row["conclusion"] == "none":
+        return cells | dict.fromkeys(("set", "energy", "time", "quality", "outputs"), UNKNOWN)
+    change = format_change_interval(row["change"], row["change_low"], row["change_high"])
+    is_default, has_quality = row["is_default"], row["quality_difference"] is not None
+    return cells | {
+        "set": short_point(row),
+        "energy": "base" if is_default else _unbroken(f"{change} %"),
+        "time": "base" if is_default else _unbroken(format_change(row["slowdown"])),
+        "quality": describe_quality(row).removeprefix("quality ") if has_quality and not is_default else UNKNOWN,
+        "outputs": describe_outputs(row) or UNKNOWN,
+    }
+
+
+def _describe_product(row: Mapping[str, Any]) -> dict[str, str]:
+    best = UNKNOWN if row["conclusion"] == "none" else short_point(row)
+    return {"energy-delay": best}
+
+
+def _unbroken(text: str) -> str:
+    return text.replace("±", "± ").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _sentences(study: Study) -> Iterator[dict[str, Any]]:
+    groups = (
+        ("Requests in flight", map(describe_concurrency, study.concurrencies.to_dicts()), "Each at its best point."),
+        ("Models", map(describe_models, study.models.to_dicts()), "Each at its own least energy."),
+        ("A router between models", map(describe_route, study.routes.to_dicts()), ROUTING_MEANING),
+    )
+    for title, texts, note in groups:
+        if sentences := list(texts):
+            yield {"title": title, "sentences": sentences, "note": note}
+
+
+def _place(plot: Plot, key: str) -> dict[str, Any]:
+    return {"title": plot.title, "note": plot.note, "key": key, "height": plot.chart.height, "is_broad": plot.is_broad}
+
+
+def _block(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    columns = build_columns(points)
+    marks = ["good" if p["is_least_energy"] else "" if p["is_sound"] else "doubt" for p in points]
+    return {
+        "title": name_block(points[0]),
+        "headers": [column.header for column in columns],
+        "rows": [{"mark": mark, "cells": [column.cells[i] for column in columns]} for i, mark in enumerate(marks)],
+        "sentence": describe_block(points),
+    }
+
+
+def _problems(study: Study) -> Iterator[str]:
+    for code, num_trials in study.verdicts.iter_rows():
+        yield f"{num_trials:,} × {code}: {VERDICTS.get(code, 'a code that this version does not know')}"
+    for error, num_trials in study.failures.iter_rows():
+        yield f"{num_trials:,} failed: {error or 'no reason recorded'}"
+
+
+def _provenance(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for gpu in manifest.get("gpus", []):
+        yield "board", f"{gpu['name']}, {gpu['uuid']}, driver {gpu['driver_version']}"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())
+    if revision := manifest.get("git_revision"):
+        yield "revision", revision
+    for run in manifest.get("runs", []):
+        yield "run", f"{run['start']} to {run['end'] or 'now'}: {run['command']}"
+
+
+def _embed(plots: Mapping[str, Any]) -> Markup:
+    """JSON that cannot end the element that it stands in."""
+    return Markup(json.dumps(plots, separators=(",", ":")).replace("<", "\\u003c"))

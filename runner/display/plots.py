@@ -1,0 +1,125 @@
+"""Plots for the page and for papers: what every one of them has in common.
+
+Colours of text, axes and ground are left to whoever shows a plot: the page is light or dark. Next: page, plot_files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from runner.display.dashboard import SIMULATED_NOTICE
+from runner.display.findings import name_point
+
+Row = Mapping[str, Any]
+
+HEIGHT = 260
+"""Pixels."""
+LOG_FROM = 4.0
+"""Values that span more than this factor get a logarithmic axis."""
+FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy")
+MAX_PLOTS = 36
+"""Of each kind; a page with more is not read. The tables have the rest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plot:
+    """A plot with what stands above it."""
+
+    name: str
+    """For a file."""
+    title: str
+    note: str
+    """How to read it, in a sentence."""
+    chart: alt.LayerChart | alt.FacetChart
+    simulated: bool
+    is_broad: bool = False
+    """Whether it takes the page's whole width."""
+
+    def for_page(self) -> dict[str, Any]:
+        """Return the Vega-Lite specification, as wide as its place on the page."""
+        return _specify(self.chart.properties(width="container", **_title(self, with_name=False)))
+
+    def for_file(self) -> dict[str, Any]:
+        """Return the Vega-Lite specification of a picture that stands alone."""
+        return _specify(self.chart.properties(width=420, **_title(self, with_name=True)))
+
+
+def inline(rows: Sequence[Row]) -> alt.InlineData:
+    """Return rows as a plot's data, each number with as many digits as can be seen."""
+    values = [{key: _round(value) for key, value in row.items() if value is not None} for row in rows]
+    return alt.InlineData(values)
+
+
+def spans_widely(values: Sequence[float | None]) -> bool:
+    """Whether a linear axis would press the smaller ones together."""
+    known = [value for value in values if value is not None and value > 0]
+    return bool(known) and max(known) > LOG_FROM * min(known)
+
+
+def scale_for(values: Sequence[float | None], *, padding: int = 12) -> alt.Scale:
+    """Return a scale without zero, logarithmic where the values are far apart; `padding` in pixels."""
+    if spans_widely(values):
+        return alt.Scale(type="log", nice=False, padding=padding)
+    return alt.Scale(zero=False, nice=True, padding=padding)
+
+
+def legend_for(names: Sequence[str]) -> alt.Legend | None:
+    """Return a legend above the plot, one column on a narrow page; none for a single name."""
+    if len(names) < 2:
+        return None
+    return alt.Legend(
+        orient="top", title=None, columns=1 if max(map(len, names)) > 24 else 2, labelLimit=320, symbolOpacity=1
+    )
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Return each model's name without its folder or owner, where that tells them apart."""
+    short = {model: model.rsplit("/", 1)[-1] for model in models}
+    return short if len(set(short.values())) == len(short) else {model: model for model in models}
+
+
+def short_point(point: Row) -> str:
+    """Name an operating point in as few letters as will do."""
+    return name_point(point).removeprefix("the ").removesuffix(" clock")
+
+
+def name_group(row: Row) -> str:
+    """Name a task, and how many requests were in flight."""
+    concurrency = row.get("concurrency")
+    return f"{row['task']}" if concurrency is None else f"{row['task']}, {concurrency} in flight"
+
+
+def file_name(*parts: object) -> str:
+    """Join the known parts to a name that any file system takes."""
+    text = "-".join(str(part) for part in parts if part is not None)
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
+
+
+def is_simulated(rows: pl.DataFrame) -> bool:
+    """Whether any of the rows comes from a simulated board."""
+    return bool(rows["simulated"].any())
+
+
+def _title(plot: Plot, *, with_name: bool) -> dict[str, alt.Title]:
+    """The page has the name above the plot, where it can be wrapped; the notice is always inside."""
+    notice = SIMULATED_NOTICE if plot.simulated else ""
+    if with_name:
+        lines = wrap(plot.title, 60)
+        return {"title": alt.Title(lines, subtitle=notice or alt.Undefined, anchor="start", fontSize=12)}
+    return {"title": alt.Title(notice, anchor="start", fontSize=10)} if notice else {}
+
+
+def _specify(chart: Any) -> dict[str, Any]:
+    # Validation takes longer than all the rest; tests draw every plot.
+    specification: dict[str, Any] = chart.to_dict(validate=False)
+    specification.pop("config", None)
+    specification["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return specification
+
+
+def _round(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
