@@ -52,6 +52,8 @@ def account_energy(measurement: Measurement) -> EnergyAccount:
     source, chosen = _choose(trace, counter, sensors)
     if source is not None and (end_ns - start_ns) * 1e-9 < min_window_s(source, sensors):
         problems.append("window_too_short")
+    if source is None and not problems:
+        problems.append("energy_unknown")
     in_window = readings_in_window(measurement).drop_nulls("power_w")
     gaps_ns = in_window["time_ns"].sort().diff().drop_nulls()
     power_source = sensors.power_source if sensors else "samples"

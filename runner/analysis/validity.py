@@ -13,6 +13,7 @@ Verdict = Literal[
     "trace_gap",
     "edge_uncovered",
     "counter_backwards",
+    "energy_unknown",
     "sources_disagree",
     "clock_not_held",
     "power_capped",
@@ -33,6 +34,7 @@ VERDICTS: dict[Verdict, str] = {
     "trace_gap": "power samples are missing inside the window",
     "edge_uncovered": "the power trace does not reach over both edges of the window",
     "counter_backwards": "the energy counter went backwards: the driver or the board was restarted meanwhile",
+    "energy_unknown": "neither power readings nor an energy counter that moved",
     "sources_disagree": "power trace and energy counter differ by more than 2 % over the same interval",
     "clock_not_held": "the clock that ran is not the clock that was asked for",
     "power_capped": "the power limit overruled the clock that was asked for",
@@ -64,8 +66,8 @@ RETRIED: frozenset[Verdict] = frozenset(
         "pace_overrun",
     }
 )
-"""What another measurement may find gone. The rest follows from what was asked for, stays as long as the engine
-(memory_left_behind), or is seen only when the run is over (sentinel_drift)."""
+"""What another measurement may find gone. The rest follows from what was asked for or what the board lacks, stays as
+long as the engine (memory_left_behind), or is seen only when the run is over (sentinel_drift)."""
 
 MAX_DISAGREEMENT = 0.02
 MAX_CLOCK_DEVIATION = 0.02
@@ -141,6 +143,7 @@ def judge(row: Mapping[str, Any], evidence: Evidence) -> list[Verdict]:
         "trace_gap": "trace_gap" in evidence.source_problems,
         "edge_uncovered": "edge_uncovered" in evidence.source_problems,
         "counter_backwards": "counter_backwards" in evidence.source_problems,
+        "energy_unknown": "energy_unknown" in evidence.source_problems,
         "sources_disagree": abs(evidence.disagreement or 0.0) > MAX_DISAGREEMENT,
         "clock_not_held": sm_off or memory_off,
         "power_capped": capped,

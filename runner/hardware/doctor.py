@@ -72,9 +72,9 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> list[str]:
         if holder:
             lines.append(f"GPU {info.index} {info.name}: held by {holder}; left alone")
             continue
-        gpu = NvmlGpu(nvml, info.uuid, read_only=False)
-        gpu.reset(None)
-        lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(gpu)}")
+        board = NvmlGpu(nvml, info.uuid, read_only=False)
+        board.reset(None)
+        lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(board)}")
     return lines
 
 

@@ -36,7 +36,7 @@ class PowerReader:
         """
         if self.source == "samples":
             return self._gpu.read_power_samples(after_ns)
-        if self._polled is None:
+        if self._polled is None or self.source is None:  # of a source that was lost no other takes the place
             return []
         is_instant = self.source == "instant"
         reading = self._polled.take(self._gpu.read_instant_power() if is_instant else self._gpu.read_average_power())

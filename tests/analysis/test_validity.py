@@ -213,6 +213,7 @@ def test_several_verdicts_stand_in_the_order_of_the_list() -> None:
 def test_a_retry_helps_where_what_was_wrong_may_pass(code: Verdict) -> None:
     lasting = {
         "window_too_short",
+        "energy_unknown",
         "power_capped",
         "memory_left_behind",
         "concurrency_not_reached",

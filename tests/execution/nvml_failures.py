@@ -36,7 +36,7 @@ from runner.hardware.selection import select_gpus
 from runner.hardware.sensor_probe import probe_sensors
 from runner.hardware.simulated import SimulatedNvml
 from runner.hardware.simulated_faults import Fault, FaultyNvml, fail
-from runner.physics.board_state import BoardSettings, BoardState
+from runner.physics.board_state import BoardSettings
 from runner.physics.clock import VirtualClock
 from runner.results.live import SweepView
 from runner.results.sensors import SensorFindings
@@ -116,8 +116,12 @@ CODES_OF: dict[str, tuple[int, ...]] = {
 }
 """Every function that a run calls, and the codes with which it fails: those that nvml.h lists for it, and _ANY."""
 
+POLLED_ON = {"nvmlDeviceGetFieldValues": "sim:h200+h100", "nvmlDeviceGetPowerUsage": "sim:h200+average-only"}
+"""What a window is measured with on boards without a sample buffer, and such boards: failed there too."""
+
 MAX_ERROR = 0.01
 """Of an energy without a verdict."""
+USUAL_BOARD = "sim"
 MOMENTS = ("start", "mid-window", "end")
 
 
@@ -128,9 +132,10 @@ class Case:
     function: str
     code: int
     moment: str
+    board: str = USUAL_BOARD
 
     def __str__(self) -> str:
-        return f"{self.function} {CODES[self.code]} at {self.moment}"
+        return f"{self.function} {CODES[self.code]} at {self.moment} on {self.board}"
 
 
 @dataclass(kw_only=True)
@@ -225,13 +230,18 @@ class _Probe:
 
 
 def run_once(
-    folder: Path, fault: Fault | None = None, *, trials: slice = slice(2), probe: Any = probe_sensors
+    folder: Path,
+    fault: Fault | None = None,
+    *,
+    board: str = USUAL_BOARD,
+    trials: slice = slice(2),
+    probe: Any = probe_sensors,
 ) -> Outcome:
     """Run some trials of the sweep on a new board with a fault, end, and clear up as a person would."""
     shutil.rmtree(folder, ignore_errors=True)
     clock = VirtualClock()
-    true_nvml = SimulatedNvml("sim", clock, folder / "boards")
-    state = BoardState(folder / "boards" / "GPU-SIM-H200-0")
+    true_nvml = SimulatedNvml(board, clock, folder / "boards")
+    state = true_nvml.nvmlDeviceGetHandleByIndex(0).state
     state.change_settings(BoardSettings(time_ns=clock.now_ns(), power_limit_w=ADMINISTRATORS_LIMIT_W))
     clock.sleep(30.0)
     nvml = _Driver(true_nvml, [] if fault is None else [fault])
@@ -301,30 +311,40 @@ def _clear_up(folder: Path, nvml: FaultyNvml, outcome: Outcome) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """A run by moment in which nothing fails, and the run of each case; what a moment never calls is no case of it."""
+    """A run by board and moment in which nothing fails, and each case's; what a moment never calls is no case of it."""
 
-    sound: dict[str, Outcome]
-    outcomes: dict[Case, Outcome]
+    sound: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    outcomes: dict[Case, Outcome] = field(default_factory=dict)
 
 
 def run_campaign(folder: Path) -> Campaign:
-    """Run every case. What fails in or after the window of a trial with everything set needs no trial before it."""
-    from_start: dict[str, Any] = {"trials": slice(2)}
-    later: dict[str, Any] = {"trials": slice(1, 2), "probe": _Probe()}
+    """Run every case."""
+    campaign = Campaign()
+    _fail_each(campaign, folder, USUAL_BOARD, list(CODES_OF))
+    for function, board in POLLED_ON.items():
+        _fail_each(campaign, folder, board, [function])
+    return campaign
+
+
+def _fail_each(campaign: Campaign, folder: Path, board: str, functions: Sequence[str]) -> None:
+    """Run the cases of some functions on a kind of board.
+
+    What fails in or after the window of a trial with everything set needs no trial before it.
+    """
+    from_start: dict[str, Any] = {"board": board, "trials": slice(2)}
+    later: dict[str, Any] = {"board": board, "trials": slice(1, 2), "probe": _Probe()}
     window = run_once(folder, **later).rows[0]
     end_ns = window["start_ns"] + round(window["duration_s"] * 1e9)
     middle_ns = (window["start_ns"] + end_ns) // 2
-    sound, outcomes = {}, {}
     for moment, start_ns, how in zip(MOMENTS, (0, middle_ns, end_ns), (from_start, later, later), strict=True):
-        sound[moment] = run_once(folder, **how)
-        for function, codes in CODES_OF.items():
-            if sound[moment].last_call_ns.get(function, -1) < start_ns:
+        sound = campaign.sound[board, moment] = run_once(folder, **how)
+        for function in functions:
+            if sound.last_call_ns.get(function, -1) < start_ns:
                 continue
-            for code in codes:
+            for code in CODES_OF[function]:
                 fault = Fault(functions=(function,), effect=fail(code), start_ns=start_ns)
-                case = Case(function=function, code=code, moment=moment)
-                outcomes[case] = run_once(folder, fault, **how)
-    return Campaign(sound=sound, outcomes=outcomes)
+                case = Case(function=function, code=code, moment=moment, board=board)
+                campaign.outcomes[case] = run_once(folder, fault, **how)
 
 
 def find_wrong_numbers(_: Case, outcome: Outcome) -> Iterator[str]:
@@ -391,7 +411,7 @@ def _describe_row(row: dict[str, Any] | None, sound: dict[str, Any]) -> str:
     words = []
     if row["energy_source"] != sound["energy_source"]:
         words.append(f"energy from the {row['energy_source']}" if row["energy_source"] else "energy null")
-    words += [f"`{verdict}`" for verdict in row["verdicts"]]
+    words += [f"`{verdict}`" for verdict in row["verdicts"] if verdict not in sound["verdicts"]]
     null = [name for name in sound if row[name] is None and sound[name] is not None]
     if null:
         words.append("null: " + ", ".join(f"`{name}`" for name in null))
@@ -401,19 +421,20 @@ def _describe_row(row: dict[str, Any] | None, sound: dict[str, Any]) -> str:
 def make_table(campaign: Campaign) -> str:
     """Return the table of docs/failures.md: a row a function, a column a moment."""
     lines = ["| call | codes | " + " | ".join(MOMENTS) + " |", "|---" * (2 + len(MOMENTS)) + "|"]
-    for function, codes in CODES_OF.items():
-        cells = []
-        for moment in MOMENTS:
-            codes_by_words: dict[str, list[int]] = defaultdict(list)
-            for case, outcome in campaign.outcomes.items():
-                if (case.function, case.moment) == (function, moment):
-                    codes_by_words[describe(outcome, campaign.sound[moment])].append(case.code)
-            cells.append(_describe_cell(codes_by_words))
-        lines.append(f"| `{function}` | {', '.join(map(str, codes))} | " + " | ".join(cells) + " |")
+    rows = [(function, USUAL_BOARD, f"`{function}`") for function in CODES_OF]
+    rows += [(function, board, f"`{function}` on `--gpu {board}`") for function, board in POLLED_ON.items()]
+    for function, board, name in rows:
+        cells = [_describe_cell(campaign, function, board, moment) for moment in MOMENTS]
+        lines.append(f"| {name} | {', '.join(map(str, CODES_OF[function]))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _describe_cell(codes_by_words: dict[str, list[int]]) -> str:
+def _describe_cell(campaign: Campaign, function: str, board: str, moment: str) -> str:
+    """What most codes lead to, then what others lead to."""
+    codes_by_words: dict[str, list[int]] = defaultdict(list)
+    for case, outcome in campaign.outcomes.items():
+        if (case.function, case.board, case.moment) == (function, board, moment):
+            codes_by_words[describe(outcome, campaign.sound[board, moment])].append(case.code)
     if not codes_by_words:
         return "not called"
     usual, *others = sorted(codes_by_words, key=lambda words: -len(codes_by_words[words]))

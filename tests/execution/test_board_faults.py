@@ -191,6 +191,12 @@ def test_a_counter_alone_that_goes_backwards_is_no_energy(bench: VirtualBench) -
     assert row["verdicts"] == ["edge_uncovered", "counter_backwards"]
 
 
+def test_a_counter_alone_that_sticks_is_no_energy(tmp_path: Path) -> None:
+    with open_bench(tmp_path, gpu_request="sim:h200+counter-only") as bench:
+        row = Trial(bench).fault(COUNTER, stick(), 5.0).row()
+    assert (row["energy_j"], row["verdicts"]) == (None, ["energy_unknown"])
+
+
 @pytest.mark.parametrize(("delay_s", "source", "verdicts"), [(0.5, "trace", []), (3.0, "counter", ["edge_uncovered"])])
 def test_samples_that_come_late(bench: VirtualBench, delay_s: float, source: str, verdicts: list[str]) -> None:
     effect = hold_back(bench.nvml.true_nvml, round(delay_s * 1e9))
@@ -213,6 +219,15 @@ def test_samples_of_a_wrong_type(bench: VirtualBench, value_type: int) -> None:
     row = Trial(bench).fault(SAMPLES, mislabel(value_type), 4.0).row()
     assert (row["energy_source"], row["verdicts"]) == ("counter", ["edge_uncovered"])
     assert row["energy_trace_j"] is None
+
+
+@pytest.mark.parametrize("code", [3, 13, 999])
+def test_a_polled_source_that_is_lost_is_not_mixed_with_another(tmp_path: Path, code: int) -> None:
+    with open_bench(tmp_path, gpu_request="sim:h200+h100") as bench:
+        row = Trial(bench).fault(("nvmlDeviceGetFieldValues",), fail(code), 6.0).row()
+    assert (row["power_source"], row["energy_source"], row["energy_trace_j"]) == ("instant", "counter", None)
+    assert row["verdicts"] == ["edge_uncovered"]
+    assert row["num_power_samples"] == pytest.approx(60, abs=2)
 
 
 @pytest.mark.parametrize("code", [1, 2, 10, 999])
