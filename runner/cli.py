@@ -51,6 +51,13 @@ class EngineKind(StrEnum):
     SIMULATED = "simulated"
 
 
+class PictureFormat(StrEnum):
+    """How plots are written."""
+
+    PNG = "png"
+    SVG = "svg"
+
+
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file, e.g. sweeps/demo.toml.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/demo.")]
 GpuOption = Annotated[
@@ -175,10 +182,63 @@ def plan(
 
 
 @app.command()
-def report(run_directory: RunDirectory, as_json: JsonOption = False) -> None:
-    """Show what a run found: energy, latency and quality at each clock against the default clock."""
+def report(
+    run_directory: RunDirectory,
+    max_slowdown: Annotated[
+        str | None, typer.Option("--max-slowdown", metavar="5%", help="How much longer the same work may take.")
+    ] = None,
+    min_quality_change: Annotated[
+        str | None,
+        typer.Option("--min-quality-change", metavar="-0.5%", help="By how much the score may change, relative to it."),
+    ] = None,
+    max_ttft: Annotated[
+        str | None, typer.Option("--max-ttft", metavar="0.5s", help="95th percentile of the time to first token.")
+    ] = None,
+    max_tpot: Annotated[
+        str | None, typer.Option("--max-tpot", metavar="50ms", help="95th percentile of the time per output token.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write every table as CSV into RUN/tables.")] = False,
+    plots: Annotated[
+        PictureFormat | None, typer.Option("--plots", help="Write every plot as a picture into RUN/plots.")
+    ] = None,
+    entities: Annotated[
+        str | None,
+        typer.Option("--entities", metavar="PIPELINE", help="Count prompts' named entities by this spaCy pipeline."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what to do: which clock to set for each model and task, and what it saves; then show what was found.
+
+    Writes RUN/report.html too, a page of its own that needs no network. Limits are those that the recommended operating
+    points must keep. For example: `sweep report runs/demo --max-slowdown 5% --plots svg`.
+    """
     with _explained_errors():
-        _print_report(run_directory, as_json=as_json)
+        from runner.analysis.limits import parse_limits
+
+        limits = parse_limits(
+            max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
+        )
+        if entities:
+            _add_entities(run_directory, entities)
+        _print_report(run_directory, limits, as_json=as_json, csv=csv, plots=plots)
+
+
+@app.command(name="import")
+def import_table(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file in the form of docs/recommendation.md.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the file> unless given.")
+    ] = None,
+) -> None:
+    """Read a published grid of clocks, so that it is analysed as our own runs are."""
+    with _explained_errors():
+        from runner.execution.importing import import_published
+        from runner.results.store import RunStore
+
+        directory = out or Path("runs") / file.stem
+        with RunStore(directory) as store:
+            import_published(file, store, " ".join(["sweep", *sys.argv[1:]]))
+        _print_report(directory)
 
 
 @app.command()
@@ -306,14 +366,34 @@ def _display(plain: bool) -> "Iterator[Dashboard | PlainLines]":
             yield dashboard
 
 
-def _print_report(directory: Path, limits: "Limits | None" = None, *, as_json: bool = False) -> None:
+def _add_entities(directory: Path, pipeline: str) -> None:
+    from runner.display.run_report import add_entities
+    from runner.results.store import open_run
+    from runner.tasks.entities import NoPipelineError
+
+    try:
+        add_entities(open_run(directory), pipeline)
+    except NoPipelineError as error:
+        print(f"sweep: warning: named entities are not counted: {error}", file=sys.stderr)
+
+
+def _print_report(
+    directory: Path,
+    limits: "Limits | None" = None,
+    *,
+    as_json: bool = False,
+    csv: bool = False,
+    plots: PictureFormat | None = None,
+) -> None:
+    """Print the tables, then write the page and what else was asked for into the run directory."""
     from runner.analysis.limits import NO_LIMITS
-    from runner.display.run_report import format_json, read_study
+    from runner.display.run_report import format_json, read_study, write_tables
     from runner.results.store import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
     study = read_study(store, limits or NO_LIMITS)
+    written = write_tables(store, study) if csv else []
     if as_json:
         print(format_json(study, manifest))
         return
@@ -323,7 +403,13 @@ def _print_report(directory: Path, limits: "Limits | None" = None, *, as_json: b
 
     console = Console()
     console.print(render_report(study, manifest, console.width))
-    console.print(f"Run directory: {directory}", highlight=False, style="dim")
+    from runner.display.run_plots import write_page, write_pictures
+
+    written.append(write_page(store, study, manifest))
+    written += write_pictures(store, study, plots.value) if plots else []
+    console.print(
+        f"Run directory: {directory}, with {', '.join(written)}", highlight=False, style="dim", soft_wrap=True
+    )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from runner.display.plots import (
     scale_for,
     short_names,
     short_point,
+    shortest_point,
     spans_widely,
 )
 from runner.display.quantities import format_change, format_number
@@ -44,8 +45,11 @@ class _Quantity:
 
 def plot_energy(points: pl.DataFrame) -> list[Plot]:
     """Draw energy per token against the SM clock."""
+    boards = points["gpu_name"].n_unique()
     return [
-        _plot(part, _Quantity(kind="energy", column="joules_per_token", axis=_energy_axis(part), is_energy=True))
+        _plot(
+            part, _Quantity(kind="energy", column="joules_per_token", axis=_energy_axis(part), is_energy=True), boards
+        )
         for group in _groups(points.drop_nulls("joules_per_token"))
         for part in _split(group, "joules_per_token")
     ][:MAX_PLOTS]
@@ -53,12 +57,12 @@ def plot_energy(points: pl.DataFrame) -> list[Plot]:
 
 def plot_times(points: pl.DataFrame) -> list[Plot]:
     """Draw latency against the SM clock; throughput where no latency is known."""
-    plots = []
+    plots, boards = [], points["gpu_name"].n_unique()
     for group in _groups(points):
         latency = _Quantity(kind="latency", column="latency_s_p50", axis="latency, median (s)")
         rate = _Quantity(kind="throughput", column="output_tokens_per_s", axis="output tokens per second")
         quantity = latency if group["latency_s_p50"].count() else rate
-        plots += [_plot(part, quantity) for part in _split(group.drop_nulls(quantity.column), quantity.column)]
+        plots += [_plot(part, quantity, boards) for part in _split(group.drop_nulls(quantity.column), quantity.column)]
     return plots[:MAX_PLOTS]
 
 
@@ -77,9 +81,10 @@ def _energy_axis(group: pl.DataFrame) -> str:
     return "J per output token" if group["token_kind"][0] == "output" else "J per prompt token"
 
 
-def _plot(group: pl.DataFrame, quantity: _Quantity) -> Plot:
+def _plot(group: pl.DataFrame, quantity: _Quantity, num_boards: int) -> Plot:
     rows = _rows(group, quantity)
     names = list(dict.fromkeys(row["series"] for row in rows))
+    board = group["gpu_name"][0] if num_boards > 1 else None
     alone = group["model"][0] if group["model"].n_unique() == 1 else None
     axis = alt.Axis(format="d", tickCount=5, labelOverlap="greedy")
     x = alt.X("clock:Q", title="SM clock (MHz)", axis=axis, scale=alt.Scale(zero=False, padding=28))
@@ -103,11 +108,11 @@ def _plot(group: pl.DataFrame, quantity: _Quantity) -> Plot:
         (default, chart(default).mark_point(shape="diamond", size=90, strokeWidth=2, opacity=1)),
         (unsound, chart(unsound).mark_point(shape="cross", size=45, opacity=0.6)),
         (least, chart(least).mark_point(size=190, strokeWidth=2, opacity=1)),
-        (least, chart(least).mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="asked:N")),
+        (least, chart(least).mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="label:N")),
     )
     return Plot(
-        name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency", "gpu_name")), alone),
-        title=" · ".join(part for part in (name_group(group.row(0, named=True)), alone, group["gpu_name"][0]) if part),
+        name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency")), alone, board),
+        title=" · ".join(part for part in (name_group(group.row(0, named=True)), alone, board) if part),
         note=_note(group, is_energy=quantity.is_energy),
         chart=alt.layer(*(layer for drawn, layer in layers if drawn)).properties(height=HEIGHT),
         simulated=is_simulated(group),
@@ -131,6 +136,7 @@ def _rows(group: pl.DataFrame, quantity: _Quantity) -> list[dict[str, Any]]:
             "is_sound": point["is_sound"],
             "is_least": point["is_least_energy"],
             "asked": short_point(point),
+            "label": shortest_point(point),
             "ran": f"{point['sm_clock_mhz']:.0f} MHz",
             "shown": format_number(point[column]),
             "change": "base" if point["is_default"] else format_change(point[f"{column}_change"]),

@@ -22,6 +22,7 @@ from runner.display.plots import (
     scale_for,
     short_names,
     short_point,
+    shortest_point,
 )
 from runner.display.quantities import format_number
 
@@ -70,7 +71,7 @@ def _plot_front(group: pl.DataFrame) -> Plot:
     if not group["compares_quality"].any():
         layers.insert(0, front.mark_line(strokeDash=[4, 3], opacity=0.6, color="gray").encode(order="latency:Q"))
     if len(on_front) <= MAX_LABELS:
-        layers.append(front.mark_text(align="left", dx=8, dy=-6, fontSize=11).encode(text="point:N"))
+        layers.append(front.mark_text(align="left", dx=8, dy=-6, fontSize=11).encode(text="label:N"))
     compared = "energy, latency and quality" if group["compares_quality"].any() else "energy and latency"
     left_out = group.height - len(rows)
     note = f"large: on the front; no other point is as good in {compared} and better in one"
@@ -118,6 +119,7 @@ def _rows(group: pl.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
         {
             "model": names[point["model"]],
             "point": short_point(point),
+            "label": shortest_point(point),
             "in flight": point["concurrency"],
             "energy": point["energy_j"],
             "latency": point["latency_s"],

@@ -83,8 +83,16 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
 
 
 def short_point(point: Row) -> str:
-    """Name an operating point in as few letters as will do."""
+    """Name an operating point in as few letters as a table needs."""
     return name_point(point).removeprefix("the ").removesuffix(" clock")
+
+
+def shortest_point(point: Row) -> str:
+    """Name an operating point beside its mark, e.g. "2602/14001 MHz": SM clock, then memory clock."""
+    clocks = [point[name] for name in ("sm_clock_mhz_requested", "mem_clock_mhz_requested") if point[name] is not None]
+    limit = point["power_limit_w_requested"]
+    parts = ["/".join(f"{clock}" for clock in clocks) + " MHz"] if clocks else []
+    return ", ".join(parts + ([f"{limit:.0f} W"] if limit is not None else [])) or "default"
 
 
 def name_group(row: Row) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import vl_convert
@@ -34,11 +33,11 @@ def make_plots(study: Study, store: RunStore) -> dict[str, list[Plot]]:
     }
 
 
-def write_page(store: RunStore, study: Study, manifest: Mapping[str, Any]) -> Path:
-    """Write report.html; returns its path."""
-    path = store.directory / "report.html"
-    write_atomically(path, render_page(study, manifest, make_plots(study, store)).encode())
-    return path
+def write_page(store: RunStore, study: Study, manifest: Mapping[str, Any]) -> str:
+    """Write report.html into the run directory; returns the file's name."""
+    page = render_page(study, manifest, make_plots(study, store))
+    write_atomically(store.directory / "report.html", page.encode())
+    return "report.html"
 
 
 def write_pictures(store: RunStore, study: Study, picture_format: PictureFormat) -> list[str]:
