@@ -389,6 +389,20 @@ def find_locks_left(case: Case, outcome: Outcome) -> Iterator[str]:
 
 # the table in docs/failures.md ---------------------------------------------------------------------------------------
 
+_IMPLIED = {
+    "energy_j": (
+        *("energy_source", "energy_uncertainty_j", "energy_above_idle_j", "mean_power_w", "unattributed_energy_j"),
+        *("joules_per_output_token", "joules_per_request", "energy_delay_product_js", "energy_trace_j"),
+    ),
+    "energy_trace_j": (
+        *("counter_interval_trace_j", "steady_duration_s", "steady_energy_j", "steady_num_output_tokens"),
+        *("max_power_gap_s", "power_source", "unattributed_energy_j"),
+    ),
+    "energy_counter_j": ("counter_interval_j", "counter_interval_trace_j"),
+    "idle_power_w": ("energy_above_idle_j",),
+    "sm_clock_mhz": ("sm_clock_mhz_p05", "sm_clock_below_fraction"),
+}
+"""Columns that are null wherever another is; the table leaves them out."""
 _BEGIN, _END = "<!-- outcomes -->", "<!-- end of outcomes -->"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "failures.md"
 
@@ -410,10 +424,11 @@ def _describe_row(row: dict[str, Any] | None, sound: dict[str, Any]) -> str:
         return "failed row"
     words = []
     if row["energy_source"] != sound["energy_source"]:
-        words.append(f"energy from the {row['energy_source']}" if row["energy_source"] else "energy null")
+        words += [f"energy from the {row['energy_source']}"] if row["energy_source"] else []
     words += [f"`{verdict}`" for verdict in row["verdicts"] if verdict not in sound["verdicts"]]
     null = [name for name in sound if row[name] is None and sound[name] is not None]
-    if null:
+    implied = {name for name, names in _IMPLIED.items() if name in null for name in names}
+    if null := [name for name in null if name not in implied]:
         words.append("null: " + ", ".join(f"`{name}`" for name in null))
     return ", ".join(words) or "sound"
 

@@ -197,7 +197,7 @@ def test_a_counter_alone_that_sticks_is_no_energy(tmp_path: Path) -> None:
     assert (row["energy_j"], row["verdicts"]) == (None, ["energy_unknown"])
 
 
-@pytest.mark.parametrize(("delay_s", "source", "verdicts"), [(0.5, "trace", []), (3.0, "counter", ["edge_uncovered"])])
+@pytest.mark.parametrize(("delay_s", "source", "verdicts"), [(1.5, "trace", []), (3.0, "counter", ["edge_uncovered"])])
 def test_samples_that_come_late(bench: VirtualBench, delay_s: float, source: str, verdicts: list[str]) -> None:
     effect = hold_back(bench.nvml.true_nvml, round(delay_s * 1e9))
     row = Trial(bench).fault(SAMPLES, effect, 0.0).row()
