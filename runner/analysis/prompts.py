@@ -20,6 +20,7 @@ _ATTRIBUTED = (
     "the requests' energies were attributed by a rule, and a rule's output recovers the rule: "
     "give the task repeat_each_s, which measures them"
 )
+_NOT_ASKED = "the model was not asked (measure_surprise = true in the task), or its engine tells no log-likelihoods"
 _NOT_MEASURED = "no request's own energy was measured: give the task repeat_each_s"
 
 
@@ -85,6 +86,7 @@ def explain_missing(
         known = {
             "energy_j": _ATTRIBUTED if is_attributed else _NOT_MEASURED,
             "score": quality_reason,
+            "prompt_surprise_nats": _NOT_ASKED,
             "entities_per_100_words": entities_reason,
         }
         reasons[model, task] = {name: reason for name, reason in known.items() if reason}

@@ -3,7 +3,7 @@
 Rows of trials enter, with a way to read what stands behind them; a `Study` leaves. Next: display.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -89,34 +89,34 @@ def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
     )
 
 
-def study_requests(study: Study, samples: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame]) -> Study:
+def study_requests(
+    study: Study,
+    samples: pl.DataFrame,
+    scan_requests: Callable[[Collection[str]], pl.LazyFrame],
+) -> Study:
     """Return a study with what its trials' requests say: what a router could save, and what an input costs.
 
     Args:
         samples: [num_samples] rows of `tables.SAMPLES`.
-        read_requests: returns a trial's rows of `tables.REQUESTS`.
+        scan_requests: returns rows of `tables.REQUESTS` of several trials, not yet read.
     """
     return replace(
         study,
-        routes=bound_routing(study.trials, read_requests),
-        correlations=_correlate_measured(study.trials, samples, read_requests),
+        routes=bound_routing(study.trials, scan_requests),
+        correlations=_correlate_measured(study.trials, samples, scan_requests),
     )
 
 
 def _correlate_measured(
-    trials: pl.DataFrame, samples: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame]
+    trials: pl.DataFrame, samples: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]
 ) -> pl.DataFrame:
     # Only a prompt that is alone on the board can be measured; a task's first trial tells whether it was.
     alone = trials.filter(pl.col("concurrency") == 1, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
     first = alone.unique(["model", "task"], keep="first", maintain_order=True)
-    measured = [
-        (model, task)
-        for trial_id, model, task in first.select("trial_id", "model", "task").iter_rows()
-        if (read_requests(trial_id)["energy_method"] == "measured").any()
-    ]
-    if not measured:
+    measured = scan_requests(first["trial_id"].to_list()).filter(energy_method="measured").select("trial_id").unique()
+    tasks = first.join(measured.collect(), on="trial_id", how="semi")
+    if tasks.is_empty():
         return pl.DataFrame(schema=CORRELATIONS)
-    tasks = pl.DataFrame(measured, schema=["model", "task"], orient="row")
     chosen = alone.join(tasks, on=["model", "task"], how="semi")
-    requests = pl.concat([read_requests(trial_id) for trial_id in chosen["trial_id"]])
+    requests = scan_requests(chosen["trial_id"].to_list()).drop("text").collect()
     return correlate(requests, samples.select(list(SAMPLES)), chosen, num_resamples=NUM_RESAMPLES)

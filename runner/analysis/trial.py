@@ -96,11 +96,11 @@ def build_requests_table(
             "trial_id": measurement.identity.trial_id,
             "request_kind": completion.kind,
             "score": per_sample.get(completion.sample_id) if completion.error is None else None,
-            "prompt_token_entropy_bits": measurement.prompt_token_entropy_bits.get(
-                completion.request_id.partition("#")[0]
-            ),
+            "prompt_token_entropy_bits": measurement.prompt_token_entropy_bits.get(request_id),
+            "prompt_surprise_nats": measurement.prompt_surprise_nats.get(request_id),
         }
         for completion in measurement.completions
+        for request_id in [completion.request_id.partition("#")[0]]
     ]
     table = pl.DataFrame(rows, schema=REQUESTS)
     if attribution is None:

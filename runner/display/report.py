@@ -35,6 +35,7 @@ from runner.display.columns import (
     mark,
     phase_columns,
 )
+from runner.display.correlations import render_correlations
 from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
 from runner.display.findings import Point, describe_block, describe_models, name_block
 from runner.display.quantities import UNKNOWN, format_energy
@@ -70,6 +71,7 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
     parts += _ruled("requests in flight, each at its best", map(describe_concurrency, study.concurrencies.to_dicts()))
     if study.routes.height:
         parts += _ruled("a router between models", [*map(describe_route, study.routes.to_dicts()), ROUTING_MEANING])
+    parts += render_correlations(study.correlations, width, simulated=study.trials["simulated"].any())
     if left_out:
         parts += [
             "",

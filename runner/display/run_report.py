@@ -11,6 +11,7 @@ from runner.analysis.across import complete_trials
 from runner.analysis.limits import Limits
 from runner.analysis.study import Study, study_requests, study_trials
 from runner.results.store import RunStore, write_atomically
+from runner.tasks.entities import count_entities
 
 TABLES = "tables"
 """The folder of a run directory that holds its tables as CSV."""
@@ -19,7 +20,17 @@ TABLES = "tables"
 def read_study(store: RunStore, limits: Limits) -> Study:
     """Read a run and work out all that is said of it."""
     trials = complete_trials(store.read_trials(store.planned_trial_ids()))
-    return study_requests(study_trials(trials, limits), store.read_samples(), store.read_requests)
+    return study_requests(study_trials(trials, limits), store.read_samples(), store.scan_requests)
+
+
+def add_entities(store: RunStore, pipeline: str) -> None:
+    """Count the named entities of a run's prompts, into its samples.parquet, where later reports find them.
+
+    Raises: NoPipelineError: spaCy or the pipeline is missing, and nothing is written. RunDirectoryError: a run is
+        writing there.
+    """
+    with store:
+        store.write_samples(count_entities(store.read_samples(), pipeline))
 
 
 def format_json(study: Study, manifest: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ A loaded engine, a sampled board and a round of requests enter; a `Measurement` 
 makes a row of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -48,6 +48,8 @@ class Bench:
     """Whether the engine before this one had ended and its memory was still held."""
     idle_power_w: dict[ClockRequest, float | None] = field(default_factory=dict)
     """With this engine loaded and nothing to do, by operating point: watched at the first visit of each."""
+    surprise_nats: dict[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """How unlikely this engine's model finds prompts: by task, then by request_id; only of tasks that ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +161,7 @@ def measure_trial(
         shape=bench.engine.shape,
         batch_edges_ns=batch_edges_ns,
         prompt_token_entropy_bits={request.request_id: token_entropy_bits(request) for request in requests},
+        prompt_surprise_nats=bench.surprise_nats.get(identity.task, {}),
     )
 
 

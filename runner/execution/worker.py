@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,18 +22,21 @@ from runner.execution.manifest import Description
 from runner.execution.measure import Bench, CancelledError, Procedure, choose_procedure, measure_trial
 from runner.execution.reporter import Reporter
 from runner.execution.rounds import shorten
+from runner.execution.surprise import note_surprise
 from runner.execution.virtual_state import borrow_virtual_state
 from runner.hardware.cuda_device import require_same_board
 from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
-from runner.hardware.sensor_probe import probe_sensors
+from runner.hardware.sensor_probe import find_sensors, probe_sensors, refine_findings
+from runner.hardware.sensor_watch import SensorWatch
 from runner.inference.engine import Engine, EngineError
 from runner.physics.board import find_board
 from runner.physics.clock import Clock, VirtualClock, WallClock
 from runner.results.live import GpuPhase, GpuView
 from runner.results.measurement import Identity, Placement
+from runner.results.sensors import SensorFindings
 from runner.spec.request import Request, RequestKind
 from runner.spec.sweep import ModelSpec, SweepSpec
 from runner.spec.trial import Block, Trial
@@ -115,6 +118,7 @@ class GpuWorker:
         owners = [os.getpid()] + ([config.driver_process_id] if config.driver_process_id else [])
         self._lease = self._resources.enter_context(ClockLease(self._gpu, owner_pids=owners))
         self._sensors = probe_sensors(self._gpu, self._clock)
+        self._has_seen_load = False
         self._sampler = PowerSampler(self._gpu, self._clock, on_batch=self._reporter.send_power, sensors=self._sensors)
         self._sampler.start()
         self._resources.callback(self._sampler.stop)
@@ -167,10 +171,13 @@ class GpuWorker:
         """Give up the trial in progress; `run_block` returns as soon as what is in flight has drained."""
         self._cancelled.set()
 
-    def close(self) -> None:
-        """End the engine, put the clocks back, let the board go."""
+    def close(self) -> SensorFindings | None:
+        """End the engine, put the clocks back, let the board go.
+
+        Returns: what is known of the board's sensors by now; None where the board was never had.
+        """
         if self._refusal is not None:
-            return
+            return None
         self._reporter.update(phase="closing")
         try:
             self._slot.close()
@@ -183,6 +190,7 @@ class GpuWorker:
                 self._reporter.say("error", "board_not_restored", message)
         self._reporter.update(phase="idle", model=None, task=None, sm_clock_mhz_requested=None)
         self._reporter.await_writes()
+        return self._sensors
 
     def _require_board(self) -> None:
         if self._refusal is not None:
@@ -217,7 +225,7 @@ class GpuWorker:
             self._measure_each(block, task, [trial for trial in block.trials if trial.trial_id in ids], attempt=2)
 
     def _get_ready(self, engine: Engine, task: Task, block: Block) -> _Ready:
-        """Make a block's requests, and the bench of an engine that is new."""
+        """Make a block's requests, and the bench of an engine that is new. Raises: CancelledError."""
         requests = task.requests(engine.encode, max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
         if not requests:
             raise TaskError(f"{task.name} has no documents")
@@ -232,15 +240,24 @@ class GpuWorker:
                 engine_process_ids=self._slot.process_ids,
                 memory_left_behind=self._slot.memory_left_behind,
             )
-        return _Ready(bench=self._bench, requests=requests, procedure=choose_procedure(self._config.sweep, block))
+        procedure = choose_procedure(self._config.sweep, block)
+        if block.task.measure_surprise:
+            self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
+            note_surprise(
+                self._bench, block.task.display_name, requests, procedure, is_cancelled=self._cancelled.is_set
+            )
+        return _Ready(bench=self._bench, requests=requests, procedure=procedure)
 
     def _measure(self, ready: _Ready, identity: Identity) -> None:
         requests = shorten(ready.requests, identity.phase_role)
         window_start_ns = 0
         prompt_tokens_per_request = sum(len(request.prompt_token_ids) for request in requests) / len(requests)
+        watch = None if self._has_seen_load else SensorWatch(self._gpu, self._clock)
 
         def on_phase(phase: GpuPhase) -> None:
             nonlocal window_start_ns
+            if phase == "measuring" and watch is not None:
+                self._learn_sensors(watch)
             window_start_ns = self._clock.now_ns()
             self._reporter.update(phase=phase)
 
@@ -253,16 +270,24 @@ class GpuWorker:
 
         token_kind = "output" if identity.request_kind == "generate" else "prompt"
         self._reporter.update(sm_clock_mhz_requested=identity.sm_clock_mhz_requested, token_kind=token_kind)
-        measurement = measure_trial(
-            ready.bench,
-            identity,
-            requests,
-            ready.procedure,
-            on_phase=on_phase,
-            on_progress=on_progress,
-            is_cancelled=self._cancelled.is_set,
-        )
+        with watch or nullcontext():
+            measurement = measure_trial(
+                ready.bench,
+                identity,
+                requests,
+                ready.procedure,
+                on_phase=on_phase,
+                on_progress=on_progress,
+                is_cancelled=self._cancelled.is_set,
+            )
         self._reporter.finish(measurement)
+
+    def _learn_sensors(self, watch: SensorWatch) -> None:
+        """Between the first warm-up and its window: power has risen to a load and fallen again, and that tells most."""
+        self._sensors = refine_findings(self._info, self._sensors, find_sensors(watch.stop()))
+        self._sampler.use(self._sensors)
+        self._has_seen_load = True
+        self._reporter.say("info", "sensors_watched", f"sensors, by the first warm-up: {self._sensors.describe()}")
 
     def _fail(self, trial: Trial, kind: RequestKind, error: Exception, attempt: int = 1) -> None:
         try:

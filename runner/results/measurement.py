@@ -103,3 +103,5 @@ class Measurement:
     """Start and end of each static batch that the window is made of; None where requests followed one another."""
     prompt_token_entropy_bits: Mapping[str, float | None] = field(default_factory=dict)
     """By request_id without the round: a feature of the prompt in the model's own tokens."""
+    prompt_surprise_nats: Mapping[str, float | None] = field(default_factory=dict)
+    """The same way: mean negative log-likelihood of a prompt's tokens; empty where nobody asked for it."""

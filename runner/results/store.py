@@ -116,7 +116,7 @@ class RunStore:
     def read_samples(self) -> pl.DataFrame:
         """Return samples.parquet, empty where there is none: [num_samples] rows of `tables.SAMPLES`."""
         path = self.directory / "samples.parquet"
-        return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=SAMPLES)
+        return _scan([path], SAMPLES).collect() if path.exists() else pl.DataFrame(schema=SAMPLES)
 
     def write_trial(self, row: Mapping[str, Any], requests: pl.DataFrame, power: pl.DataFrame) -> None:
         """Write one finished trial, its row last.
@@ -188,6 +188,16 @@ class RunStore:
         """Return one trial's requests: [num_requests] rows of `tables.REQUESTS`."""
         return pl.read_parquet(self.directory / "requests" / f"{trial_id}.parquet")
 
+    def scan_requests(self, trial_ids: Collection[str]) -> pl.LazyFrame:
+        """Return several trials' requests, not yet read: rows of `tables.REQUESTS`.
+
+        A run has many of them, and their texts take the most room: select what is needed before `collect`.
+        """
+        paths = [self.directory / "requests" / f"{trial_id}.parquet" for trial_id in trial_ids]
+        if not paths:
+            return pl.LazyFrame(schema=REQUESTS)
+        return _scan(paths, REQUESTS)
+
     def read_power(self, trial_id: str) -> pl.DataFrame:
         """Return one trial's trace: [num_samples] rows of `tables.POWER`."""
         return pl.read_parquet(self.directory / "power" / f"{trial_id}.parquet")
@@ -204,6 +214,11 @@ class RunStore:
         data = io.BytesIO()
         frame.write_parquet(data, compression="zstd")
         write_atomically(path, data.getvalue())
+
+
+def _scan(paths: list[Path], schema: dict[str, pl.DataType]) -> pl.LazyFrame:
+    """Scan files of one schema; a column that an earlier release did not know is null."""
+    return pl.scan_parquet(paths, schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
 
 
 def open_run(directory: Path) -> RunStore:

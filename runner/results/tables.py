@@ -164,5 +164,6 @@ SAMPLES: dict[str, pl.DataType] = {
     "compression_ratio": pl.Float64(),
     "entities_per_100_words": pl.Float64(),
     "entities_reason": pl.String(),  # why that is null
+    "entities_pipeline": pl.String(),  # which spaCy pipeline was asked
     "text": pl.String(),
 }

@@ -74,6 +74,8 @@ class TaskSpec(_Spec):
     """Tell prefill's energy from decoding's: by windows of static batches, or by trials of other output lengths."""
     repeat_each_s: Annotated[float, Field(ge=MIN_REPEAT_EACH_S, strict=False)] | None = None
     """Repeat each prompt for so long before the next one, alone on the board, so that its own energy is measured."""
+    measure_surprise: bool = False
+    """Ask the model, outside every window, how likely it finds each prompt (docs/inputs.md)."""
 
     @property
     def is_synthetic(self) -> bool:
@@ -97,6 +99,8 @@ class TaskSpec(_Spec):
             harness = ("limit", "num_fewshot", "quality_metric", "max_output_tokens")
             if wrong := [name for name in harness if getattr(self, name) is not None]:
                 raise ValueError(f'task "synthetic" has no {", ".join(wrong)}: its lengths are {", ".join(lengths)}')
+            if self.measure_surprise:
+                raise ValueError('task "synthetic" has random tokens, which surprise alike: leave measure_surprise out')
         elif given:
             raise ValueError(f'{", ".join(given)} belong to task "synthetic" only, not to "{self.name}"')
         if self.phases and self.repeat_each_s is not None:

@@ -10,50 +10,50 @@ _NOT_NEEDED = ("tagger", "morphologizer", "parser", "senter", "attribute_ruler",
 """Components that no recogniser of spaCy's own pipelines listens to."""
 
 
-class _NoPipelineError(Exception):
+NOT_COUNTED = "entities were not counted: sweep report RUN --entities en_core_web_sm (a spaCy pipeline) does it"
+
+
+class NoPipelineError(Exception):
     """The pipeline cannot be had. The message says what to do next."""
 
 
-def measure_entity_density(texts: pl.Series, num_words: pl.Series, pipeline: str | None) -> tuple[pl.Series, pl.Series]:
-    """Count named entities for each 100 words.
+def count_entities(samples: pl.DataFrame, pipeline: str) -> pl.DataFrame:
+    """Return prompts with their named entities for each 100 words, or the reason why these are not known.
 
     Args:
-        texts: [num_texts] String.
-        num_words: [num_texts] their words; null where they cannot be told apart.
-        pipeline: a spaCy pipeline by name, e.g. en_core_web_sm, or a folder; None: nobody asked.
-    Returns: [num_texts] Float64, null where it is not known; [num_texts] String, why, null where it is.
+        samples: [num_samples] rows of `tables.SAMPLES`, text and num_words among them.
+        pipeline: a spaCy pipeline by name, e.g. en_core_web_sm, or a folder.
+    Raises: NoPipelineError: spaCy or the pipeline is missing.
     """
-    try:
-        recogniser = _load(pipeline)
-    except _NoPipelineError as error:
-        return pl.repeat(None, len(texts), dtype=pl.Float64, eager=True), pl.repeat(str(error), len(texts), eager=True)
+    recogniser = _load(pipeline)
+    texts, num_words = samples["text"], samples["num_words"]
     reasons = [_why_not(text, num, recogniser) for text, num in zip(texts, num_words, strict=True)]
     known = [text for text, reason in zip(texts, reasons, strict=True) if reason is None]
     counts = (len(document.ents) for document in recogniser.pipe(known))
     densities = [
         100 * next(counts) / num if reason is None else None for num, reason in zip(num_words, reasons, strict=True)
     ]
-    return pl.Series(densities, dtype=pl.Float64), pl.Series(reasons, dtype=pl.String)
+    return samples.with_columns(
+        entities_per_100_words=pl.Series(densities, dtype=pl.Float64),
+        entities_reason=pl.Series(reasons, dtype=pl.String),
+        entities_pipeline=pl.lit(pipeline),
+    )
 
 
-def _load(pipeline: str | None) -> Any:
-    if pipeline is None:
-        raise _NoPipelineError("no spaCy pipeline was asked for")
+def _load(pipeline: str) -> Any:
     download = f"python -m spacy download {pipeline}"
     try:
         spacy = import_module("spacy")
     except ImportError as error:
-        raise _NoPipelineError(f"spaCy cannot be imported ({error}): pip install spacy && {download}") from None
+        raise NoPipelineError(f"spaCy cannot be imported ({error}): pip install spacy && {download}") from None
     try:
         recogniser = spacy.load(pipeline, exclude=_NOT_NEEDED)
     except OSError:
-        raise _NoPipelineError(f"spaCy has no pipeline {pipeline!r}: {download}") from None
+        raise NoPipelineError(f"spaCy has no pipeline {pipeline!r}: {download}") from None
     except (ImportError, ValueError) as error:  # made for another version of spaCy
-        raise _NoPipelineError(f"pipeline {pipeline!r} cannot be loaded ({error}): {download}") from None
+        raise NoPipelineError(f"pipeline {pipeline!r} cannot be loaded ({error}): {download}") from None
     if not set(_RECOGNISERS) & set(recogniser.pipe_names):
-        raise _NoPipelineError(
-            f"pipeline {pipeline!r} recognises no entities: it has none of {', '.join(_RECOGNISERS)}"
-        )
+        raise NoPipelineError(f"pipeline {pipeline!r} recognises no entities: it has none of {', '.join(_RECOGNISERS)}")
     return recogniser
 
 

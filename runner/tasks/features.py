@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from runner.results.tables import SAMPLES
-from runner.tasks.entities import measure_entity_density
+from runner.tasks.entities import NOT_COUNTED
 from runner.tasks.lexical import measure_compression, measure_mtld
 from runner.tasks.task import Sample
 
@@ -21,13 +21,12 @@ _NUM_AT_ONCE = 10_000
 """Prompts whose words are held in memory together."""
 
 
-def describe_samples(task: str, samples: Sequence[Sample], *, entity_pipeline: str | None = None) -> pl.DataFrame:
-    """Return the features of a task's prompts.
+def describe_samples(task: str, samples: Sequence[Sample]) -> pl.DataFrame:
+    """Return the features of a task's prompts, but for named entities, which take minutes: `entities.count_entities`.
 
     Args:
         task: its name in tables.
         samples: [num_samples]; those without a text (random tokens) get no features.
-        entity_pipeline: the spaCy pipeline that finds named entities, e.g. en_core_web_sm; None leaves them out.
     Returns: [num_samples] rows of `tables.SAMPLES`, in the samples' order; null where a feature is not defined.
     """
     frame = pl.DataFrame(
@@ -41,10 +40,9 @@ def describe_samples(task: str, samples: Sequence[Sample], *, entity_pipeline: s
     described = pl.concat(
         [_describe_texts(part) for part in frame.iter_slices(_NUM_AT_ONCE)] or [_describe_texts(frame)]
     )
-    densities, reasons = measure_entity_density(described["text"], described["num_words"], entity_pipeline)
-    return described.with_columns(entities_per_100_words=densities, entities_reason=reasons).select(
-        pl.col(name).cast(kind) for name, kind in SAMPLES.items()
-    )
+    return described.with_columns(
+        entities_per_100_words=None, entities_reason=pl.lit(NOT_COUNTED), entities_pipeline=None
+    ).select(pl.col(name).cast(kind) for name, kind in SAMPLES.items())
 
 
 def _describe_texts(frame: pl.DataFrame) -> pl.DataFrame:

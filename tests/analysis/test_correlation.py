@@ -260,7 +260,7 @@ def test_reasons_name_what_is_missing():
     assert reason("latency_s", "punctuation_fraction") == "punctuation_fraction is the same but for 3 prompts"
     assert reason("latency_s", "compression_ratio").endswith("known of 9 prompts: 10 are needed")
     assert reason("latency_s", "entities_per_100_words") == "spaCy is not installed"
-    assert reason("latency_s", "prompt_surprise_nats") == "prompt_surprise_nats is not known"
+    assert reason("latency_s", "prompt_surprise_nats").startswith("the model was not asked (measure_surprise = true")
     beta_reason = row_of(found, "latency_s", "compression_ratio")["beta_reason"]
     assert beta_reason == "known of 9 of 40 prompts"
 

@@ -71,6 +71,11 @@ MALFORMED = [
         HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 1\nphases = "static_batches"\n',
         'task[0].phases = "static_batches" needs at least 2 output tokens, and there is no more than 1',
     ),
+    (HEAD + BODY + 'measure_surprise = "yes"\n', 'task[0].measure_surprise = "yes" is not allowed: give true or false'),
+    (
+        HEAD + MODEL + SYNTHETIC + "num_output_tokens = 8\nmeasure_surprise = true\n",
+        'task[0]: task "synthetic" has random tokens, which surprise alike: leave measure_surprise out',
+    ),
     (HEAD + BODY + "repeat_each_s = 1\n", "task[0].repeat_each_s = 1 is out of range: it must be at least 2.0"),
     (
         HEAD + BODY + "repeat_each_s = 2\n",

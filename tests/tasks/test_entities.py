@@ -7,7 +7,9 @@ from types import ModuleType, SimpleNamespace
 import polars as pl
 import pytest
 
-from runner.tasks.entities import measure_entity_density
+from runner.tasks.entities import NoPipelineError, count_entities
+from runner.tasks.features import describe_samples
+from runner.tasks.task import Sample
 
 
 class Pipeline:
@@ -35,12 +37,11 @@ def spacy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def measure(*texts: str | None, num_words: list[int | None], pipeline: str | None = "en_core_web_sm") -> list[tuple]:
-    densities, reasons = measure_entity_density(
-        pl.Series(texts, dtype=pl.String), pl.Series(num_words, dtype=pl.Int64), pipeline
-    )
-    assert (densities.dtype, reasons.dtype) == (pl.Float64, pl.String)
-    return list(zip(densities, reasons, strict=True))
+def measure(*texts: str | None, num_words: list[int | None], pipeline: str = "en_core_web_sm") -> list[tuple]:
+    samples = pl.DataFrame({"text": texts, "num_words": num_words}, schema={"text": pl.String, "num_words": pl.Int64})
+    found = count_entities(samples, pipeline)
+    assert set(found["entities_pipeline"]) == {pipeline}
+    return found.select("entities_per_100_words", "entities_reason").rows()
 
 
 def test_density_is_entities_for_each_hundred_words(spacy: ModuleType):
@@ -58,26 +59,26 @@ def test_each_text_says_why_it_has_none(spacy: ModuleType):
     ]
 
 
-def test_spacy_is_left_alone_unless_a_pipeline_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "spacy", None)  # importing it would be the reason
-    assert measure("Ada", num_words=[1], pipeline=None) == [(None, "no spaCy pipeline was asked for")]
+def test_prompts_are_described_without_spacy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)  # importing it would raise
+    (row,) = describe_samples("qa", [Sample(sample_id="qa/0", text="Ada")]).to_dicts()
+    assert row["entities_per_100_words"] is None
+    assert "sweep report RUN --entities en_core_web_sm" in row["entities_reason"]
+    assert row["entities_pipeline"] is None
 
 
-def test_without_spacy_the_reason_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch):
+def test_without_spacy_the_message_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
-    ((density, reason),) = measure("Ada", num_words=[1])
-    assert density is None
-    assert reason.endswith("pip install spacy && python -m spacy download en_core_web_sm")
+    with pytest.raises(NoPipelineError, match=r"pip install spacy && python -m spacy download en_core_web_sm$"):
+        measure("Ada", num_words=[1])
 
 
-def test_without_the_pipeline_the_reason_is_the_command_that_downloads_it(spacy: ModuleType):
-    ((density, reason),) = measure("Ada", num_words=[1], pipeline="de_core_news_sm")
-    assert density is None
-    assert reason == "spaCy has no pipeline 'de_core_news_sm': python -m spacy download de_core_news_sm"
+def test_without_the_pipeline_the_message_is_the_command_that_downloads_it(spacy: ModuleType):
+    with pytest.raises(NoPipelineError, match="no pipeline 'de_core_news_sm': python -m spacy download de_core_news"):
+        measure("Ada", num_words=[1], pipeline="de_core_news_sm")
 
 
 def test_a_pipeline_without_a_recogniser_is_refused(spacy: ModuleType, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Pipeline, "pipe_names", ("tagger",))
-    ((density, reason),) = measure("Ada", num_words=[1])
-    assert density is None
-    assert "recognises no entities" in reason
+    with pytest.raises(NoPipelineError, match="recognises no entities"):
+        measure("Ada", num_words=[1])

@@ -1,0 +1,114 @@
+"""What an input costs, on the terminal: the strongest correlations that hold, or a line that says why there are none.
+
+Rows of `analysis.correlation.CORRELATIONS` enter, rich renderables leave.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+from rich import box
+from rich.console import RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from runner.analysis.prompts import FEATURES, TARGETS
+from runner.display.columns import GAP, Column, fit_columns
+from runner.display.quantities import MINUS
+
+MAX_Q_VALUE = 0.05
+"""Of the correlations that are shown, so many may be false discoveries."""
+NUM_SHOWN = 5
+"""Of each target; sweep report --json has all."""
+NAMES = {"energy_j": "energy", "latency_s": "latency", "score": "score"}
+_BY_CONSTRUCTION = (
+    "Simulated board: energy and latency follow the lengths of prompt and output by construction, so that what another "
+    "feature seems to add is how finely the board model is graded."
+)
+
+
+def render_correlations(correlations: pl.DataFrame, width: int, *, simulated: bool) -> Iterator[RenderableType]:
+    """Draw the section; nothing for a run that measured no prompt's own energy.
+
+    Args:
+        correlations: rows of `CORRELATIONS`; those over all models and tasks are shown.
+        width: cells.
+        simulated: whether seconds and joules come from a board model.
+    """
+    over_all = correlations.filter(scope="all")
+    if over_all.is_empty():
+        return
+    held = over_all.filter(pl.col("partial_q_value") < MAX_Q_VALUE)
+    yield from ("", Rule(Text("what an input costs"), align="left", style="dim"))
+    strongest = held.sort(pl.col("partial").abs(), descending=True)
+    shown = pl.concat([strongest.filter(target=target).head(NUM_SHOWN) for target in TARGETS])
+    if shown.height:
+        yield _table(fit_columns(_columns(shown), width)[0])
+        more = f" · {held.height - shown.height} more: sweep report --json" if held.height > shown.height else ""
+        yield Text(
+            "partial: correlation with the lengths of prompt and output held constant, 95 % interval · q: share of "
+            f"false discoveries among all as strong, under {MAX_Q_VALUE}{more}",
+            style="dim",
+        )
+    for target in TARGETS:
+        if target not in shown["target"]:
+            yield Text(f"{NAMES[target]}: {_explain_none(over_all.filter(target=target))}")
+    for reason, features in _explain_unknown(over_all).items():
+        yield Text(f"not compared: {', '.join(features)} ({reason})", style="dim")
+    if simulated:
+        yield Text(_BY_CONSTRUCTION, style="yellow")
+
+
+def _columns(rows: pl.DataFrame) -> list[Column]:
+    intervals = rows.select("partial_low", "partial_high").rows()
+    return [
+        Column("", "", tuple(NAMES[target] for target in rows["target"]), 0, justify_left=True),
+        Column("feature", "feature", tuple(rows["feature"]), 0, justify_left=True),
+        Column("partial", "partial correlation", tuple(map(_signed, rows["partial"])), 0),
+        Column("95 %", "interval", tuple(f"{_signed(low)} to {_signed(high)}" for low, high in intervals), 2),
+        Column("q", "q-value", tuple("<0.001" if q < 0.001 else f"{q:.3f}" for q in rows["partial_q_value"]), 1),
+        Column("prompts", "number of prompts", tuple(f"{number:,}" for number in rows["num_prompts"]), 3),
+    ]
+
+
+def _table(columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(
+            column.header, justify="left" if column.justify_left else "right", no_wrap=True, width=column.width
+        )
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _explain_none(rows: pl.DataFrame) -> str:
+    """Say why a target has no correlation that holds."""
+    known = rows.drop_nulls("partial")
+    if known.height:
+        num_prompts = max(known["num_prompts"])
+        return (
+            f"none of {known.height} features tells more than the lengths (q < {MAX_Q_VALUE}, {num_prompts:,} prompts)"
+        )
+    reasons = _reasons(rows).value_counts(sort=True)
+    return f"no correlation: {reasons[0, 0]}"
+
+
+def _explain_unknown(rows: pl.DataFrame) -> dict[str, list[str]]:
+    """Return, by reason, the features that are known beside no target, where others are."""
+    known = rows.drop_nulls("partial")
+    comparable = rows.filter(pl.col("target").is_in(known["target"].unique().implode()))
+    explained = defaultdict(list)
+    for feature in FEATURES:
+        if feature not in known["feature"] and (reasons := _reasons(comparable.filter(feature=feature))).len():
+            explained[reasons[0]].append(feature)
+    return explained
+
+
+def _reasons(rows: pl.DataFrame) -> pl.Series:
+    return rows.select(pl.coalesce("reason", "partial_reason").alias("reason"))["reason"].drop_nulls()
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}".replace("-", MINUS)
