@@ -4,7 +4,7 @@ Rows of `analysis.operating_points.OPERATING_POINTS` enter, `Plot`s leave. Next:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -17,8 +17,8 @@ from runner.display.plots import (
     MAX_PLOTS,
     Plot,
     Row,
+    chart_of,
     file_name,
-    inline,
     is_simulated,
     legend_for,
     name_group,
@@ -43,38 +43,33 @@ class _Quantity:
     is_energy: bool = False
 
 
+_ENERGY = _Quantity(kind="energy", column="joules_per_token", axis="", is_energy=True)
+_LATENCY = _Quantity(kind="latency", column="latency_s_p50", axis="latency, median (s)")
+_RATE = _Quantity(kind="throughput", column="output_tokens_per_s", axis="output tokens per second")
+
+
 def plot_energy(points: pl.DataFrame) -> list[Plot]:
     """Draw energy per token against the SM clock."""
+    parts = _split(points.drop_nulls("joules_per_token"), "joules_per_token")
     boards = points["gpu_name"].n_unique()
-    return [
-        _plot(
-            part, _Quantity(kind="energy", column="joules_per_token", axis=_energy_axis(part), is_energy=True), boards
-        )
-        for group in _groups(points.drop_nulls("joules_per_token"))
-        for part in _split(group, "joules_per_token")
-    ][:MAX_PLOTS]
+    return [_plot(part, replace(_ENERGY, axis=_energy_axis(part)), boards) for part in parts]
 
 
 def plot_times(points: pl.DataFrame) -> list[Plot]:
     """Draw latency against the SM clock; throughput where no latency is known."""
-    plots, boards = [], points["gpu_name"].n_unique()
-    for group in _groups(points):
-        latency = _Quantity(kind="latency", column="latency_s_p50", axis="latency, median (s)")
-        rate = _Quantity(kind="throughput", column="output_tokens_per_s", axis="output tokens per second")
-        quantity = latency if group["latency_s_p50"].count() else rate
-        plots += [_plot(part, quantity, boards) for part in _split(group.drop_nulls(quantity.column), quantity.column)]
-    return plots[:MAX_PLOTS]
+    is_known = pl.col("latency_s_p50").is_not_null().any().over(_GROUP)
+    boards = points["gpu_name"].n_unique()
+    latency = [_plot(part, _LATENCY, boards) for part in _split(points.filter(is_known), _LATENCY.column)]
+    return latency + [_plot(part, _RATE, boards) for part in _split(points.filter(~is_known), _RATE.column)]
 
 
-def _groups(points: pl.DataFrame) -> list[pl.DataFrame]:
-    drawn = points.drop_nulls("sm_clock_mhz")
-    return drawn.partition_by(*_GROUP, maintain_order=True)
-
-
-def _split(group: pl.DataFrame, column: str) -> list[pl.DataFrame]:
-    """Models side by side where their curves fit on one axis, else each by itself: the U must be seen."""
-    parts = group.partition_by("model", maintain_order=True)
-    return [group] if parts and not spans_widely(group[column].to_list()) else parts
+def _split(points: pl.DataFrame, column: str) -> list[pl.DataFrame]:
+    """What a plot each shows: models side by side where they fit on one axis, else apart, so that the U is seen."""
+    drawn = points.drop_nulls(["sm_clock_mhz", column])
+    parts: list[pl.DataFrame] = []
+    for group in drawn.partition_by(*_GROUP, maintain_order=True):
+        parts += group.partition_by("model", maintain_order=True) if spans_widely(group[column].to_list()) else [group]
+    return parts[:MAX_PLOTS]
 
 
 def _energy_axis(group: pl.DataFrame) -> str:
@@ -93,28 +88,31 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, num_boards: int) -> Plot:
     colour = alt.Color("series:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("model", "asked", "ran", "shown", "change", "trials")]
 
-    def chart(chosen: list[dict[str, Any]]) -> alt.Chart:
-        return alt.Chart(inline(chosen)).encode(x=x, y=y, color=colour, tooltip=tooltip)
+    def chart(name: str) -> alt.Chart:
+        return chart_of(name).encode(x=x, y=y, color=colour, tooltip=tooltip)
 
-    default = [row for row in rows if row["is_default"]]
-    held = [row for row in rows if row["is_sound"] and not row["is_default"]]
-    unsound = [row for row in rows if not row["is_sound"] and not row["is_default"]]
-    bounded = [row for row in rows if row["low"] is not None]
-    least = [row for row in rows if row["is_least"] and quantity.is_energy]
+    data = {
+        "default": [row for row in rows if row["is_default"]],
+        "held": [row for row in rows if row["is_sound"] and not row["is_default"]],
+        "unsound": [row for row in rows if not row["is_sound"] and not row["is_default"]],
+        "bounded": [row for row in rows if row["low"] is not None],
+        "least": [row for row in rows if row["is_least"] and quantity.is_energy],
+    }
     layers = (
-        (bounded, chart(bounded).mark_rule(opacity=0.6, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
-        (held, chart(held).mark_line(strokeWidth=1.5, opacity=0.8).encode(order="clock:Q")),
-        (held, chart(held).mark_point(filled=True, size=45, opacity=1)),
-        (default, chart(default).mark_point(shape="diamond", size=90, strokeWidth=2, opacity=1)),
-        (unsound, chart(unsound).mark_point(shape="cross", size=45, opacity=0.6)),
-        (least, chart(least).mark_point(size=190, strokeWidth=2, opacity=1)),
-        (least, chart(least).mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="label:N")),
+        ("bounded", chart("bounded").mark_rule(opacity=0.6, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
+        ("held", chart("held").mark_line(strokeWidth=1.5, opacity=0.8).encode(order="clock:Q")),
+        ("held", chart("held").mark_point(filled=True, size=45, opacity=1)),
+        ("default", chart("default").mark_point(shape="diamond", size=90, strokeWidth=2, opacity=1)),
+        ("unsound", chart("unsound").mark_point(shape="cross", size=45, opacity=0.6)),
+        ("least", chart("least").mark_point(size=190, strokeWidth=2, opacity=1)),
+        ("least", chart("least").mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="label:N")),
     )
     return Plot(
         name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency")), alone, board),
         title=" · ".join(part for part in (name_group(group.row(0, named=True)), alone, board) if part),
         note=_note(group, is_energy=quantity.is_energy),
-        chart=alt.layer(*(layer for drawn, layer in layers if drawn)).properties(height=HEIGHT),
+        chart=alt.layer(*(layer for name, layer in layers if data[name])).properties(height=HEIGHT),
+        data=data,
         simulated=is_simulated(group),
     )
 

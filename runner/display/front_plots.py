@@ -15,8 +15,8 @@ from runner.display.plots import (
     HEIGHT,
     MAX_PLOTS,
     Plot,
+    chart_of,
     file_name,
-    inline,
     is_simulated,
     legend_for,
     scale_for,
@@ -63,10 +63,10 @@ def _plot_front(group: pl.DataFrame) -> Plot:
     colour = alt.Color("model:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     on_front = [row for row in rows if row["on_front"]]
     behind = [row for row in rows if not row["on_front"]]
-    front = alt.Chart(inline(on_front)).encode(x=x, y=y)
+    front = chart_of("front").encode(x=x, y=y)
     layers = [front.mark_point(filled=True, size=80, opacity=1).encode(color=colour, tooltip=_TOOLTIP)]
     if behind:
-        others = alt.Chart(inline(behind)).encode(x=x, y=y, color=colour, tooltip=_TOOLTIP)
+        others = chart_of("behind").encode(x=x, y=y, color=colour, tooltip=_TOOLTIP)
         layers.insert(0, others.mark_point(filled=True, size=30, opacity=0.4))
     if not group["compares_quality"].any():
         layers.insert(0, front.mark_line(strokeDash=[4, 3], opacity=0.6, color="gray").encode(order="latency:Q"))
@@ -80,6 +80,7 @@ def _plot_front(group: pl.DataFrame) -> Plot:
         title=group["task"][0],
         note=f"{note} · {left_out} points behind it are not drawn" if left_out else note,
         chart=alt.layer(*layers).properties(height=HEIGHT),
+        data={"front": on_front, "behind": behind},
         simulated=is_simulated(group),
     )
 
@@ -91,16 +92,18 @@ def _plot_quality(group: pl.DataFrame) -> Plot:
     x = alt.X("energy:Q", title=f"J per {_unit(group)}", axis=FEW_TICKS, scale=scale)
     colour = alt.Color("model:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     y = alt.Y("quality:Q", title=metric, scale=alt.Scale(zero=False, padding=12))
-    base = alt.Chart(inline(rows)).encode(x=x, y=y, color=colour, tooltip=_TOOLTIP)
+    base = chart_of("points").encode(x=x, y=y, color=colour, tooltip=_TOOLTIP)
     layers = [base.mark_point(filled=True, size=50, opacity=0.9)]
-    if bounded := [row for row in rows if "quality_low" in row]:
-        bars = alt.Chart(inline(bounded)).mark_rule(opacity=0.4)
+    bounded = [row for row in rows if "quality_low" in row]
+    if bounded:
+        bars = chart_of("bounded").mark_rule(opacity=0.4)
         layers.insert(0, bars.encode(x=x, y="quality_low:Q", y2="quality_high:Q", color=colour))
     return Plot(
         name=file_name("quality", group["task"][0], group["request_kind"][0]),
         title=f"{group['task'][0]}: {metric} against energy",
         note="each point a clock · bars: one standard error over documents",
         chart=alt.layer(*layers).properties(height=HEIGHT),
+        data={"points": rows, "bounded": bounded},
         simulated=is_simulated(group),
     )
 
@@ -165,7 +168,7 @@ def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> 
         }
         for row in cells.to_dicts()
     ]
-    base = alt.Chart(inline(rows)).encode(
+    base = chart_of("cells").encode(
         x=alt.X("model:N", title=None, sort=models, axis=alt.Axis(labelAngle=-35, labelLimit=150)),
         y=alt.Y("feature:N", title=None, sort=features, axis=alt.Axis(labelLimit=190)),
     )
@@ -179,6 +182,7 @@ def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> 
             base.mark_rect().encode(color=colour),
             base.mark_text(fontSize=11).encode(text="text:N", color=text_colour),
         ).properties(height=24 * len(features)),
+        data={"cells": rows},
         simulated=simulated,
         is_broad=True,
     )

@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 
 HEIGHT = 260
 """Pixels."""
+_FILE_WIDTH = 420
 LOG_FROM = 4.0
 """Values that span more than this factor get a logarithmic axis."""
 FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy")
@@ -35,23 +36,35 @@ class Plot:
     note: str
     """How to read it, in a sentence."""
     chart: alt.LayerChart | alt.FacetChart
+    data: Mapping[str, Sequence[Row]]
+    """What the chart draws, by the names in it."""
     simulated: bool
     is_broad: bool = False
     """Whether it takes the page's whole width."""
 
     def for_page(self) -> dict[str, Any]:
         """Return the Vega-Lite specification, as wide as its place on the page."""
-        return _specify(self.chart.properties(width="container", **_title(self, with_name=False)))
+        return self._specify("container", _title(self, with_name=False))
 
     def for_file(self) -> dict[str, Any]:
         """Return the Vega-Lite specification of a picture that stands alone."""
-        return _specify(self.chart.properties(width=420, **_title(self, with_name=True)))
+        return self._specify(_FILE_WIDTH, _title(self, with_name=True))
+
+    def _specify(self, width: int | str, title: Mapping[str, Any]) -> dict[str, Any]:
+        # Validation takes longer than all the rest; tests draw every plot.
+        specification: dict[str, Any] = self.chart.properties(width=width, **title).to_dict(validate=False)
+        specification.pop("config", None)
+        specification["autosize"] = {"type": "fit-x", "contains": "padding"}
+        specification["datasets"] = {
+            name: [{key: _round(value) for key, value in row.items() if value is not None} for row in rows]
+            for name, rows in self.data.items()
+        }
+        return specification
 
 
-def inline(rows: Sequence[Row]) -> alt.InlineData:
-    """Return rows as a plot's data, each number with as many digits as can be seen."""
-    values = [{key: _round(value) for key, value in row.items() if value is not None} for row in rows]
-    return alt.InlineData(values)
+def chart_of(name: str) -> alt.Chart:
+    """Return a chart of the rows that its plot's data holds under a name: altair would check and copy every row."""
+    return alt.Chart(alt.NamedData(name))
 
 
 def spans_widely(values: Sequence[float | None]) -> bool:
@@ -121,13 +134,6 @@ def _title(plot: Plot, *, with_name: bool) -> dict[str, alt.Title]:
     return {"title": alt.Title(notice, anchor="start", fontSize=10)} if notice else {}
 
 
-def _specify(chart: Any) -> dict[str, Any]:
-    # Validation takes longer than all the rest; tests draw every plot.
-    specification: dict[str, Any] = chart.to_dict(validate=False)
-    specification.pop("config", None)
-    specification["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return specification
-
-
 def _round(value: Any) -> Any:
+    """As many digits as can be seen."""
     return float(f"{value:.5g}") if isinstance(value, float) else value

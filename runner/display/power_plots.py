@@ -13,7 +13,7 @@ from runner.analysis.operating_points import BLOCK, POINT
 from runner.analysis.power_trace import find_phases, thin_power
 from runner.analysis.study import Study
 from runner.display.findings import name_block, name_point
-from runner.display.plots import Plot, file_name, inline
+from runner.display.plots import Plot, chart_of, file_name
 from runner.results.store import RunStore
 
 _HEIGHT = 200
@@ -56,10 +56,10 @@ def _plot(trial: Mapping[str, Any], store: RunStore) -> Plot | None:
         legend=alt.Legend(orient="top", title=None),
     )
     x = alt.X("time_s:Q", title="s since the window opened", scale=alt.Scale(nice=False))
-    readings = alt.Chart(inline(trace.to_dicts())).encode(x=x)
+    readings = chart_of("readings").encode(x=x)
     power = alt.Y("mean_w:Q", title="power (W)", scale=alt.Scale(zero=True))
     chart = alt.layer(
-        alt.Chart(inline(bands)).mark_rect(opacity=0.28).encode(x="start_s:Q", x2="end_s:Q", color=colour),
+        chart_of("bands").mark_rect(opacity=0.28).encode(x="start_s:Q", x2="end_s:Q", color=colour),
         readings.mark_area(opacity=0.3, color=_TRACE).encode(y="least_w:Q", y2="greatest_w:Q"),
         readings.mark_line(strokeWidth=1.2, color=_TRACE).encode(y=power),
     )
@@ -69,5 +69,6 @@ def _plot(trial: Mapping[str, Any], store: RunStore) -> Plot | None:
         title=f"{name_block(trial)}, {point}",
         note="line: mean of some readings, with their least and greatest · shaded: the window and what went on in it",
         chart=chart.properties(height=_HEIGHT),
+        data={"readings": trace.to_dicts(), "bands": bands},
         simulated=bool(trial["simulated"]),
     )
