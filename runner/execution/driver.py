@@ -25,6 +25,7 @@ from runner.execution.prefetch import Prefetch, list_ahead
 from runner.execution.worker import WorkerConfig
 from runner.results.live import Event, EventLevel, SweepView
 from runner.results.measurement import Placement
+from runner.results.sensors import SensorFindings
 from runner.results.store import RunStore
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import RETRY_SUFFIX, Block, Trial
@@ -118,12 +119,12 @@ def run_sweep(
         message = "interrupted: what is finished is kept; the same command goes on from here"
         _tell(run, "warning", "interrupted", message)
     finally:
-        _close(run)
+        sensors = _close(run)
     trials = store.gather_trials(trial_ids, complete_trials)
     outcome = _count(run, trials, interrupted)
     if manifest is not None:
         word = "interrupted" if interrupted else "failed" if outcome.num_failed or outcome.num_left else "done"
-        store.write_manifest(close_manifest(manifest, word))
+        store.write_manifest(close_manifest(manifest, word, sensors))
     return outcome
 
 
@@ -272,11 +273,14 @@ def _refresh(run: _Run) -> None:
 # ends ----------------------------------------------------------------------------------------------------------------
 
 
-def _close(run: _Run) -> None:
+def _close(run: _Run) -> list[SensorFindings]:
     """Stop what runs, restore every board, end every engine; whoever does not answer in time is ended by force.
 
     A second Ctrl-C ends the wait. The guard of each lease restores the board and ends the engine in any case.
+
+    Returns: what the workers that answered have learnt of their boards' sensors.
     """
+    sensors: list[SensorFindings] = []
     with suppress(KeyboardInterrupt):
         run.prefetch.stop()
         busy = [worker for worker in run.workers if worker.task is not None]
@@ -287,12 +291,14 @@ def _close(run: _Run) -> None:
         closing = [worker.actor.close.remote() for worker in run.workers]
         for closed in closing:
             with suppress(RayError):
-                ray.get(closed, timeout=CLOSE_LIMIT_S)
+                found = ray.get(closed, timeout=CLOSE_LIMIT_S)
+                sensors += [found] if found else []
         with suppress(ClusterError):
             _refresh(run)
     for actor in (*(worker.actor for worker in run.workers), run.aggregator):
         with suppress(RayError):
             ray.kill(actor)
+    return sensors
 
 
 def _count(run: _Run, trials: pl.DataFrame, interrupted: bool) -> RunOutcome:

@@ -108,10 +108,20 @@ def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block
     return True
 
 
-def close_manifest(manifest: dict[str, Any], outcome: str) -> dict[str, Any]:
-    """Return the manifest with the end of the last run; `outcome` is done, failed or interrupted."""
+def close_manifest(manifest: dict[str, Any], outcome: str, sensors: Sequence[SensorFindings] = ()) -> dict[str, Any]:
+    """Return the manifest with the end of the last run.
+
+    Args:
+        outcome: done, failed or interrupted.
+        sensors: what the workers know of their boards' sensors by now; those of a board without stay as they were.
+    """
     *before, last = manifest["runs"]
-    return {**manifest, "runs": [*before, {**last, "end": _now(), "outcome": outcome}]}
+    known = {findings.gpu_uuid: {"sensors": findings.to_json()} for findings in sensors}
+    return {
+        **manifest,
+        "gpus": [gpu | known.get(gpu["uuid"], {}) for gpu in manifest["gpus"]],
+        "runs": [*before, {**last, "end": _now(), "outcome": outcome}],
+    }
 
 
 def _describe_sweep(sweep: SweepSpec, num_trials: int) -> dict[str, Any]:

@@ -15,13 +15,12 @@ class PowerReader:
         self.source: PowerSource | None = sensors.power_source if sensors else "samples"
         """None where the board has none, or was found to have lost it."""
         self.period_ns: float | None = None
-        """How often the readings change, where a probe has told."""
-        self.reach_ns = 0
+        """How often polled readings change, where a probe has told."""
+        self.reach_ns = round(sensors.reach_s(self.source) * 1e9) if sensors and self.source else 0
         """How long before its stamp a reading may begin."""
         self._polled: _PolledPower | None = None
         if sensors and self.source in ("instant", "average"):
             self.period_ns = round(sensors.period_s(self.source) * 1e9)
-            self.reach_ns = max(self.period_ns, round(sensors.averaging_window_s(self.source) * 1e9))
             self._polled = _PolledPower(self.period_ns, round(POLL_S * 1e9), has_stamps=self.source == "instant")
 
     @property

@@ -21,6 +21,7 @@ from runner.results.tables import POWER
 
 TICK_S = 0.1
 """Clocks, temperature and event reasons are read this often; the driver refreshes them no faster."""
+POLLS_PER_TICK = round(TICK_S / POLL_S)
 TICKS_PER_DRAIN = 5
 """The driver's buffer holds 2.4 s, so that a drain may come almost two seconds late and lose nothing."""
 TICKS_PER_BATCH = 10
@@ -72,7 +73,6 @@ class PowerSampler:
         self._gpu = gpu
         self._sensors = sensors
         self._reader = PowerReader(gpu, sensors)
-        self._beat_s = POLL_S if self._reader.is_polled else TICK_S
         self._clock = clock
         self._on_batch = on_batch
         self._lock = threading.RLock()
@@ -124,10 +124,25 @@ class PowerSampler:
         """Begin; samples from before this moment are not taken."""
         self._last_sample_ns = self._clock.now_ns()
         if isinstance(self._clock, VirtualClock):
-            self._cancel = self._clock.every(self._beat_s, self._beat_safely)
+            self._cancel = self._clock.every(POLL_S, self._beat_safely)
         else:
             self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
             self._thread.start()
+
+    def use(self, sensors: SensorFindings) -> None:
+        """Go on with better findings; readings of another source than before are the only ones from now on.
+
+        Not inside a window, nor shortly before one: it waits until the new source has covered this moment.
+        """
+        with self._lock:
+            before, self._reader = self._reader, PowerReader(self._gpu, sensors)
+            self._sensors, self._period_ns = sensors, self._reader.period_ns
+            is_another = self._reader.source != before.source
+            if is_another:
+                self._rows.clear()
+                self._last_sample_ns = self._clock.now_ns()
+        if is_another:
+            self.wait_covered(self._clock.now_ns())
 
     def stop(self) -> None:
         """End, after a last drain; what has been sampled stays for `take`."""
@@ -192,7 +207,7 @@ class PowerSampler:
     def _run(self) -> None:
         """Beat at start + k periods, however long a beat takes, until told to stop or the sampling fails."""
         deadline_ns = self._clock.now_ns()
-        period_ns = round(self._beat_s * 1e9)
+        period_ns = round(POLL_S * 1e9)
         while self._error is None:
             late_ns = self._clock.now_ns() - deadline_ns
             self._max_lateness_s = max(self._max_lateness_s, late_ns * 1e-9)
@@ -210,7 +225,7 @@ class PowerSampler:
         try:
             if self._reader.is_polled:
                 self._drain()
-            if self._num_beats % round(TICK_S / self._beat_s) == 0:
+            if self._num_beats % POLLS_PER_TICK == 0:
                 self._tick()
         except Exception as error:
             self._error = error
