@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from runner.execution.cluster import Seat
 from runner.execution.engine_slot import EngineSlot
 from runner.execution.engines import EngineKind
 from runner.execution.fingerprint import describe_versions, fingerprint
+from runner.execution.first_load import watch_first_load
 from runner.execution.identity import identify, identify_without_point
 from runner.execution.manifest import Description
 from runner.execution.measure import Bench, CancelledError, Procedure, choose_procedure, measure_trial
@@ -29,8 +30,7 @@ from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError
 from runner.hardware.lease import ClockLease
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
-from runner.hardware.sensor_probe import find_sensors, probe_sensors, refine_findings
-from runner.hardware.sensor_watch import SensorWatch
+from runner.hardware.sensor_probe import probe_sensors
 from runner.inference.engine import Engine, EngineError
 from runner.physics.board import find_board
 from runner.physics.clock import Clock, VirtualClock, WallClock
@@ -241,6 +241,8 @@ class GpuWorker:
                 memory_left_behind=self._slot.memory_left_behind,
             )
         procedure = choose_procedure(self._config.sweep, block)
+        if not self._has_seen_load:
+            self._learn_sensors(self._bench, requests, block.concurrency, procedure)
         if block.task.measure_surprise:
             self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
             note_surprise(
@@ -248,16 +250,23 @@ class GpuWorker:
             )
         return _Ready(bench=self._bench, requests=requests, procedure=procedure)
 
+    def _learn_sensors(self, bench: Bench, requests: Sequence[Request], concurrency: int, procedure: Procedure) -> None:
+        """Watch the sensors once more now that there is an engine to put a load on them, before any window opens."""
+        self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
+        self._sensors = watch_first_load(
+            bench, requests, concurrency, procedure, self._sensors, is_cancelled=self._cancelled.is_set
+        )
+        self._sampler.use(self._sensors)
+        self._has_seen_load = True
+        self._reporter.say("info", "sensors_watched", f"sensors under a load: {self._sensors.describe()}")
+
     def _measure(self, ready: _Ready, identity: Identity) -> None:
         requests = shorten(ready.requests, identity.phase_role)
         window_start_ns = 0
         prompt_tokens_per_request = sum(len(request.prompt_token_ids) for request in requests) / len(requests)
-        watch = None if self._has_seen_load else SensorWatch(self._gpu, self._clock)
 
         def on_phase(phase: GpuPhase) -> None:
             nonlocal window_start_ns
-            if phase == "measuring" and watch is not None:
-                self._learn_sensors(watch)
             window_start_ns = self._clock.now_ns()
             self._reporter.update(phase=phase)
 
@@ -270,24 +279,16 @@ class GpuWorker:
 
         token_kind = "output" if identity.request_kind == "generate" else "prompt"
         self._reporter.update(sm_clock_mhz_requested=identity.sm_clock_mhz_requested, token_kind=token_kind)
-        with watch or nullcontext():
-            measurement = measure_trial(
-                ready.bench,
-                identity,
-                requests,
-                ready.procedure,
-                on_phase=on_phase,
-                on_progress=on_progress,
-                is_cancelled=self._cancelled.is_set,
-            )
+        measurement = measure_trial(
+            ready.bench,
+            identity,
+            requests,
+            ready.procedure,
+            on_phase=on_phase,
+            on_progress=on_progress,
+            is_cancelled=self._cancelled.is_set,
+        )
         self._reporter.finish(measurement)
-
-    def _learn_sensors(self, watch: SensorWatch) -> None:
-        """Between the first warm-up and its window: power has risen to a load and fallen again, and that tells most."""
-        self._sensors = refine_findings(self._info, self._sensors, find_sensors(watch.stop()))
-        self._sampler.use(self._sensors)
-        self._has_seen_load = True
-        self._reporter.say("info", "sensors_watched", f"sensors, by the first warm-up: {self._sensors.describe()}")
 
     def _fail(self, trial: Trial, kind: RequestKind, error: Exception, attempt: int = 1) -> None:
         try:
