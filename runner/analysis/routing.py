@@ -4,7 +4,7 @@ Requests of several models on the same documents enter, `ROUTES` leave. It is a 
 every score beforehand and costs nothing (docs/recommendation.md). Next: study.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,14 @@ energy_method: measured, or attributed where a request's energy is a share of wh
 """
 
 
-def bound_routing(trials: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame], *, seed: int = 0) -> pl.DataFrame:
+def bound_routing(
+    trials: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame], *, seed: int = 0
+) -> pl.DataFrame:
     """Bound what an ideal router between models would save.
 
     Args:
         trials: [num_trials] rows of `tables.TRIALS`.
-        read_requests: returns a trial's rows of `tables.REQUESTS`.
+        scan_requests: returns rows of `tables.REQUESTS` of several trials, not yet read.
         seed: of the resampling.
     Returns: rows of `ROUTES`; only models that answered the same samples can be compared, so only those samples count.
     """
@@ -72,13 +74,13 @@ def bound_routing(trials: pl.DataFrame, read_requests: Callable[[str], pl.DataFr
     for key, group in sound.group_by(*_GROUP, maintain_order=True):
         if group["model"].n_unique() > 1:
             chosen = group.sort("start_ns").group_by("model", maintain_order=True).head(MAX_TRIALS)
-            rows += _bound(dict(zip(_GROUP, key, strict=True)), _read_samples(chosen, read_requests), chosen, seed)
+            rows += _bound(dict(zip(_GROUP, key, strict=True)), _read_samples(chosen, scan_requests), chosen, seed)
     return pl.DataFrame(rows, schema=ROUTES).sort(*_GROUP)
 
 
-def _read_samples(trials: pl.DataFrame, read_requests: Callable[[str], pl.DataFrame]) -> pl.DataFrame:
+def _read_samples(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]) -> pl.DataFrame:
     """Each model's score and energy of each sample: over its requests the sum, over rounds and trials the mean."""
-    requests = pl.concat([read_requests(trial_id).select(_COLUMNS) for trial_id in trials["trial_id"]])
+    requests = scan_requests(trials["trial_id"].to_list()).select(_COLUMNS).collect()
     return (
         requests.join(trials.select("trial_id", "model"), on="trial_id")
         .with_columns(round=pl.col("request_id").str.extract(r"#(\d+)$"))

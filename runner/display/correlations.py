@@ -22,7 +22,7 @@ MAX_Q_VALUE = 0.05
 NUM_SHOWN = 5
 """Of each target; sweep report --json has all."""
 NAMES = {"energy_j": "energy", "latency_s": "latency", "score": "score"}
-_BY_CONSTRUCTION = (
+BY_CONSTRUCTION = (
     "Simulated board: energy and latency follow the lengths of prompt and output by construction, so that what another "
     "feature seems to add is how finely the board model is graded."
 )
@@ -57,7 +57,7 @@ def render_correlations(correlations: pl.DataFrame, width: int, *, simulated: bo
     for reason, features in _explain_unknown(over_all).items():
         yield Text(f"not compared: {', '.join(features)} ({reason})", style="dim")
     if simulated:
-        yield Text(_BY_CONSTRUCTION, style="yellow")
+        yield Text(BY_CONSTRUCTION, style="yellow")
 
 
 def _columns(rows: pl.DataFrame) -> list[Column]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from runner.analysis.correlation import ALL_MODELS, make_heat_map
 from runner.analysis.prompts import FEATURES, TARGETS
+from runner.display.correlations import BY_CONSTRUCTION, NAMES
 from runner.display.plots import (
     FEW_TICKS,
     HEIGHT,
@@ -31,7 +32,7 @@ MAX_POINTS = 600
 MAX_LABELS = 6
 """Points of the front that bear their clock; more would lie on each other."""
 _GROUP = ("task", "request_kind")
-_TARGET_NAMES = {"energy_j": "energy", "latency_s": "latency", "score": "score"}
+_HEAT_MAP_NOTE = "partial correlation, with the lengths of prompt and output held constant"
 
 
 def plot_fronts(front: pl.DataFrame) -> list[Plot]:
@@ -176,8 +177,8 @@ def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> 
     text_colour = alt.condition("datum.is_strong", alt.value("white"), alt.value("black"))
     return Plot(
         name=file_name("features", target),
-        title=f"features of a prompt and its {_TARGET_NAMES[target]}",
-        note="partial correlation, with the lengths of prompt and output held constant",
+        title=f"features of a prompt and its {NAMES[target]}",
+        note=f"{_HEAT_MAP_NOTE} · {BY_CONSTRUCTION}" if simulated else _HEAT_MAP_NOTE,
         chart=alt.layer(
             base.mark_rect().encode(color=colour),
             base.mark_text(fontSize=11).encode(text="text:N", color=text_colour),
