@@ -10,6 +10,7 @@ from runner.inference import vllm_engine
 from runner.inference.engine import EngineError, EngineTimeoutError, Sampling
 from runner.inference.vllm_engine import VllmEngine
 from runner.spec.request import Request
+from runner.tasks.token_features import make_surprise_request, surprise_nats
 
 pytestmark = pytest.mark.vllm
 
@@ -93,6 +94,17 @@ def test_log_likelihoods_are_those_of_transformers(engine, reference):
         assert completion.is_greedy is False
         assert completion.num_output_tokens == 0
         assert completion.text is None
+
+
+def test_surprise_at_a_prompt_is_that_of_transformers(engine, reference):
+    requests = [generate(i, 10 + 9 * i) for i in range(4)] + [score(9, prompt(9, 30), 22)]
+    asked = [make_surprise_request(request) for request in requests]
+    for completion in engine.run(iter(asked), 1, GREEDY).completions:
+        (request,) = (r for r in requests if r.sample_id == completion.sample_id)
+        token_ids = request.prompt_token_ids[: request.num_context_tokens]
+        expected = reference(token_ids)
+        terms = [-float(expected[i - 1, token_ids[i]]) for i in range(1, len(token_ids))]
+        assert surprise_nats(completion) == pytest.approx(sum(terms) / len(terms), abs=1e-4)  # float32 on both sides
 
 
 def test_greedy_continuation_is_generated_and_recognised(engine, reference):

@@ -145,6 +145,25 @@ def test_rows_of_an_earlier_version_with_fewer_columns_are_read_too(store: RunSt
     assert store.finished_trial_ids() == {"old", "new"}
 
 
+def test_requests_of_several_trials_are_read_lazily(store: RunStore) -> None:
+    for trial_id in "abc":
+        write_trial(store, trial_id)
+    path = store.directory / "requests" / "b.parquet"  # as an earlier release wrote it
+    pl.read_parquet(path).drop("prompt_surprise_nats").write_parquet(path)
+    requests = store.scan_requests(["a", "b"])
+    assert requests.collect_schema() == pl.Schema(REQUESTS)
+    assert requests.collect()["trial_id"].to_list() == ["a", "b"]
+    assert store.scan_requests([]).collect().schema == pl.Schema(REQUESTS)
+
+
+def test_samples_of_an_earlier_release_have_every_column(store: RunStore) -> None:
+    frame = pl.DataFrame({name: [None] for name in SAMPLES}, schema=SAMPLES)
+    store.write_samples(frame)
+    path = store.directory / "samples.parquet"
+    pl.read_parquet(path).drop("entities_pipeline", "mtld").write_parquet(path)
+    assert store.read_samples().schema == pl.Schema(SAMPLES)
+
+
 def test_samples_are_read_back(store: RunStore) -> None:
     assert store.read_samples().schema == pl.Schema(SAMPLES)
     samples = pl.DataFrame([dict.fromkeys(SAMPLES) | {"task": "t", "sample_id": "0"}], schema=SAMPLES)
