@@ -87,10 +87,8 @@ def _explain_none(rows: pl.DataFrame) -> str:
     """Say why a target has no correlation that holds."""
     known = rows.drop_nulls("partial")
     if known.height:
-        num_prompts = max(known["num_prompts"])
-        return (
-            f"none of {known.height} features tells more than the lengths (q < {MAX_Q_VALUE}, {num_prompts:,} prompts)"
-        )
+        evidence = f"q < {MAX_Q_VALUE}, {max(known['num_prompts']):,} prompts"
+        return f"none of {known.height} features correlates beyond the lengths ({evidence})"
     reasons = _reasons(rows).value_counts(sort=True)
     return f"no correlation: {reasons[0, 0]}"
 
