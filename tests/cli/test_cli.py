@@ -71,7 +71,16 @@ def assert_explained(result: Result, exit_code: int, *words: str) -> None:
 COMMANDS = {
     "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit"},
     "plan": {"--gpu", "--out", "--clocks", "--json"},
-    "report": {"--json"},
+    "report": {
+        "--max-slowdown",
+        "--min-quality-change",
+        "--max-ttft",
+        "--max-tpot",
+        "--csv",
+        "--plots",
+        "--entities",
+        "--json",
+    },
     "tasks": {"--all", "--json"},
     "doctor": {"--gpu", "--reset-clocks", "--json"},
 }
