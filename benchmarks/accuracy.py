@@ -3,10 +3,10 @@
     python -m benchmarks.accuracy [--num-loads 200] [--seed 0]
 
 A load is written straight into a simulated board's log of activity, so that its energy is known to the last digit. What
-measures it is the product: the sensor probe (on the idle board, as a worker does it), the sampler, the counter's ticks
-before and after the window, `account_energy`. All of it runs in virtual time. Beside it stand two usual estimators, on
-nvmlDeviceGetPowerUsage polled ten times a second: the trapezoid over the readings that changed, and the mean reading
-times the time.
+measures it is the product: the sensor probe (at rest and under a first load, as a worker does it), the sampler, the
+counter's ticks before and after the window, `account_energy`. All of it runs in virtual time. Beside it stand two usual
+estimators, on nvmlDeviceGetPowerUsage polled ten times a second: the trapezoid over the readings that changed, and the
+mean reading times the time.
 """
 
 import argparse
@@ -20,19 +20,24 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from runner.analysis.energy_account import account_energy, min_window_s
+from runner.execution.first_load import REST_BEFORE_S, SPELLS_S
 from runner.hardware.gpu import NotSupportedError
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sampler import PowerSampler
-from runner.hardware.sensor_probe import probe_sensors
+from runner.hardware.sensor_probe import find_sensors, probe_sensors, refine_findings
 from runner.hardware.sensor_profiles import PROFILES
+from runner.hardware.sensor_watch import SensorWatch
 from runner.physics.board_state import Activity, BoardState
 from runner.physics.clock import VirtualClock
 from runner.results.measurement import CounterTick, Identity, Measurement, Placement
+from runner.results.sensors import SensorFindings
 
 NUM_LOADS = 200
 WINDOW_S = (5.0, 40.0)
 MIN_POWER_W, MAX_POWER_W = 130.0, 700.0
 """From what an H200 draws at rest under its highest clock to its limit."""
+FIRST_LOAD_W = 300.0, 700.0
+"""What engines draw at work: on an H200 small batches 300 to 510 W, large ones up to the limit."""
 RAMP_STEP_S = 0.01
 NAIVE_POLL_S = 0.1
 IDENTITY = Identity(
@@ -102,12 +107,22 @@ class _Bench:
         self._history = nvml.nvmlDeviceGetHandleByIndex(0).history
         self._silicon = BoardState(state_dir / self._gpu.info.uuid)
         self._clock.sleep(2.0 + rng.random())  # past the driver's load, and out of step with its sensors
-        self._sensors = probe_sensors(self._gpu, self._clock)
+        self._sensors = self._watch_first_load(probe_sensors(self._gpu, self._clock))
         self._clock.sleep(rng.random())
         self._sampler = PowerSampler(self._gpu, self._clock, sensors=self._sensors)
         self._sampler.start()
         energy_source = self._sensors.energy_source or "trace"
         self._shortest_s = max(WINDOW_S[0], min_window_s(energy_source, self._sensors))
+
+    def _watch_first_load(self, at_rest: SensorFindings) -> SensorFindings:
+        """The same spells as `watch_first_load` makes an engine work, without an engine."""
+        with SensorWatch(self._gpu, self._clock) as watch:
+            self._clock.sleep(REST_BEFORE_S)
+            for work_s, rest_s in SPELLS_S:
+                self._work([(work_s, self._rng.uniform(*FIRST_LOAD_W))])
+                self._clock.sleep(rest_s)
+            watched = watch.stop()
+        return refine_findings(self._gpu.info, at_rest, find_sensors(watched))
 
     def measure(self) -> Case:
         """Draw a load, run it and measure it as a trial is measured."""
