@@ -51,16 +51,22 @@ _RATE = _Quantity(kind="throughput", column="output_tokens_per_s", axis="output 
 def plot_energy(points: pl.DataFrame) -> list[Plot]:
     """Draw energy per token against the SM clock."""
     parts = _split(points.drop_nulls("joules_per_token"), "joules_per_token")
-    boards = points["gpu_name"].n_unique()
-    return [_plot(part, replace(_ENERGY, axis=_energy_axis(part)), boards) for part in parts]
+    return [_plot(part, replace(_ENERGY, axis=_energy_axis(part)), _varied(points)) for part in parts]
 
 
 def plot_times(points: pl.DataFrame) -> list[Plot]:
     """Draw latency against the SM clock; throughput where no latency is known."""
     is_known = pl.col("latency_s_p50").is_not_null().any().over(_GROUP)
-    boards = points["gpu_name"].n_unique()
-    latency = [_plot(part, _LATENCY, boards) for part in _split(points.filter(is_known), _LATENCY.column)]
-    return latency + [_plot(part, _RATE, boards) for part in _split(points.filter(~is_known), _RATE.column)]
+    return [
+        _plot(part, quantity, _varied(points))
+        for quantity, drawn in ((_LATENCY, points.filter(is_known)), (_RATE, points.filter(~is_known)))
+        for part in _split(drawn, quantity.column)
+    ]
+
+
+def _varied(points: pl.DataFrame) -> list[str]:
+    """What a title must name."""
+    return [name for name in ("model", "gpu_name") if points[name].n_unique() > 1]
 
 
 def _split(points: pl.DataFrame, column: str) -> list[pl.DataFrame]:
@@ -76,11 +82,10 @@ def _energy_axis(group: pl.DataFrame) -> str:
     return "J per output token" if group["token_kind"][0] == "output" else "J per prompt token"
 
 
-def _plot(group: pl.DataFrame, quantity: _Quantity, num_boards: int) -> Plot:
+def _plot(group: pl.DataFrame, quantity: _Quantity, varied: Sequence[str]) -> Plot:
     rows = _rows(group, quantity)
     names = list(dict.fromkeys(row["series"] for row in rows))
-    board = group["gpu_name"][0] if num_boards > 1 else None
-    alone = group["model"][0] if group["model"].n_unique() == 1 else None
+    named = [group[name][0] for name in varied if group[name].n_unique() == 1]
     axis = alt.Axis(format="d", tickCount=5, labelOverlap="greedy")
     x = alt.X("clock:Q", title="SM clock (MHz)", axis=axis, scale=alt.Scale(zero=False, padding=28))
     scale = scale_for([row[name] for row in rows for name in ("low", "value", "high")], padding=26)
@@ -108,8 +113,8 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, num_boards: int) -> Plot:
         ("least", chart("least").mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="label:N")),
     )
     return Plot(
-        name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency")), alone, board),
-        title=" · ".join(part for part in (name_group(group.row(0, named=True)), alone, board) if part),
+        name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency")), *named),
+        title=" · ".join(part for part in (name_group(group.row(0, named=True)), *named) if part),
         note=_note(group, is_energy=quantity.is_energy),
         chart=alt.layer(*(layer for name, layer in layers if data[name])).properties(height=HEIGHT),
         data=data,

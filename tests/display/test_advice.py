@@ -1,0 +1,107 @@
+from runner.analysis.limits import Limits
+from runner.analysis.study import study_trials
+from runner.display.advice import (
+    describe_advice,
+    describe_concurrency,
+    describe_evidence,
+    describe_mixed_load,
+    describe_outputs,
+    describe_recommendation,
+    describe_route,
+)
+from tests.analysis.trial_rows import block, frame, trial
+from tests.display.studies import CHANGES, make_study
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def advice(rows, limits=None):
+    study = study_trials(frame(*rows)) if limits is None else study_trials(frame(*rows), limits)
+    return describe_advice(study)
+
+
+def test_one_block_gets_one_sentence():
+    [sentence] = advice(block(CHANGES))
+    assert sentence.startswith("qa on small, 4 in flight: set 990 MHz: it saves 20.0 ± ")
+    assert "% of the energy, +10.0 % in time, quality not known. The interval allows for the choice among 3" in sentence
+
+
+def test_several_blocks_get_one_setting_for_all():
+    rows = block(CHANGES) + block({1500: (0.80, 1.01), 990: (0.95, 1.05)}, block_id="c", task="cloze")
+    [sentence] = advice(rows, Limits(max_slowdown=0.2))
+    assert sentence.startswith("board, one setting for all 2 combinations of model, task and requests in flight: set ")
+    assert "1500 MHz. It saves 17.5 ± " in sentence
+    assert "% of the energy on average over them, +1.0 % to +2.0 % in time. Limits: at most 20 % slower." in sentence
+
+
+def test_a_setting_for_all_that_saves_nothing_points_to_the_blocks_that_could():
+    rows = block({990: (0.8, 1.0)}) + block({990: (1.5, 1.0)}, block_id="c", task="cloze")
+    [sentence] = advice(rows)
+    assert "leave the default clock; nothing else that may be set in all of them saves energy." in sentence
+    assert sentence.endswith("Set for each of them apart, 1 would save, as said below.")
+
+
+def test_thin_evidence_is_said_instead_of_a_recommendation():
+    [sentence] = advice([trial(None, 1.0), trial(990, 0.8, 1.1)])
+    assert "least at 990 MHz (−20.0 %, +10.0 % in time), but do not rely on it: too few trials" in sentence
+    [sentence] = advice([trial(None, 1.0)])
+    assert sentence == "qa on small, 4 in flight: no recommendation, since only the default clock has a sound trial."
+    rows = [
+        trial(None, 1.0),
+        trial(990, 0.8),
+        *(trial(c, j, task="t", block_id="c") for c, j in ((None, 1.0), (990, 0.7))),
+    ]
+    [sentence] = advice(rows)
+    assert (
+        f"least energy at 990 MHz ({MINUS}25.0 % on average over them, +0.0 % in time), but do not rely on it"
+        in sentence
+    )
+
+
+def row(**columns):
+    recommended = make_study().recommendations.filter(task="qa", goal="energy", model="org/small", concurrency=16)
+    return recommended.row(0, named=True) | columns
+
+
+def test_doubts_about_limits_and_boards_are_said():
+    text = describe_recommendation(row(doubtful_limits=["slowdown", "TTFT"], default_is_on_same_board=False))
+    assert "By its interval it may break the limit on slowdown and TTFT." in text
+    assert "The default clock ran on another board" in text
+    assert describe_evidence(row(doubtful_limits=["slowdown"])) == "shown; may break the limit on slowdown"
+    assert describe_evidence(row(conclusion="unproven", reason="of this")) == "not shown: of this"
+
+
+def test_outputs_are_told_with_what_two_default_trials_share():
+    assert describe_outputs(row()) == "99.0 % identical at least, 100.0 % between two default-clock trials"
+    assert describe_outputs(row(least_output_agreement=1.0)) == "identical"
+    assert describe_outputs(row(least_output_agreement=None)) == ""
+
+
+def test_a_mixed_load_without_a_choice_says_why():
+    study = make_study(Limits(max_ttft_s=0.1))  # which nothing here tells
+    [mixed] = study.mixed_loads.to_dicts()
+    assert "no recommendation, since no operating point keeps the limits" in describe_mixed_load(mixed)
+
+
+def test_requests_in_flight_are_compared():
+    study = study_trials(
+        frame(*block(CHANGES, concurrency=1), *(r | {"joules_per_output_token": r["joules_per_output_token"] / 5}
+                                                 for r in block(CHANGES, concurrency=16, block_id="c")))
+    )  # fmt: skip
+    [comparison] = study.concurrencies.to_dicts()
+    text = describe_concurrency(comparison)
+    assert text.startswith("qa on small: least joules per token with 16 in flight; with 1 it takes 5.00 times (95 %: ")
+    alike = describe_concurrency(comparison | {"ratio": 1.01, "ratio_low": 0.99, "ratio_high": 1.03})
+    assert (
+        alike
+        == "qa on small: 16 and 1 in flight cannot be told apart by joules per token: 1.01 times (95 %: 0.99 to 1.03)."
+    )
+
+
+def test_a_route_is_told_as_a_bound():
+    text = describe_route(make_study().routes.row(0, named=True))
+    assert text == (
+        "qa, 16 in flight: a smaller model does as well as org/large on 70 % (95 %: 63 to 76) of 200 samples; an ideal "
+        "router between it and org/small would save 52 % (95 %: 47 to 58) of the energy (1.90 against 4.00 J a sample, "
+        "attributed)."
+    )
