@@ -71,15 +71,21 @@ def bench_simulated_engine() -> str:
 
 
 def bench_sampler() -> str:
-    """Processor time of the sampler's thread, simulated board included."""
+    """Processor time of the sampler's thread, simulated board included: draining the buffer, and polling."""
+    lines = [f"sensors of {kind}: {_sample(f'sim:h200+{kind}')}" for kind in ("h200", "h100", "a100")]
+    return ("\n" + 19 * " ").join(lines)
+
+
+def _sample(board: str) -> str:
     from runner.hardware.nvml import NvmlGpu, open_nvml
     from runner.hardware.sampler import PowerSampler
+    from runner.hardware.sensor_probe import probe_sensors
     from runner.physics.clock import WallClock
 
     with TemporaryDirectory() as folder:
         clock = WallClock()
-        gpu = NvmlGpu(open_nvml("sim", clock, Path(folder)), 0, read_only=True)
-        sampler = PowerSampler(gpu, clock, lambda _: None)
+        gpu = NvmlGpu(open_nvml(board, clock, Path(folder)), 0, read_only=True)
+        sampler = PowerSampler(gpu, clock, lambda _: None, probe_sensors(gpu, clock))
         sampler.start()
         start_s = time.process_time()
         time.sleep(5.0)
