@@ -394,6 +394,10 @@ def _print_report(
     manifest = store.read_manifest() or {}
     study = read_study(store, limits or NO_LIMITS)
     written = write_tables(store, study) if csv else []
+    if plots:
+        from runner.display.run_plots import write_pictures
+
+        written += write_pictures(store, study, plots.value)
     if as_json:
         print(format_json(study, manifest))
         return
@@ -403,10 +407,9 @@ def _print_report(
 
     console = Console()
     console.print(render_report(study, manifest, console.width))
-    from runner.display.run_plots import write_page, write_pictures
+    from runner.display.run_plots import write_page
 
-    written.append(write_page(store, study, manifest))
-    written += write_pictures(store, study, plots.value) if plots else []
+    written.insert(0, write_page(store, study, manifest))
     console.print(
         f"Run directory: {directory}, with {', '.join(written)}", highlight=False, style="dim", soft_wrap=True
     )

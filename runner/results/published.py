@@ -44,6 +44,8 @@ def read_published(path: Path) -> pl.DataFrame:
     """
     try:
         table = pl.read_csv(path.read_bytes(), infer_schema=False)
+    except FileNotFoundError:
+        raise PublishedFileError(f"{path}: no such file") from None
     except pl.exceptions.PolarsError as error:
         raise PublishedFileError(f"{path} is not CSV: {str(error).splitlines()[0]}") from None
     rates = _find_rates(path, table.columns)

@@ -81,6 +81,7 @@ COMMANDS = {
         "--entities",
         "--json",
     },
+    "import": {"--out"},
     "tasks": {"--all", "--json"},
     "doctor": {"--gpu", "--reset-clocks", "--json"},
 }
@@ -108,6 +109,7 @@ def test_run_and_plan_take_a_file_and_report_a_run() -> None:
         "run": ["FILE"],
         "plan": ["FILE"],
         "report": ["RUN"],
+        "import": ["FILE"],
         "tasks": ["WORD"],
         "doctor": [],
     }

@@ -1,0 +1,99 @@
+"""`sweep import` and `sweep report` on the published grid: what a person types, and what lies there then."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from runner.cli import app
+
+ROOT = Path(__file__).parents[2]
+GRID = ROOT / "reference" / "rtx5090_clock_grid.csv"
+
+
+def sweep(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("runner.display.html_report.load_vega", lambda: "")  # bundling takes seconds
+    result = sweep("import", GRID, "--out", tmp_path / "grid")
+    assert result.exit_code == 0, result.output
+    assert "recommendation" in result.stdout
+    assert "Imported from rtx5090_clock_grid.csv" in result.stdout
+    return tmp_path / "grid"
+
+
+def test_an_import_is_reported_like_a_run(run: Path) -> None:
+    assert "<h2>What to do</h2>" in (run / "report.html").read_text()
+    result = sweep("report", run)
+    assert result.exit_code == 0, result.output
+    assert "56 trials, 52 sound, 4 with verdicts" in result.stdout
+    assert "with report.html" in result.stdout
+
+
+def test_limits_change_what_is_recommended(run: Path) -> None:
+    text = " ".join(sweep("report", run, "--max-slowdown", "10%").stdout.split())
+    assert "Within the limits: least at 2602 MHz, memory 14001 MHz (−18.0 %, +9.9 % in time), but do not rely" in text
+    assert "Within the limits: leave the default clock; beside it, no operating point that was measured keeps" in text
+    summary = json.loads(sweep("report", run, "--max-slowdown", "10%", "--json").stdout)
+    assert summary["limits"]["max_slowdown"] == 0.1
+    chosen = {
+        row["task"]: row["sm_clock_mhz_requested"] for row in summary["recommendations"] if row["goal"] == "energy"
+    }
+    assert chosen == {"code": 2602, "narrative": None}
+
+
+def test_a_negative_limit_is_a_value_and_no_option(run: Path) -> None:
+    result = sweep("report", run, "--min-quality-change", "-0.5%")
+    assert result.exit_code == 0, result.output
+    assert "quality (not known)" in " ".join(result.stdout.split())
+
+
+def test_a_limit_that_cannot_be_read_is_explained(run: Path) -> None:
+    result = sweep("report", run, "--max-tpot", "50")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "sweep: --max-tpot = '50' is not allowed: give a time above 0 with its unit, such as 50ms or 0.05s\n"
+    )
+
+
+def test_tables_and_pictures_are_written_where_asked_for(run: Path) -> None:
+    assert not (run / "tables").exists()
+    result = sweep("report", run, "--csv", "--plots", "svg", "--json")
+    assert result.exit_code == 0, result.output
+    tables = {path.stem: pl.read_csv(path) for path in (run / "tables").iterdir()}
+    assert set(tables) == {"points", "recommendations", "mixed_loads", "pareto", "verdicts"}  # the others are empty
+    summary = json.loads(result.stdout)
+    assert {name: table.height for name, table in tables.items()} == {name: len(summary[name]) for name in tables}
+    assert tables["points"].filter(pl.col("verdicts") == "clock_not_held").height == 4
+    assert {path.name for path in (run / "plots").iterdir()} == {
+        f"{kind}-{task}.svg" for kind in ("energy", "throughput") for task in ("code", "narrative")
+    } | {f"pareto-{task}-generate.svg" for task in ("code", "narrative")}
+
+
+def test_a_file_that_is_no_grid_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("clock,power\n1,2\n")
+    result = sweep("import", tmp_path / "bad.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "column 'clock' is not known: allowed are sm_clock_mhz, " in result.stderr
+    result = sweep("import", tmp_path / "nowhere.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "nowhere.csv: no such file" in result.stderr
+
+
+def test_numbers_alone_are_had_without_drawing() -> None:
+    program = (
+        "import sys\nimport runner.display.run_report\nimport runner.display.report\n"
+        "print([name for name in ('altair', 'vl_convert', 'jinja2', 'ray', 'torch') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout == "[]\n"
