@@ -92,7 +92,9 @@ def test_spaced_clocks_run_from_the_highest_to_the_lowest(h200: GpuInfo) -> None
 def test_boards_without_an_axis_say_so(h200: GpuInfo) -> None:
     bare = replace(h200, sm_clocks_mhz=(), mem_clocks_mhz=(3201,), power_limit_min_w=None)
     assert resolve_clocks(bare, "default", "default", "default").is_default
-    with pytest.raises(NotSupportedError, match=r"which clocks it supports \(nvmlDeviceGetSupportedGraphicsClocks\): leave"):
+    with pytest.raises(
+        NotSupportedError, match=r"which clocks it supports \(nvmlDeviceGetSupportedGraphicsClocks\): leave"
+    ):
         resolve_clocks(bare, "60%")
     with pytest.raises(NotSupportedError, match=r"nvmlDeviceGetSupportedMemoryClocks"):
         resolve_clocks(replace(bare, mem_clocks_mhz=()), "60%")
