@@ -113,6 +113,15 @@ def test_a_run_that_goes_on_keeps_what_the_earlier_one_said(installed: dict[str,
     assert all(run["start"] <= run["end"] for run in manifest["runs"])
 
 
+def test_what_workers_learn_of_their_sensors_is_there_at_the_end(installed: dict[str, str]) -> None:
+    earlier = build(installed, replace(INFO, uuid="GPU-1", index=1))
+    learnt = replace(SENSORS, choice="seen under a load")
+    manifest = close_manifest(build(installed, earlier=earlier), "done", [learnt])
+    choices = {gpu["uuid"]: gpu["sensors"]["choice"] for gpu in manifest["gpus"]}
+    assert choices == {"GPU-0": "seen under a load", "GPU-1": "it is the fastest"}
+    assert all(gpu["driver_version"] == "580.1" for gpu in manifest["gpus"])
+
+
 def test_another_kind_of_board_may_join(installed: dict[str, str]) -> None:
     earlier = build(installed)
     manifest = build(installed, replace(INFO, uuid="GPU-9", name="NVIDIA A100"), earlier=earlier)

@@ -131,6 +131,20 @@ def test_limit_fresh_and_a_changed_fingerprint_on_a_cluster_that_stays(
     assert [node["Alive"] for node in ray.nodes()] == [True]
 
 
+def test_what_a_first_load_shows_of_the_sensors_is_in_the_manifest_and_the_log(
+    run_here: Run, write_sweep: Write, tmp_path: Path
+) -> None:
+    run_here(write_sweep(), gpu="sim:h200+h100")
+    (gpu,) = read_manifest(tmp_path / "run")["gpus"]
+    sensors = gpu["sensors"]["sensors"]
+    assert sensors["average"]["averaging_window_s"] == 1.0
+    assert sensors["counter"]["averaging_window_s"] == pytest.approx(0.1)
+    assert 0.025 <= sensors["instant"]["averaging_window_max_s"] <= 0.202
+    events = [event for event in read_events(tmp_path / "run") if event["kind"] == "sensors_watched"]
+    assert len(events) == 1
+    assert "average: every 100.0 ms, sees 1000 ms" in events[0]["message"]
+
+
 def test_two_boards_share_the_blocks_of_one_model(run_here: Run, write_sweep: Write, tmp_path: Path) -> None:
     file = write_sweep(concurrency=[1, 2, 3, 4], repeats=2)
     outcome = run_here(file, gpu="sim:h200x2")

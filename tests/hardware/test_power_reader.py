@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.analysis.energy import estimate_trace
 from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.power_reader import POLL_S
 from runner.hardware.sampler import PowerSampler
@@ -94,3 +95,40 @@ def test_the_findings_decide_and_not_what_else_the_board_could_show(tmp_path: Pa
     work(gpu, clock, tmp_path, 2.0, 400.0)
     assert by_field.take().drop_nulls("power_w").height == pytest.approx(20, abs=1)
     assert sampler.take().drop_nulls("power_w").height == pytest.approx(100, abs=26)  # drained twice a second
+
+
+def test_better_findings_change_the_source_and_leave_none_of_the_old_readings(tmp_path: Path) -> None:
+    gpu, clock, sampler = open_board(tmp_path, "h200")
+    work(gpu, clock, tmp_path, 1.0, 400.0)
+    sampler.use(replace(sampler.sensors, power_source="average"))
+    covered_ns = clock.now_ns()
+    work(gpu, clock, tmp_path, 1.0, 600.0)
+    powers = sampler.take().drop_nulls("power_w")
+    # Averages come every 100 ms, samples every 20; the first of them is there when `use` returns.
+    assert powers["time_ns"].min() <= covered_ns
+    assert powers.filter(powers["time_ns"] > covered_ns).height == pytest.approx(10, abs=1)
+    assert sampler.reach_s == 1.0
+
+
+def test_better_findings_of_the_same_source_lose_none_of_its_readings(tmp_path: Path) -> None:
+    gpu, clock, sampler = open_board(tmp_path, "h100")
+    work(gpu, clock, tmp_path, 1.0, 400.0)
+    before_ns = clock.now_ns()
+    sampler.use(sampler.sensors)
+    assert clock.now_ns() == before_ns
+    work(gpu, clock, tmp_path, 1.0, 600.0)
+    powers = sampler.take().drop_nulls("power_w")
+    assert powers.height == pytest.approx(20, abs=2)
+    assert max(b - a for a, b in pairwise(powers["time_ns"])) <= 151_000_000
+
+
+def test_samples_that_average_are_waited_for_until_they_look_back_no_further(tmp_path: Path) -> None:
+    _, clock, sampler = open_board(tmp_path, "h200")
+    clock.sleep(1.0)
+    found = sampler.sensors
+    samples = replace(found.sensors["samples"], averaging_window_s=0.02)
+    sampler.use(replace(found, sensors={**found.sensors, "samples": samples}))
+    end_ns = clock.now_ns()
+    assert sampler.wait_covered(end_ns)
+    # Means are moved to the middle of their time: with the last sample at the very end, the end would not be covered.
+    assert estimate_trace(sampler.take(), end_ns - 500_000_000, end_ns, sampler.sensors).energy_j > 0

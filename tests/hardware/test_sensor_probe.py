@@ -2,6 +2,9 @@
 
 import json
 import random
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,12 @@ import pytest
 
 from runner.hardware.gpu import GpuError, GpuLostError
 from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.sensor_probe import probe_sensors
+from runner.hardware.sensor_probe import find_sensors, probe_sensors, refine_findings
 from runner.hardware.sensor_profiles import PROFILES
+from runner.hardware.sensor_watch import SensorWatch, WatchedSensors
 from runner.physics.board_state import Activity, BoardState
 from runner.physics.clock import Clock, VirtualClock, WallClock
-from runner.results.sensors import SensorFindings
+from runner.results.sensors import SensorFinding, SensorFindings, SensorName
 
 
 class WatchedNvml:
@@ -195,3 +199,75 @@ def test_a_lost_board_ends_the_probe(tmp_path: Path) -> None:
     gpu = FailingGpu(open_board(tmp_path, "h200"), "read_energy_counter_j", GpuLostError("gone"))
     with pytest.raises(GpuLostError):
         probe_sensors(gpu, gpu.nvml.clock)  # type: ignore[arg-type]
+
+
+def find(gpu: NvmlGpu, **sensors: SensorFinding) -> SensorFindings:
+    """Findings of a board that has those sensors, each as it is given, and no others."""
+    names: tuple[SensorName, ...] = ("samples", "instant", "average", "counter")
+    missing = SensorFinding(supported=False, reason="not there")
+    found = {name: sensors.get(name, missing) for name in names}
+    at_rest = find_sensors(WatchedSensors(info=gpu.info, sensors=dict.fromkeys(names, missing), updates={}))
+    return refine_findings(gpu.info, at_rest, replace(at_rest, sensors=found))
+
+
+def seen(period_s: float, window_s: float | None = None, **more: Any) -> SensorFinding:
+    return SensorFinding(supported=True, update_period_s=period_s, averaging_window_s=window_s, **more)
+
+
+@pytest.mark.parametrize(
+    ("sensors", "power_source", "energy_source"),
+    [
+        # A second is no trace, however often it changes, where something else looks back less.
+        ({"samples": seen(0.02, 1.0), "instant": seen(0.1), "counter": seen(0.1)}, "instant", "counter"),
+        ({"samples": seen(0.02, 1.0), "counter": seen(0.1)}, "samples", "counter"),
+        ({"average": seen(0.02, 1.0), "counter": seen(0.1)}, "average", "counter"),
+        ({"average": seen(0.02), "counter": seen(0.1)}, "average", "counter"),
+        ({"average": seen(0.02, 0.02), "counter": seen(0.1)}, "average", "trace"),
+        # The 19.3 ms of one and the 20.1 of the other are the same.
+        ({"samples": seen(0.0201), "average": seen(0.0193, 0.01), "counter": seen(0.1)}, "samples", "trace"),
+    ],
+)
+def test_the_choice_follows_how_far_a_reading_looks_back(
+    tmp_path: Path, sensors: dict[str, SensorFinding], power_source: str, energy_source: str
+) -> None:
+    found = find(open_board(tmp_path, "h200"), **sensors)
+    assert (found.power_source, found.energy_source) == (power_source, energy_source)
+
+
+def test_two_watches_tell_more_than_one(tmp_path: Path) -> None:
+    gpu = open_board(tmp_path, "h200")
+    at_rest = find(
+        gpu,
+        samples=seen(0.02, buffer_length=119, call_us=700.0, reason="still"),
+        instant=seen(0.1, 0.025, call_us=50.0),
+        average=SensorFinding(supported=True, call_us=9.0, reason="did not change"),
+        counter=SensorFinding(supported=False, reason="failed"),
+    )
+    under_load = find(
+        gpu,
+        samples=seen(0.0193, buffer_length=120, call_us=2000.0, averaging_window_max_s=0.04, reason="short"),
+        instant=seen(0.1, call_us=90.0, reason="unclear"),
+        average=SensorFinding(supported=False, reason="failed once"),
+        counter=seen(0.1, 0.1, call_us=3000.0),
+    )
+    both = refine_findings(gpu.info, at_rest, under_load).sensors
+    assert both["samples"] == seen(
+        0.0193, buffer_length=120, call_us=700.0, averaging_window_max_s=0.04, reason="short"
+    )
+    assert both["instant"] == at_rest.sensors["instant"]
+    assert both["average"] == at_rest.sensors["average"]
+    assert both["counter"] == under_load.sensors["counter"]
+
+
+def test_in_real_time_nothing_reads_once_the_watch_has_stopped(tmp_path: Path) -> None:
+    clock = WallClock()
+    nvml = WatchedNvml(open_nvml("sim", clock, tmp_path))
+    with SensorWatch(NvmlGpu(nvml, 0, read_only=True), clock) as watch:
+        time.sleep(0.3)
+        assert any(thread.name == "sensor-watch" for thread in threading.enumerate())
+        watched = watch.stop()
+        assert not any(thread.name == "sensor-watch" for thread in threading.enumerate())
+        nvml.calls.clear()
+        time.sleep(0.05)
+        assert not nvml.calls
+    assert len(watched.updates["samples"]) > 10
