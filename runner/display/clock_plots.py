@@ -74,7 +74,8 @@ def _split(points: pl.DataFrame, column: str) -> list[pl.DataFrame]:
     drawn = points.drop_nulls(["sm_clock_mhz", column])
     parts: list[pl.DataFrame] = []
     for group in drawn.partition_by(*_GROUP, maintain_order=True):
-        parts += group.partition_by("model", maintain_order=True) if spans_widely(group[column].to_list()) else [group]
+        sound = group.filter("is_sound")[column].to_list()
+        parts += group.partition_by("model", maintain_order=True) if spans_widely(sound) else [group]
     return parts[:MAX_PLOTS]
 
 
@@ -88,7 +89,7 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, varied: Sequence[str]) -> Pl
     named = [group[name][0] for name in varied if group[name].n_unique() == 1]
     axis = alt.Axis(format="d", tickCount=5, labelOverlap="greedy")
     x = alt.X("clock:Q", title="SM clock (MHz)", axis=axis, scale=alt.Scale(zero=False, padding=28))
-    scale = scale_for([row[name] for row in rows for name in ("low", "value", "high")], padding=26)
+    scale = scale_for([row["value"] for row in rows if row["is_sound"]], padding=26)
     y = alt.Y("value:Q", title=quantity.axis, axis=FEW_TICKS, scale=scale)
     colour = alt.Color("series:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("model", "asked", "ran", "shown", "change", "trials")]

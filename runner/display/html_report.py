@@ -116,7 +116,7 @@ def _describe(row: Mapping[str, Any]) -> dict[str, str]:
     change = format_change_interval(row["change"], row["change_low"], row["change_high"])
     is_default, has_quality = row["is_default"], row["quality_difference"] is not None
     return cells | {
-        "set": short_point(row),
+        "set": short_point(row).replace(" MHz", "\N{NO-BREAK SPACE}MHz"),
         "energy": "base" if is_default else _unbroken(f"{change} %"),
         "time": "base" if is_default else _unbroken(format_change(row["slowdown"])),
         "quality": describe_quality(row).removeprefix("quality ") if has_quality and not is_default else UNKNOWN,
