@@ -21,7 +21,7 @@ plan: setup
 	$(BIN)/sweep plan $(SWEEP) --gpu $(GPU) $(ARGS)
 
 report: setup
-	$(BIN)/sweep report $(RUN)
+	$(BIN)/sweep report $(RUN) $(ARGS)
 
 doctor: setup
 	$(BIN)/sweep doctor --gpu $(GPU) $(ARGS)
