@@ -79,7 +79,7 @@ MAX_PACE_LOST_SHARE = 0.01
 MAX_THERMAL_SHARE = 0.01
 """Of the window, by the board's counter or by its event reasons: a cool board spends none."""
 MAX_TEMPERATURE_CHANGE_C = 30.0
-"""More than the step between the coolest operating point and the hottest makes, however long the window: the board began
+"""More than the step from the coolest operating point to the hottest makes, however long the window: the board began
 cold, its cooling failed, or somebody else heats it."""
 MAX_LIMIT_CHANGE_W = 1.0
 """Boards round a limit; no limit that differs by so little makes a difference."""
