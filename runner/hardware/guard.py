@@ -27,14 +27,13 @@ NUM_RESTORE_TRIES = 10
 
 
 def main() -> None:
-    """Leave the starter, report for duty with a pid on stdout, and watch."""
+    """Report for duty with a pid on stdout, and watch."""
     path, lease_id = Path(sys.argv[1]), sys.argv[2]
-    if os.fork():
-        os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _escape_out_of_memory_killer()
-    print(os.getpid(), flush=True)
+    with suppress(BrokenPipeError):  # whoever started it has died: all the more reason to be on duty
+        os.write(1, f"{os.getpid()}\n".encode())
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     journal = watch(path, lease_id)
     if journal is not None:

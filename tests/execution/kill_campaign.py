@@ -89,6 +89,8 @@ class Campaign:
     sweep: str
     engine: str
     weights: dict[str, int]
+    moments_s: float
+    """A victim is killed within so long after it was found, and a driver within twice as long."""
     rng: random.Random
     kills: list[Kill] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -134,7 +136,7 @@ class Campaign:
 
         if not wait_until(is_there, 120):
             self.violations.append(f"no {kind} after 120 s")
-        time.sleep(self.rng.uniform(0.0, 6.0 if kind == "driver" else 3.0))
+        time.sleep(self.rng.uniform(0.0, self.moments_s * (2 if kind == "driver" else 1)))
         victim = self._find(kind, run)
         if victim is None or run.process.poll() is not None:
             return
@@ -165,11 +167,11 @@ class Campaign:
             case "guard":
                 guards = _find_guards(self.state)
                 return guards[0] if guards and lease else None
-        return next((p for p in _find_actors() if "Aggregator" in _name(p)), None)
+        return next((p for p in _find_actors(self.state) if "Aggregator" in _name(p)), None)
 
     def _lease(self) -> LeaseJournal | None:
         found = (read_journal(path) for path in (self.state / "leases").glob("*.json"))
-        return next((journal for journal in found if journal is not None), None)
+        return max(filter(None, found), key=lambda journal: journal.since_ns, default=None)
 
     def _household(self, lease: LeaseJournal | None) -> set[ProcessId]:
         """Return what lives off a worker; its own guards are nobody's children."""
@@ -209,10 +211,10 @@ class Campaign:
 
         def is_clean() -> bool:
             lease = self._lease()
-            return not (_find_actors() or _find_guards(self.state) or (lease and _matters(lease)))
+            return not (_find_actors(self.state) or _find_guards(self.state) or (lease and _matters(lease)))
 
         if not wait_until(is_clean, LEFT_LIMIT_S):
-            left = [_name(process) for process in (*_find_actors(), *_find_guards(self.state))]
+            left = [_name(process) for process in (*_find_actors(self.state), *_find_guards(self.state))]
             self.violations.append(f"left after a run: {left}, {self._lease()}")
         for board in (self.state / "boards").glob("**/GPU-*"):
             if not _is_default(board):
@@ -291,8 +293,10 @@ def _find_guards(state: Path) -> list[ProcessId]:
     return _find(lambda words: GUARD_MODULE in words and any(word.startswith(str(state)) for word in words))
 
 
-def _find_actors() -> list[ProcessId]:
-    return _find(lambda words: words[0].startswith(("ray::GpuWorker", "ray::Aggregator")))
+def _find_actors(state: Path) -> list[ProcessId]:
+    """Return the actors of this campaign's own Ray, which inherited its environment."""
+    ours = find_marked("SWEEP_LEASE_DIR", str(state / "leases"))
+    return [p for p in _find(lambda words: words[0].startswith(("ray::GpuWorker", "ray::Aggregator"))) if p in ours]
 
 
 def _find(matches: Callable[[list[str]], bool]) -> list[ProcessId]:
@@ -329,9 +333,9 @@ def main() -> int:
             import ray
 
             address = ray.get_runtime_context().gcs_address
-            for engine, sweep, weights, num_kills in (
-                ("simulated", SIMULATED, WEIGHTS, options.kills),
-                ("vllm", REAL, REAL_WEIGHTS, options.real_kills),
+            for engine, sweep, weights, moments_s, num_kills in (
+                ("simulated", SIMULATED, WEIGHTS, 3.0, options.kills),
+                ("vllm", REAL, REAL_WEIGHTS, 25.0, options.real_kills),  # of which half is loading
             ):
                 campaign = Campaign(
                     state=state,
@@ -339,6 +343,7 @@ def main() -> int:
                     sweep=sweep,
                     engine=engine,
                     weights=weights,
+                    moments_s=moments_s,
                     rng=random.Random(f"{options.seed}/{engine}"),
                 )
                 campaigns.append(campaign)

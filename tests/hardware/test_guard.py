@@ -16,6 +16,7 @@ from runner.hardware.gpu import ClockRequest
 from runner.hardware.journal import read_journal
 from runner.hardware.lease import ClockLease
 from runner.hardware.processes import identify_process, is_alive
+from runner.hardware.recovery import GUARD_MODULE
 from runner.physics.board_state import BoardState
 
 RESTORE_S = 2.0
@@ -113,6 +114,22 @@ def is_guard(process: Path) -> bool:
         return found is not None and os.getsid(found.pid) != found.pid
     except ProcessLookupError:
         return False
+
+
+def test_a_guard_whose_starter_died_before_it_came_on_duty_restores_all_the_same(
+    folders: tuple[Path, Path], start_owner: Callable[..., Owner]
+) -> None:
+    owner = start_owner()
+    journal = read_journal(path_of(folders))
+    assert journal is not None
+    owner.kill_with_guard()
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", GUARD_MODULE, str(path_of(folders)), journal.lease_id]
+    subprocess.run(command, stdout=write_end, check=True, timeout=30)
+    os.close(write_end)
+    assert board_settings(folders) == (None, None)
+    assert not path_of(folders).exists()
 
 
 def test_a_lease_that_set_nothing_resets_nothing(folders: tuple[Path, Path], start_owner: Callable[..., Owner]) -> None:
