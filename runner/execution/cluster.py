@@ -133,7 +133,7 @@ def _start_ray() -> None:
     """
     import ray
 
-    before = psutil.Process().children(recursive=True)
+    before = set(psutil.Process().children(recursive=True))
     for is_last in (False, True):
         try:
             ray.init(
@@ -145,11 +145,15 @@ def _start_ray() -> None:
                 **_QUIET,
             )
             return
-        except Exception as error:  # Ray raises just that
+        except BaseException as error:  # Ray raises Exception itself; the others are signals
+            started = set(psutil.Process().children(recursive=True)) - before
             ray.shutdown()
-            for process in set(psutil.Process().children(recursive=True)) - set(before):
+            # Left to themselves, Ray's helpers wait for a minute for a server that is gone.
+            for process in started | set(psutil.Process().children(recursive=True)) - before:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+            if not isinstance(error, Exception):
+                raise
             if is_last:
                 raise ClusterError(f"Ray does not start here: {error}; its logs: {_RAY_LOGS}") from error
             _LOG.warning("Ray did not start (%s); trying once more", error)
