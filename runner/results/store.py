@@ -6,6 +6,7 @@ requests/ID.parquet      one row a request
 power/ID.parquet         the power trace around the window
 samples.parquet          one row a prompt
 events.jsonl             what happened
+live.json                what is happening, while a run goes on
 trials.parquet           the rows of trials/ together, gathered when a run or a report ends
 """
 
@@ -28,7 +29,7 @@ from runner.spec.sweep import parse_sweep
 from runner.spec.trial import RETRY_SUFFIX, expand_trials
 
 _FOLDERS = ("trials", "requests", "power")
-_FILES = ("manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "report.html")
+_FILES = ("manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "live.json", "report.html")
 
 
 class RunDirectoryError(Exception):
@@ -79,6 +80,17 @@ class RunStore:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    def is_in_use(self) -> bool:
+        """Return whether a run writes here now."""
+        try:
+            with (self.directory / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def clear(self) -> None:
         """Remove what an earlier run left (`--fresh`): the files of a run and nothing else."""

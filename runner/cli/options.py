@@ -1,0 +1,48 @@
+"""Options and arguments that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ClocksMode(StrEnum):
+    """Whether clocks may be set."""
+
+    APPLY = "apply"
+    READ_ONLY = "read-only"
+
+
+class EngineKind(StrEnum):
+    """What generates."""
+
+    VLLM = "vllm"
+    SIMULATED = "simulated"
+
+
+class PictureFormat(StrEnum):
+    """How plots are written."""
+
+    PNG = "png"
+    SVG = "svg"
+
+
+SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file, e.g. sweeps/demo.toml.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/demo.")]
+GpuOption = Annotated[
+    str, typer.Option("--gpu", metavar="GPUS", help="all, auto, indices or UUIDs (0,2), sim, or sim:h200x4.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the sweep> unless given.")
+]
+ClocksOption = Annotated[
+    ClocksMode | None,
+    typer.Option("--clocks", help="read-only sets nothing and measures at the board's own clocks."),
+]
+EngineOption = Annotated[
+    EngineKind,
+    typer.Option("--engine", help="simulated: the board model alone, in virtual time; no tokens and no quality."),
+]
+AddressOption = Annotated[str | None, typer.Option("--address", metavar="RAY", help="A Ray cluster to run on.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]

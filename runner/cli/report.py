@@ -1,0 +1,120 @@
+"""`sweep report` and `sweep import`: what was found, here or by others."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.errors import explained_errors
+from runner.cli.options import JsonOption, PictureFormat, RunDirectory
+
+if TYPE_CHECKING:
+    from runner.analysis.limits import Limits
+
+
+def report(
+    run_directory: RunDirectory,
+    max_slowdown: Annotated[
+        str | None, typer.Option("--max-slowdown", metavar="5%", help="How much longer the same work may take.")
+    ] = None,
+    min_quality_change: Annotated[
+        str | None,
+        typer.Option("--min-quality-change", metavar="-0.5%", help="By how much the score may change, relative to it."),
+    ] = None,
+    max_ttft: Annotated[
+        str | None, typer.Option("--max-ttft", metavar="0.5s", help="95th percentile of the time to first token.")
+    ] = None,
+    max_tpot: Annotated[
+        str | None, typer.Option("--max-tpot", metavar="50ms", help="95th percentile of the time per output token.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write every table as CSV into RUN/tables.")] = False,
+    plots: Annotated[
+        PictureFormat | None, typer.Option("--plots", help="Write every plot as a picture into RUN/plots.")
+    ] = None,
+    entities: Annotated[
+        str | None,
+        typer.Option("--entities", metavar="PIPELINE", help="Count prompts' named entities by this spaCy pipeline."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what to do: which clock to set for each model and task, and what it saves; then show what was found.
+
+    Writes RUN/report.html too, a page of its own that needs no network. Limits are those that the recommended operating
+    points must keep. For example: `sweep report runs/demo --max-slowdown 5% --plots svg`.
+    """
+    with explained_errors():
+        from runner.analysis.limits import parse_limits
+
+        limits = parse_limits(
+            max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
+        )
+        if entities:
+            _add_entities(run_directory, entities)
+        print_report(run_directory, limits, as_json=as_json, csv=csv, plots=plots)
+
+
+def import_table(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file in the form of docs/recommendation.md.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the file> unless given.")
+    ] = None,
+) -> None:
+    """Read a published grid of clocks, so that it is analysed as our own runs are."""
+    with explained_errors():
+        from runner.execution.importing import import_published
+        from runner.results.store import RunStore
+
+        directory = out or Path("runs") / file.stem
+        with RunStore(directory) as store:
+            import_published(file, store, " ".join(["sweep", *sys.argv[1:]]))
+        print_report(directory)
+
+
+def print_report(
+    directory: Path,
+    limits: "Limits | None" = None,
+    *,
+    as_json: bool = False,
+    csv: bool = False,
+    plots: PictureFormat | None = None,
+) -> None:
+    """Print the tables, then write the page and what else was asked for into the run directory."""
+    from runner.analysis.limits import NO_LIMITS
+    from runner.display.run_report import format_json, read_study, write_tables
+    from runner.results.store import open_run
+
+    store = open_run(directory)
+    manifest = store.read_manifest() or {}
+    study = read_study(store, limits or NO_LIMITS)
+    written = write_tables(store, study) if csv else []
+    if plots:
+        from runner.display.run_plots import write_pictures
+
+        written += write_pictures(store, study, plots.value)
+    if as_json:
+        print(format_json(study, manifest))
+        return
+    from rich.console import Console
+
+    from runner.display.report import render_report
+
+    console = Console()
+    console.print(render_report(study, manifest, console.width))
+    from runner.display.run_plots import write_page
+
+    written.insert(0, write_page(store, study, manifest))
+    console.print(
+        f"Run directory: {directory}, with {', '.join(written)}", highlight=False, style="dim", soft_wrap=True
+    )
+
+
+def _add_entities(directory: Path, pipeline: str) -> None:
+    from runner.display.run_report import add_entities
+    from runner.results.store import open_run
+    from runner.tasks.entities import NoPipelineError
+
+    try:
+        add_entities(open_run(directory), pipeline)
+    except NoPipelineError as error:
+        print(f"sweep: warning: named entities are not counted: {error}", file=sys.stderr)

@@ -1,0 +1,216 @@
+"""`sweep run`, `sweep plan` and `sweep watch`."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, explained_errors
+from runner.cli.options import (
+    AddressOption,
+    ClocksMode,
+    ClocksOption,
+    EngineKind,
+    EngineOption,
+    GpuOption,
+    JsonOption,
+    OutOption,
+    RunDirectory,
+    SweepFile,
+)
+from runner.cli.report import print_report
+
+if TYPE_CHECKING:
+    from runner.display.dashboard import Dashboard
+    from runner.display.plain import PlainLines
+    from runner.execution.cluster import Seat
+    from runner.spec.sweep import SweepSpec
+
+WATCH_PERIOD_S = 0.5
+
+
+def run(
+    file: SweepFile,
+    gpu: GpuOption = "auto",
+    out: OutOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the run directory holds and start anew.")] = False,
+    clocks: ClocksOption = None,
+    engine: EngineOption = EngineKind.VLLM,
+    address: AddressOption = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the dashboard.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="At most N trials now; the next run goes on.")
+    ] = None,
+) -> None:
+    """Run a sweep. Running it again goes on where it stopped; finished trials are not repeated."""
+    with explained_errors():
+        sweep = _load(file)
+        read_only = _is_read_only(clocks, sweep)
+        from dataclasses import replace
+
+        from runner.execution.cluster import find_seats, ray_session
+        from runner.execution.feasibility import require_settable
+        from runner.execution.manifest import RunOptions, close_finished_run, keep_commits
+        from runner.execution.model_access import check_access, require_access
+        from runner.results.live_file import publish_views
+        from runner.results.store import RunStore
+        from runner.spec.trial import expand_trials
+
+        _interrupt_on_signals()
+        joins_cluster = bool(_cluster_address(address))
+        local_seats = [] if joins_cluster else find_seats(gpu, None)
+        _require_possible(local_seats, engine)
+        directory = out or Path("runs") / sweep.name
+        blocks = expand_trials(sweep, read_only=read_only)
+        require_settable(blocks, local_seats)
+        command = " ".join(["sweep", *sys.argv[1:]])
+        options = RunOptions(engine=engine.value, read_only=read_only, limit=limit, command=command)
+        with RunStore(directory) as store:
+            if not fresh and close_finished_run(store, sweep, blocks, options=options):
+                print("nothing left to run: every trial is finished (--fresh runs them again)")
+                print_report(directory)
+                return
+            if engine is EngineKind.VLLM:
+                commits = require_access(check_access(sweep.model))
+                options = replace(
+                    options, commits=keep_commits(sweep, commits, None if fresh else store.read_manifest())
+                )
+            with _display(plain) as screen, ray_session(address):
+                from runner.execution.driver import run_sweep
+
+                seats = find_seats(gpu, address) if joins_cluster else local_seats
+                _require_possible(seats, engine)
+                require_settable(blocks, seats)
+                if fresh:
+                    store.clear()
+                show = publish_views(directory, screen.update)
+                outcome = run_sweep(sweep, blocks, seats, store=store, options=options, show=show)
+            if outcome.interrupted:
+                raise typer.Exit(EXIT_INTERRUPTED)
+            print_report(directory)
+    if outcome.num_failed or outcome.num_left:
+        raise typer.Exit(EXIT_FAILED_TRIALS)
+
+
+def plan(
+    file: SweepFile,
+    gpu: GpuOption = "auto",
+    out: OutOption = None,
+    clocks: ClocksOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would run, in which order, for how long and at what energy. Nothing is started or set."""
+    with explained_errors():
+        sweep = _load(file)
+        read_only = _is_read_only(clocks, sweep)
+        from dataclasses import asdict
+
+        from runner.execution.cluster import find_seats
+        from runner.execution.feasibility import require_settable
+        from runner.execution.model_access import check_access, require_access
+        from runner.execution.plan import plan_sweep
+        from runner.results.store import RunStore
+        from runner.spec.trial import expand_trials
+
+        seats = find_seats(gpu, None)
+        blocks = expand_trials(sweep, read_only=read_only)
+        models = check_access(sweep.model)
+        finished = RunStore(out or Path("runs") / sweep.name).finished_trial_ids()
+        planned = plan_sweep(sweep, blocks, [seat.info for seat in seats], read_only=read_only, finished=finished)
+        if as_json:
+            print(json.dumps(asdict(planned), indent=1))
+        else:
+            from rich.console import Console
+
+            from runner.display.plan import render_plan
+
+            Console().print(render_plan(planned))
+        for model in models:
+            if model.problem == "unreachable":
+                print(f"sweep: warning: {model.message}", file=sys.stderr)
+        require_settable(blocks, seats)
+        require_access([model for model in models if model.problem != "unreachable"])
+
+
+def watch(
+    run_directory: RunDirectory,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the dashboard.")] = False,
+) -> None:
+    """Show the dashboard of a run that goes on in another terminal, until it ends. Ctrl-C ends the watching alone."""
+    with explained_errors():
+        from runner.results.live_file import read_view
+        from runner.results.store import open_run
+
+        store = open_run(run_directory)
+        if not store.is_in_use():
+            print(f"no run goes on in {run_directory}; sweep report {run_directory} shows what it found")
+            return
+        with _display(plain) as screen:
+            try:
+                while store.is_in_use():
+                    if view := read_view(run_directory):
+                        screen.update(view)
+                    time.sleep(WATCH_PERIOD_S)
+            except KeyboardInterrupt:
+                return
+        print(f"the run has ended; sweep report {run_directory} shows what it found")
+
+
+def _load(file: Path) -> "SweepSpec":
+    from runner.spec.sweep import load_sweep
+    from runner.tasks.loading import check_task_name
+
+    sweep = load_sweep(file)
+    for task in sweep.task:
+        check_task_name(task.name)
+    return sweep
+
+
+def _is_read_only(clocks: ClocksMode | None, sweep: "SweepSpec") -> bool:
+    from runner.hardware.read_only import resolve_clocks_mode
+
+    return resolve_clocks_mode(clocks.value if clocks else None, sweep.clocks) == "read-only"
+
+
+def _cluster_address(address: str | None) -> str | None:
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _interrupt_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: whole files, default clocks. `nohup` keeps its meaning."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _require_possible(seats: "list[Seat]", engine: EngineKind) -> None:
+    """Refuse at once what would fail for every trial."""
+    from runner.hardware.gpu import NoGpuError
+
+    simulated = [seat.info.simulated for seat in seats]
+    if engine is EngineKind.SIMULATED and not all(simulated):
+        raise ValueError("--engine simulated computes on simulated boards only: add --gpu sim")
+    if any(simulated) and not all(simulated):
+        raise NoGpuError("real and simulated boards cannot be mixed in one run")
+
+
+@contextmanager
+def _display(plain: bool) -> "Iterator[Dashboard | PlainLines]":
+    """Show the dashboard on a terminal, lines of text everywhere else."""
+    if plain or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        from runner.display.plain import PlainLines
+
+        with PlainLines() as lines:
+            yield lines
+    else:
+        from runner.display.dashboard import Dashboard
+
+        with Dashboard() as dashboard:
+            yield dashboard
