@@ -38,7 +38,7 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# About an hour on two cores; ARGS="--kills 20 --real-kills 0" is a taste of it.
+# Half an hour on two cores; ARGS="--kills 20 --real-kills 0" is a taste of it.
 kill-campaign: setup
 	$(BIN)/python tests/execution/kill_campaign.py $(ARGS)
 
