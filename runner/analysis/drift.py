@@ -13,11 +13,16 @@ import polars as pl
 MAX_DRIFT = 0.02
 """As far apart as two sources of one trial may be: what drifted by less is lost in the measurement."""
 
+PACE_SLACK_S = 0.1
+"""Steps of a real engine may trail the simulated board's by so much before it counts as lost (`inference.pace`): at the
+end of a window that is time that no board took."""
+
 _BOARD_AND_BLOCK = ("block_id", "board")
 _MEASURED = (
     "energy_j",
     "energy_uncertainty_j",
     "duration_s",
+    "pace_lost_s",
     "request_kind",
     "num_output_tokens",
     "num_prompt_tokens",
@@ -63,14 +68,15 @@ def describe_drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> str |
     """Return by how much a sentinel differs from the one before it, where that is more than may be; None otherwise.
 
     Energy and time are compared per token, since answers of natural length differ from one time to the next without
-    any drift. A difference that lies within the two energies' own uncertainty is none.
+    any drift. A difference that lies within the two energies' own uncertainty, or within what pacing leaves open of the
+    two times, is none.
     """
     changes = []
     for name, what in (("energy_j", "energy"), ("duration_s", "time")):
         old, new = _per_token(before, name), _per_token(after, name)
         if not old or not new:
             continue
-        doubt = hypot(_doubt(before), _doubt(after)) if name == "energy_j" else 0.0
+        doubt = hypot(_doubt(before, name), _doubt(after, name))
         if abs(new / old - 1) > max(MAX_DRIFT, doubt):
             changes.append(f"{what} per token {new / old - 1:+.1%}")
     return ", ".join(changes) or None
@@ -82,7 +88,10 @@ def _per_token(row: Mapping[str, Any], name: str) -> float | None:
     return row[name] / count if row[name] is not None and count else None
 
 
-def _doubt(row: Mapping[str, Any]) -> float:
-    """The relative half-width of a row's energy; 0 where it is not known."""
-    uncertainty_j: float | None = row.get("energy_uncertainty_j")
-    return uncertainty_j / row["energy_j"] if uncertainty_j is not None and row["energy_j"] else 0.0
+def _doubt(row: Mapping[str, Any], name: str) -> float:
+    """How much of a quantity is open, relative to it; 0 where that is not known."""
+    if name == "energy_j":
+        half_width = row.get("energy_uncertainty_j")
+    else:
+        half_width = None if row.get("pace_lost_s") is None else PACE_SLACK_S
+    return half_width / row[name] if half_width is not None and row[name] else 0.0

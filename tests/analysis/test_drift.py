@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from runner.analysis.across import complete_trials
-from runner.analysis.drift import describe_drift, mark_sentinel_drift
+from runner.analysis.drift import PACE_SLACK_S, describe_drift, mark_sentinel_drift
+from runner.inference.pace import MAX_LAG_NS
 from runner.results.tables import TRIALS
 
 
@@ -117,3 +118,13 @@ def test_trials_after_the_last_sentinel_and_failed_ones_are_left_alone() -> None
     assert touched(*rows) == ["t20"]
     assert touched(make_row(0)) == []
     assert mark() == {}
+
+
+def test_what_pacing_leaves_open_of_a_window_is_no_drift() -> None:
+    paced = make_sentinel(0, duration_s=2.4, pace_lost_s=0.0)
+    slack_ns = round(PACE_SLACK_S * 1e9)
+    assert slack_ns == MAX_LAG_NS
+    assert describe_drift(paced, paced | {"duration_s": 2.5}) is None  # 4 %, and 0.1 s of each is open
+    assert describe_drift(paced, paced | {"duration_s": 2.6}) == "time per token +8.3%"
+    real = paced | {"pace_lost_s": None}
+    assert describe_drift(real, real | {"duration_s": 2.5}) == "time per token +4.2%"
