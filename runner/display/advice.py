@@ -123,12 +123,16 @@ def describe_route(row: Row) -> str:
     Args:
         row: of `routing.ROUTES`.
     """
-    others = ", ".join(model for model in row["models"] if model != row["reference_model"])
+    reference = row["reference_model"]
+    where = f"{row['task']}, {row['concurrency']} in flight"
+    if row["models"][0] == reference:  # by their energy
+        return f"{where}: {reference} scores best and needs the least energy, so that there is nothing to route."
+    others = ", ".join(model for model in row["models"] if model != reference)
     suffices = format_share(row["smaller_suffices"], row["smaller_suffices_low"], row["smaller_suffices_high"])
     saving = format_share(row["saving"], row["saving_low"], row["saving_high"])
     joules = (format_number(row[f"{which}_joules_per_sample"]) for which in ("routed", "reference"))
     return (
-        f"{row['task']}, {row['concurrency']} in flight: a smaller model does as well as {row['reference_model']} on "
+        f"{where}: a smaller model does as well as {reference} on "
         f"{suffices} of {row['num_samples']} samples; an ideal router between it and {others} would save {saving} "
         f"of the energy ({' against '.join(joules)} J a sample, {row['energy_method']})."
     )

@@ -258,7 +258,7 @@ class GpuWorker:
         )
         self._sampler.use(self._sensors)
         self._has_seen_load = True
-        self._reporter.say("info", "sensors_watched", f"sensors under a load: {self._sensors.describe()}")
+        self._reporter.say("info", "sensors_watched", f"sensors under a load: {self._sensors.choice}")
 
     def _measure(self, ready: _Ready, identity: Identity) -> None:
         requests = shorten(ready.requests, identity.phase_role)

@@ -105,3 +105,11 @@ def test_a_route_is_told_as_a_bound():
         "router between it and org/small would save 52 % (95 %: 47 to 58) of the energy (1.90 against 4.00 J a sample, "
         "attributed)."
     )
+
+
+def test_where_the_best_model_is_the_cheapest_there_is_nothing_to_route() -> None:
+    row = make_study().routes.row(0, named=True)
+    text = describe_route(row | {"reference_model": row["models"][0]})
+    assert text.endswith(
+        f"{row['models'][0]} scores best and needs the least energy, so that there is nothing to route."
+    )
