@@ -83,11 +83,6 @@ class SensorFindings:
         """Return how long before its stamp a reading may begin: its averaging window, at least a period."""
         return max(self.period_s(sensor), self.averaging_window_s(sensor))
 
-    def describe(self) -> str:
-        """Return all of it in words."""
-        said = "; ".join(f"{name}: {finding.describe()}" for name, finding in self.sensors.items())
-        return f"{said}; {self.choice}"
-
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest keeps."""
         return asdict(self) | {"sensors": {name: asdict(finding) for name, finding in self.sensors.items()}}
