@@ -142,7 +142,7 @@ def test_what_a_first_load_shows_of_the_sensors_is_in_the_manifest_and_the_log(
     assert 0.025 <= sensors["instant"]["averaging_window_max_s"] <= 0.202
     events = [event for event in read_events(tmp_path / "run") if event["kind"] == "sensors_watched"]
     assert len(events) == 1
-    assert "average: every 100.0 ms, sees 1000 ms" in events[0]["message"]
+    assert events[0]["message"] == f"sensors under a load: {gpu['sensors']['choice']}"
 
 
 def test_two_boards_share_the_blocks_of_one_model(run_here: Run, write_sweep: Write, tmp_path: Path) -> None:
