@@ -94,8 +94,11 @@ class SensorWatch:
             self._thread.join()
 
     def _run(self) -> None:
-        while self._error is None and not self._stopping.wait(POLL_S):
+        """Poll at least once, however short the watch: a sensor that was not asked would seem not to be there."""
+        while self._error is None:
             self._poll()
+            if self._stopping.wait(POLL_S):
+                return
 
     def _poll(self) -> None:
         """Read what is due; what ends the watch is kept for `stop`."""

@@ -1,13 +1,16 @@
 """`sweep watch`: a run's live view, seen from another process."""
 
 import json
-import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from typer.testing import CliRunner
 
 from runner.cli import app
+from runner.results import live_file
 from runner.results.live import Event, GpuView, SweepView
 from runner.results.live_file import publish_views, read_view
 from runner.results.store import RunStore
@@ -25,14 +28,21 @@ def write_manifest(store: RunStore) -> None:
     store.write_manifest({"sweep": {}, "options": {}})
 
 
-def test_a_view_comes_back_as_it_was_and_is_published_once_a_second(tmp_path: Path) -> None:
+def test_a_view_comes_back_as_it_was_and_is_published_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(live_file, "time", SimpleNamespace(monotonic=lambda: now_s))
     shown: list[SweepView] = []
     show = publish_views(tmp_path, shown.append)
     assert read_view(tmp_path) is None
-    for k in range(3):
+    published = []
+    for k in range(5):
         show(make_view(k))
-    assert [view.num_done for view in shown] == [0, 1, 2]
-    assert read_view(tmp_path) == make_view(0)
+        published.append(read_view(tmp_path))
+        now_s += 0.4
+    assert [view.num_done for view in shown] == [0, 1, 2, 3, 4]
+    assert published == [make_view(k) for k in (0, 0, 0, 3, 3)]
 
 
 def test_a_view_of_another_release_is_no_view(tmp_path: Path) -> None:
@@ -40,21 +50,13 @@ def test_a_view_of_another_release_is_no_view(tmp_path: Path) -> None:
     assert read_view(tmp_path) is None
 
 
-def test_watching_ends_with_the_run(tmp_path: Path) -> None:
-    ready = threading.Event()
-
-    def run() -> None:
-        with RunStore(tmp_path) as store:
-            write_manifest(store)
-            publish_views(tmp_path, lambda _: None)(make_view(4))
-            ready.set()
-            time.sleep(1.2)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(5)
-    result = CliRunner().invoke(app, ["watch", str(tmp_path), "--plain"])
-    thread.join()
+def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as running:
+        write_manifest(running.enter_context(RunStore(tmp_path)))
+        publish_views(tmp_path, lambda _: None)(make_view(4))
+        # The run ends while the watcher sleeps between its first look and its second.
+        monkeypatch.setattr(time, "sleep", lambda _: running.close())
+        result = CliRunner().invoke(app, ["watch", str(tmp_path), "--plain"])
     assert result.exit_code == 0, result.output
     assert "trial 4 is done" in result.output
     assert "the run has ended" in result.output

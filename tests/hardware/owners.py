@@ -27,15 +27,15 @@ drivers = [int(pid) for pid in sys.argv[4:]]
 gpu = NvmlGpu(open_nvml("sim", WallClock(), state_dir), 0, read_only=mode == "read-only")
 lease = ClockLease(gpu, owner_pids=[os.getpid(), *drivers], journal_dir=journal_dir)
 lease.acquire()
-marked = subprocess.Popen(["sleep", "60"])
+marked = subprocess.Popen(["sleep", "600"])
 forked = os.fork()
 if forked == 0:
-    time.sleep(60)
+    time.sleep(600)
     os._exit(0)
 if mode == "apply":
     lease.apply(ClockRequest(sm_clock_mhz=1200, power_limit_w=500.0))
 print(lease._guard.pid, marked.pid, forked, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -61,10 +61,11 @@ class Owner:
         self.process.wait()
 
     def kill_with_guard(self) -> None:
-        """Kill the guard and its owner in the same instant."""
+        """Kill the guard and its owner so that neither sees the other die: a stopped guard is alive, and idle."""
         assert self.guard is not None
-        os.kill(self.guard.pid, signal.SIGKILL)
+        os.kill(self.guard.pid, signal.SIGSTOP)
         self.kill()
+        os.kill(self.guard.pid, signal.SIGKILL)
 
 
 def open_board(folders: tuple[Path, Path], *, read_only: bool = False) -> NvmlGpu:
@@ -80,8 +81,8 @@ def path_of(folders: tuple[Path, Path]) -> Path:
     return journal_path(folders[1], "GPU-SIM-H200-0", str(folders[0]))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Wait for what takes some tenths of a second on a quiet machine."""
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
+    """Wait for what takes some tenths of a second on a quiet machine, and as long as it likes on a busy one."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

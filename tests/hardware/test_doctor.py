@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owners import Owner, board_settings
+from owners import Owner, board_settings, wait_until
 
 from runner.hardware import doctor
 from runner.hardware.doctor import Check, examine, reset_leftovers
@@ -173,7 +173,7 @@ def test_what_a_run_left_with_its_journal_is_put_back_as_it_was(
         "GPU 0 Simulated NVIDIA H200: clocks are at the board's default; its power limit is 600 W (its default: 700 W)"
     ]
     assert board_settings(folders) == (None, 600.0)
-    assert not is_alive(owner.marked)
+    assert wait_until(lambda: not is_alive(owner.marked))
     assert not list(folders[1].glob("*.json"))
 
 

@@ -124,7 +124,7 @@ def test_takeover_carries_out_what_a_dead_owner_owes(
     assert board_settings(folders) == (1200, 500.0)
     with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False):
         assert board_settings(folders) == (None, None)
-        assert not is_alive(owner.marked)
+        assert wait_until(lambda: not is_alive(owner.marked))
 
 
 def test_read_only_refuses_a_board_that_is_still_locked(

@@ -1,17 +1,17 @@
 """The power sampler: exact in virtual time, robust in real time."""
 
 import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from owners import wait_until
 
 from runner.hardware.gpu import GpuError, GpuLostError, NotSupportedError
 from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.sampler import PowerSampler
+from runner.hardware.sampler import TICK_S, PowerSampler
 from runner.physics.board_state import Activity, BoardState
 from runner.physics.clock import Clock, VirtualClock, WallClock
 from runner.results.tables import POWER
@@ -239,22 +239,21 @@ def test_the_thread_keeps_its_deadlines_and_ends(tmp_path: Path) -> None:
     clock = WallClock()
     gpu = open_board(clock, tmp_path)
     sampler = PowerSampler(gpu, clock)
-    num_threads = threading.active_count()
     began_ns = clock.now_ns()
     sampler.start()
-    time.sleep(1.15)
-    mark = sampler.mark_counter_tick()
-    assert mark is not None
-    assert sampler.wait_covered(mark[0])
+    assert wait_until(lambda: len(sampler.states_since(began_ns)) >= 10 and sampler.stats.num_samples >= 50)
+    # One of them may be given up: where this thread does not run for a quarter of a second.
+    mark, *_ = filter(None, [sampler.mark_counter_tick() for _ in range(5)])
+    assert wait_until(lambda: sampler.wait_covered(mark[0]))
     sampler.stop()
-    assert threading.active_count() == num_threads
+    assert not any(thread.name == "power-sampler" for thread in threading.enumerate())
     assert sampler.error is None
     frame = sampler.take()
-    num_ticks = frame.drop_nulls("sm_clock_mhz").height
-    num_periods = (clock.now_ns() - began_ns) / 1e8
-    assert 0.5 * num_periods < num_ticks <= num_periods + 1  # a busy machine skips some, none is made up for
-    assert frame.drop_nulls("power_w").height >= 50
-    assert sampler.stats.num_lost == 0
+    ticks_s = (frame.drop_nulls("sm_clock_mhz")["time_ns"] - began_ns) / 1e9
+    # Each in its turn or later: a busy machine skips some, and none is made up for.
+    assert all(tick_s > TICK_S * k for k, tick_s in enumerate(ticks_s))
+    # The driver's buffer holds 2.4 s: only a machine that let the thread wait longer may have lost some.
+    assert sampler.stats.num_lost == 0 or ticks_s.diff().max() > 1.5
 
 
 def test_a_thread_whose_board_is_lost_says_so(tmp_path: Path) -> None:
@@ -263,9 +262,7 @@ def test_a_thread_whose_board_is_lost_says_so(tmp_path: Path) -> None:
     gpu.errors["read_state"] = GpuLostError("fell off the bus")
     sampler = PowerSampler(gpu, clock)
     sampler.start()
-    deadline = time.monotonic() + 5.0
-    while sampler.error is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert wait_until(lambda: sampler.error is not None)
     assert isinstance(sampler.error, GpuLostError)
     sampler.stop()
 

@@ -152,10 +152,11 @@ def test_a_board_at_rest_keeps_its_averages_to_itself(tmp_path: Path) -> None:
 def test_calls_cost_nothing_in_virtual_time_and_something_in_real_time(tmp_path: Path) -> None:
     assert probe(tmp_path / "virtual", "h200", "rest").sensors["counter"].call_us is None
     clock = WallClock()
+    began_ns = clock.now_ns()
     found = probe_sensors(open_board(tmp_path / "real", "h200", clock), clock, seconds=0.3)
     for finding in found.sensors.values():
         assert finding.call_us is not None
-        assert 0 < finding.call_us < 1e5
+        assert 0 < finding.call_us < (clock.now_ns() - began_ns) / 1e3
 
 
 def test_it_only_reads(tmp_path: Path) -> None:
