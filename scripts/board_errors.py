@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, StepWork, load_board
-from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
+from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, load_board
+from runner.physics.shape import ModelShape, StepWork, decode_work, get_shape, prefill_work
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 

@@ -64,11 +64,6 @@ class Engine(Protocol):
         """Whose arithmetic and traffic the board does: the model's, or its twin's; None where it cannot be read."""
         ...
 
-    @property
-    def process_ids(self) -> list[int]:
-        """The engine's child processes, which must not outlive this one."""
-        ...
-
     def run(
         self,
         requests: Iterator[Request],

@@ -29,6 +29,7 @@ PACED_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a tiny model's threads would wait for each other longer than they compute
     "TORCH_COMPILE_DISABLE": "1",  # a step that compiles takes seconds
 }
+_WATCH_PERIOD_S = 0.2
 
 
 @contextmanager
@@ -44,9 +45,6 @@ def default_environment(*defaults: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
-
-
-_WATCH_PERIOD_S = 0.2
 
 
 class EngineProcesses:

@@ -80,11 +80,6 @@ class SimulatedEngine:
         """Text to made-up token ids: a hash for each piece of up to six letters, near an English tokenizer's count."""
         return lambda text: [zlib.crc32(piece.encode()) % self._vocab_size for piece in _PIECE.findall(text)]
 
-    @property
-    def process_ids(self) -> list[int]:
-        """None: all of it happens here."""
-        return []
-
     def run(
         self,
         requests: Iterator[Request],

@@ -25,7 +25,7 @@ from runner.inference.engine_processes import (
 from runner.inference.iteration_log import IterationLog
 from runner.inference.pace import HOLD, RELEASE, Pace
 from runner.inference.request_loop import RequestLoop
-from runner.physics.shape import SHAPES_DIR, ModelShape, get_shape, shape_from_config
+from runner.physics.shape import SHAPES_DIR, ModelShape, get_shape, shape_from_config, shape_names
 from runner.spec.request import Request
 
 SHAPES_PREFIX = "shapes/"
@@ -269,8 +269,8 @@ def read_shape(model_config: Any) -> ModelShape | None:
 
 
 def _shape_dir(model: str) -> Path:
-    names = sorted(path.parent.name for path in SHAPES_DIR.glob("*/config.json"))
     name = model.removeprefix(SHAPES_PREFIX)
-    if name not in names:
-        raise EngineError(f"there is no {model}; there are {', '.join(SHAPES_PREFIX + known for known in names)}")
+    if name not in shape_names():
+        known = ", ".join(f"{SHAPES_PREFIX}{known}" for known in shape_names())
+        raise EngineError(f"there is no {model}; there are {known}")
     return SHAPES_DIR / name

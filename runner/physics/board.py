@@ -18,8 +18,6 @@ from typing import Any
 
 from runner.physics.shape import ModelShape, StepWork
 
-__all__ = ["BoardModel", "OperatingPoint", "StepOutcome", "StepWork", "board_names", "find_board", "load_board"]
-
 DEFAULT_BOARD = "h200"
 
 

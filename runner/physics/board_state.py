@@ -123,13 +123,6 @@ class BoardState:
         self._settings += [BoardSettings(**values) for values in self._settings_log.read_new()]
         return self._settings
 
-    def settings_at(self, time_ns: int) -> BoardSettings:
-        """Return the settings in force at an instant."""
-        for settings in reversed(self.settings_history()):
-            if settings.time_ns <= time_ns:
-                return settings
-        return BoardSettings(time_ns=0)
-
     def change_settings(self, settings: BoardSettings) -> None:
         """Append a change; it holds from its own `time_ns` on."""
         self._settings_log.append(asdict(settings))

@@ -18,6 +18,8 @@ from runner.spec.values import DEFAULT, ClockValue
 
 _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
 
+_IN_IDS = {"seed", "min_window_s", "max_output_tokens", "fixed_output_length", "num_warmup_requests", "sampling"}
+"""What all trials of a sweep share and their ids depend on."""
 RETRY_SUFFIX = "-2"
 """What a trial's one retry adds to its id."""
 
@@ -78,46 +80,42 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
         sweep: the validated sweep file.
         read_only: clocks may not be set, so only the default operating point is left on the axes.
     """
-    common = sweep.model_dump(
-        mode="json",
-        include={"seed", "min_window_s", "max_output_tokens", "fixed_output_length", "num_warmup_requests", "sampling"},
-    )
     blocks: list[Block] = []
     for model in sweep.model:
         of_model = []
         for task in sweep.task:
             axes = sweep.axes_of(model, task)
             points = [Point()] if read_only else _points(axes)
-            content = {
-                **common,
-                "model": model.model_dump(mode="json", exclude_defaults=True),
-                "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
-            }
-            for concurrency in axes.concurrency:
-                block_id = _digest(content, concurrency)
-                rng = random.Random(f"{sweep.seed}/{block_id}")
-                # A point's part of the ids is hashed once, not once for each repeat: sweeps have 100,000 trials.
-                marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (Point(), *points)}
-                trials = tuple(
-                    Trial(
-                        trial_id=_hash(f"{marks[point]}/{kind}/{number}"),
-                        block_id=block_id,
-                        model=model,
-                        task=task,
-                        concurrency=concurrency,
-                        point=point,
-                        repeat=number,
-                        is_sentinel=kind == "sentinel",
-                        phase_role=_ROLES.get(kind),
-                    )
-                    for point, kind, number in _order(points, sweep, task, rng)
-                )
-                of_model.append(
-                    Block(block_id=block_id, model=model, task=task, concurrency=concurrency, trials=trials)
-                )
+            of_model += [_expand_block(sweep, model, task, concurrency, points) for concurrency in axes.concurrency]
         random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
         blocks += of_model
     return blocks
+
+
+def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, concurrency: int, points: list[Point]) -> Block:
+    content = {
+        **sweep.model_dump(mode="json", include=_IN_IDS),
+        "model": model.model_dump(mode="json", exclude_defaults=True),
+        "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
+    }
+    block_id = _digest(content, concurrency)
+    # A point's part of the ids is hashed once, not once for each repeat: sweeps have 100,000 trials.
+    marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (Point(), *points)}
+    trials = tuple(
+        Trial(
+            trial_id=_hash(f"{marks[point]}/{kind}/{number}"),
+            block_id=block_id,
+            model=model,
+            task=task,
+            concurrency=concurrency,
+            point=point,
+            repeat=number,
+            is_sentinel=kind == "sentinel",
+            phase_role=_ROLES.get(kind),
+        )
+        for point, kind, number in _order(points, sweep, task, random.Random(f"{sweep.seed}/{block_id}"))
+    )
+    return Block(block_id=block_id, model=model, task=task, concurrency=concurrency, trials=trials)
 
 
 def _order(

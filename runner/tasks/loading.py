@@ -29,7 +29,6 @@ class TaskDescription:
     """0 for loglikelihood."""
     num_documents: int | None = None
     num_requests_per_document: int | None = None
-    chance: float | None = None
 
 
 def load_task(
@@ -110,7 +109,6 @@ def describe_task(name: str) -> TaskDescription:
         request_kind="generate" if config["output_type"] == "generate_until" else "loglikelihood",
         num_prompt_tokens_mean=metadata["num_prompt_tokens_mean"],
         num_output_tokens_mean=metadata["num_output_tokens_mean"],
-        chance=metadata["chance"],
     )
 
 

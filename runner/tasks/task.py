@@ -45,6 +45,11 @@ class Task(Protocol):
         """generate, or loglikelihood (prefill only)."""
         ...
 
+    @property
+    def chance(self) -> float | None:
+        """What guessing scores by the task's metric; None where that is not known."""
+        ...
+
     def samples(self) -> list[Sample]:
         """Return the documents, in a fixed order."""
         ...
@@ -59,5 +64,5 @@ class Task(Protocol):
         ...
 
     def score(self, completions: Sequence[Completion]) -> Quality:
-        """Score one round of completions (any order). A document with a failed request is left out.."""
+        """Score one round of completions (any order). A document with a failed request is left out."""
         ...

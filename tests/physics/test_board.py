@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import pytest
 
-from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, StepWork, board_names, load_board
+from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, board_names, load_board
 from runner.physics.board_state import BoardSettings, effective_point
-from runner.physics.shape import decode_work, get_shape, prefill_work
+from runner.physics.shape import StepWork, decode_work, get_shape, prefill_work
 
 MISTRAL = get_shape("mistral-7b")
 WORKS = [decode_work(1, 500), decode_work(64, 1000), prefill_work(4, 1900), prefill_work(1, 128)]
