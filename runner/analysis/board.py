@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from runner.results.measurement import Measurement
+from runner.spec.request import Step
 
 POWER_CAP_BIT = 0x4
 THERMAL_BITS = 0x20 | 0x40
@@ -25,6 +26,7 @@ def describe_board(measurement: Measurement) -> dict[str, Any]:
     asked_mhz = measurement.identity.sm_clock_mhz_requested
     temperatures = _seen_throughout(measurement, "temperature_c")["temperature_c"]
     return {
+        **_describe_phase_clocks(measurement),
         "sm_clock_mhz": clocks.median(),
         "sm_clock_mhz_p05": clocks.quantile(0.05, "linear"),
         "sm_clock_below_fraction": (clocks < asked_mhz).mean() if asked_mhz is not None else None,
@@ -39,6 +41,30 @@ def describe_board(measurement: Measurement) -> dict[str, Any]:
         "temperature_c_start": temperatures[0] if len(temperatures) else None,
         "temperature_c_end": temperatures[-1] if len(temperatures) else None,
     }
+
+
+def _describe_phase_clocks(measurement: Measurement) -> dict[str, float | None]:
+    """Mean SM clock while mostly prompts were computed, and while nothing was but decoding; null where not seen.
+
+    Under a power limit they differ with no lock set: prefill draws more, and the board gives way.
+    """
+    readings = _seen_throughout(measurement, "sm_clock_mhz")
+    steps = measurement.steps
+    step_ends_ns = np.array([step.time_ns for step in steps], dtype=np.int64)
+    kinds = np.array([_kind_of_step(step) for step in steps] + [None])  # after the last step: none
+    kind_of_reading = kinds[np.searchsorted(step_ends_ns, readings["time_ns"].to_numpy())]
+    clocks_mhz = readings["sm_clock_mhz"].to_numpy()
+    columns = {}
+    for kind in ("prefill", "decode"):
+        seen_mhz = clocks_mhz[kind_of_reading == kind]
+        columns[f"{kind}_sm_clock_mhz"] = float(np.mean(seen_mhz)) if len(seen_mhz) else None
+    return columns
+
+
+def _kind_of_step(step: Step) -> str | None:
+    if step.num_prefill_tokens > step.num_decode_tokens:
+        return "prefill"
+    return "decode" if step.num_prefill_tokens == 0 else None
 
 
 def readings_in_window(measurement: Measurement) -> pl.DataFrame:

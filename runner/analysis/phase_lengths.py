@@ -102,16 +102,18 @@ def _explain(whole: Row, companions: dict[PhaseRole, Row | None]) -> str | None:
     return None
 
 
-def _explain_clocks(*rows: Row) -> str | None:
-    """Why no interval holds although nothing was asked of the clock: a power cap sets another one for prefill alone."""
-    clocks_mhz = [row["sm_clock_mhz"] for row in rows]
-    if None in clocks_mhz or max(clocks_mhz) <= (1 + MAX_CLOCK_DEVIATION) * min(clocks_mhz):
-        return None
-    whole, one, half = (f"{mhz:.0f}" for mhz in clocks_mhz)
-    return (
-        f"no interval: this trial ran at {whole} MHz, its companions at {one} (one token) and {half} (half length), "
-        "which are different operating points"
-    )
+def _explain_clocks(whole: Row, one: Row, half: Row) -> str | None:
+    """Why no interval holds although nothing was asked of the clock: under a power cap it follows the load."""
+    for phase, companions in (("prefill", (one, half)), ("decode", (half,))):
+        column = f"{phase}_sm_clock_mhz"
+        if any(row[column] is None for row in (whole, *companions)):
+            column = "sm_clock_mhz"  # the engine does not tell its steps, or no reading fell into the phase
+        clocks_mhz = [row[column] for row in (whole, *companions)]
+        if None in clocks_mhz or max(clocks_mhz) <= (1 + MAX_CLOCK_DEVIATION) * min(clocks_mhz):
+            continue
+        there = "".join(f", at {row[column]:.0f} in {row['phase_role']}" for row in companions)
+        return f"no interval: {phase} ran at {whole[column]:.0f} MHz in this trial{there}: different operating points"
+    return None
 
 
 def _decode_j(fewer: Row, more: Row) -> float:

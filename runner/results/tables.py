@@ -37,6 +37,8 @@ TRIALS: dict[str, pl.DataType] = {
     "sm_clock_mhz": pl.Float64(),
     "sm_clock_mhz_p05": pl.Float64(),
     "sm_clock_below_fraction": pl.Float64(),  # share of the readings under the clock asked for
+    "prefill_sm_clock_mhz": pl.Float64(),  # mean while mostly prompts were computed
+    "decode_sm_clock_mhz": pl.Float64(),  # mean while nothing but decoding was
     "mem_clock_mhz": pl.Float64(),
     "throttled_fraction": pl.Float64(),
     "throttled_power_s": pl.Float64(),  # from the board's cumulative counters, as the next two

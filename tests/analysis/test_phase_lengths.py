@@ -162,14 +162,27 @@ def test_companions_and_other_blocks_stay_as_they_are() -> None:
     assert complete_phases(alone.clear()).equals(alone.clear())
 
 
-def test_trials_that_a_power_cap_held_at_different_clocks_have_values_and_no_interval() -> None:
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_phases_that_a_power_cap_held_at_different_clocks_have_values_and_no_interval(phase: str) -> None:
+    def group(half_length_mhz: float) -> dict[str, Any]:
+        clocks = {"one_token": 1800.0, "half_length": half_length_mhz, None: 1815.0}
+        rows = make_group(prefill_sm_clock_mhz=1700.0, decode_sm_clock_mhz=1980.0)
+        changed = [row | {f"{phase}_sm_clock_mhz": clocks[row["phase_role"]]} for row in rows]
+        return complete(changed)["whole-0"]
+
+    assert group(1830.0)["joules_per_prefill_token_low"] is not None
+    row = group(1575.0)
+    assert f"{phase} ran at 1815 MHz in this trial" in row["phase_reason"]
+    assert "1575 in half_length" in row["phase_reason"]
+    assert row["joules_per_prefill_token"] == pytest.approx(PREFILL_J)
+    assert row["joules_per_prefill_token_low"] is None
+    assert row["joules_per_decode_token_high"] is None
+
+
+def test_without_steps_the_clocks_of_whole_trials_are_compared() -> None:
     def group(one_token_mhz: float) -> dict[str, Any]:
         clocks = {"one_token": one_token_mhz, "half_length": 1830.0, None: 1815.0}
         return complete([row | {"sm_clock_mhz": clocks[row["phase_role"]]} for row in make_group()])["whole-0"]
 
     assert group(1800.0)["joules_per_prefill_token_low"] is not None
-    row = group(1575.0)
-    assert "ran at 1815 MHz, its companions at 1575 (one token) and 1830 (half length)" in row["phase_reason"]
-    assert row["joules_per_prefill_token"] == pytest.approx(PREFILL_J)
-    assert row["joules_per_prefill_token_low"] is None
-    assert row["joules_per_decode_token_high"] is None
+    assert "prefill ran at 1815 MHz in this trial, at 1575 in one_token" in group(1575.0)["phase_reason"]

@@ -20,6 +20,7 @@ from measurements import (
 from runner.analysis.trial import Scores, build_failed_row, build_requests_table, build_trial_row
 from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
+from runner.spec.request import Step
 
 
 def build(measurement: Measurement, **scores: Any) -> dict[str, Any]:
@@ -267,6 +268,33 @@ def test_clocks_are_the_median_and_the_5th_percentile_of_the_window_alone() -> N
     # 4 of the window's 40 readings are low: a tenth, which the median does not see and the 5th percentile does.
     assert_row(row, sm_clock_mhz=1500.0, sm_clock_mhz_p05=300.0, mem_clock_mhz=3201.0)
     assert row["verdicts"] == ["clock_not_held"]
+
+
+def test_the_clock_of_a_phase_is_the_mean_of_what_was_read_in_its_steps() -> None:
+    def step(end_s: float, num_prefill_tokens: int, num_decode_tokens: int) -> Step:
+        return Step(
+            time_ns=at(end_s),
+            num_prefill_tokens=num_prefill_tokens,
+            num_decode_tokens=num_decode_tokens,
+            num_running=2,
+        )
+
+    # One second of prompts at 1500 MHz, one of both alike, one of decoding at 1980, then nothing.
+    steps = [step(1.0, 100, 2), step(2.0, 8, 8), step(3.0, 0, 2)]
+    power = make_power(500.0, 4.0).with_columns(
+        sm_clock_mhz=pl.when(pl.col("sm_clock_mhz").is_null())
+        .then(None)
+        .when(pl.col("time_ns") <= at(1.0))
+        .then(1500)
+        .when(pl.col("time_ns").is_between(at(2.0), at(3.0), closed="right"))
+        .then(1980)
+        .otherwise(300)
+    )
+    row = build(make_even_measurement(power=power, steps=steps))
+    assert_row(row, prefill_sm_clock_mhz=1500.0, decode_sm_clock_mhz=1980.0)
+    row = build(make_even_measurement(power=power, steps=steps[:1]))
+    assert_row(row, prefill_sm_clock_mhz=1500.0, decode_sm_clock_mhz=None)
+    assert_row(build(make_even_measurement()), prefill_sm_clock_mhz=None, decode_sm_clock_mhz=None)
 
 
 @pytest.mark.parametrize(

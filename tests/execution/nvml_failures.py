@@ -21,6 +21,7 @@ from unittest import mock
 
 import ray
 
+from runner.execution import held_board
 from runner.execution import worker as worker_module
 from runner.execution.aggregator import Aggregator
 from runner.execution.cluster import Seat
@@ -202,7 +203,7 @@ def _in_place_of_a_machine(folder: Path, nvml: Any, clock: VirtualClock) -> Iter
         mock.patch.dict(sys.modules, {"pynvml": nvml}),
         mock.patch.dict(os.environ, {"SWEEP_LEASE_DIR": str(folder / "leases"), "SWEEP_SIMULATED_STATE": str(folder)}),
         mock.patch.object(worker_module, "VirtualClock", return_value=clock),
-        mock.patch.object(worker_module, "ClockLease", partial(ClockLease, guarded=False)),
+        mock.patch.object(held_board, "ClockLease", partial(ClockLease, guarded=False)),
         mock.patch.object(board_lock, "SHARED_DIR", folder / "locks"),
         mock.patch.object(ray, "get", lambda answer: answer),
         # Drawing prompts from a vocabulary of 150,000, and asking for versions, takes longer than the rest of a run.
@@ -246,7 +247,7 @@ def run_once(
     clock.sleep(30.0)
     nvml = _Driver(true_nvml, [] if fault is None else [fault])
     outcome = Outcome()
-    with _in_place_of_a_machine(folder, nvml, clock), mock.patch.object(worker_module, "probe_sensors", probe):
+    with _in_place_of_a_machine(folder, nvml, clock), mock.patch.object(held_board, "probe_sensors", probe):
         _run_sweep(folder, nvml, clock, outcome, trials)
         outcome.last_call_ns = dict(nvml.last_call_ns)
         _clear_up(folder, nvml, outcome)
@@ -400,7 +401,7 @@ _IMPLIED = {
     ),
     "energy_counter_j": ("counter_interval_j", "counter_interval_trace_j"),
     "idle_power_w": ("energy_above_idle_j",),
-    "sm_clock_mhz": ("sm_clock_mhz_p05", "sm_clock_below_fraction"),
+    "sm_clock_mhz": ("sm_clock_mhz_p05", "sm_clock_below_fraction", "prefill_sm_clock_mhz", "decode_sm_clock_mhz"),
 }
 """Columns that are null wherever another is; the table leaves them out."""
 _BEGIN, _END = "<!-- outcomes -->", "<!-- end of outcomes -->"
