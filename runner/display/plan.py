@@ -1,44 +1,70 @@
 """The plan of a sweep on the terminal: what would run, at which clocks, for how long and at what energy."""
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from runner.display.quantities import format_duration, format_energy
 from runner.results.plan import Plan, PlannedTrial
 
+_HEADERS = ("#", "task", "in flight", "trials", "time", "energy")
+_LEFT = "task"
+"""The one column that is not a number."""
+_GAP = "  "
+
 
 def render_plan(plan: Plan) -> Group:
-    """Draw a plan: a row a block, in the order in which they run, then what is wrong, then the totals."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header, justify in (("#", "right"), ("model", "left"), ("task", "left"), ("in flight", "right")):
-        table.add_column(header, justify=justify)  # type: ignore[arg-type]
-    table.add_column("operating points, in order", overflow="fold", ratio=1)
-    for header in ("trials", "time", "energy"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for number, (_, group) in enumerate(groupby(plan.trials, key=lambda trial: trial.block_id), start=1):
-        trials = list(group)
-        table.add_row(
-            str(number),
-            trials[0].model,
-            trials[0].task,
-            str(trials[0].concurrency),
-            _describe_points(trials),
-            str(len(trials)),
-            format_duration(sum(trial.estimated_duration_s for trial in trials)),
-            format_energy(sum(trial.estimated_energy_j for trial in trials)),
-        )
-    parts: list[RenderableType] = [Text(_describe_gpus(plan)), table]
+    """Draw a plan: a table a model, two lines a block, in the order in which they run, then problems and totals."""
+    blocks = [list(trials) for _, trials in groupby(plan.trials, key=lambda trial: trial.block_id)]
+    rows = [_HEADERS, *(_describe_block(number, trials) for number, trials in enumerate(blocks, start=1))]
+    header, *lines = _align(rows)
+    parts: list[RenderableType] = [Text(_describe_gpus(plan))]
+    for model, group in groupby(zip(blocks, lines, strict=True), key=lambda block: block[0][0].model):
+        planned = list(group)
+        trials = [trial for block, _ in planned for trial in block]
+        parts += ["", Text.assemble((model, "bold"), f": {_sum_up(trials)}"), Text(header, style="dim")]
+        for block, line in planned:
+            points = Text(_describe_points(block), style="dim")
+            parts += [Text(line), Padding(points, (0, 0, 0, header.index(_LEFT)))]
     problems = dict.fromkeys(trial.problem for trial in plan.trials if trial.problem)
-    parts += [Text(f"Cannot be set on this board: {problem}", style="yellow") for problem in problems]
+    parts += ["", *(Text(f"Cannot be set on this board: {problem}", style="yellow") for problem in problems)]
     parts += [Text(_describe_axes(plan)), Text(_describe_totals(plan))]
     return Group(*parts)
 
 
-def _describe_points(trials: list[PlannedTrial]) -> str:
+def _describe_block(number: int, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
+    """The cells below `_HEADERS`."""
+    return (
+        str(number),
+        trials[0].task,
+        str(trials[0].concurrency),
+        str(len(trials)),
+        format_duration(sum(trial.estimated_duration_s for trial in trials)),
+        format_energy(sum(trial.estimated_energy_j for trial in trials)),
+    )
+
+
+def _sum_up(trials: Sequence[PlannedTrial]) -> str:
+    duration = format_duration(sum(trial.estimated_duration_s for trial in trials), whole_minutes=True)
+    return f"{len(trials)} trials, {duration}, {format_energy(sum(trial.estimated_energy_j for trial in trials))}"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines whose cells stand below each other, in the tables of all models alike."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if header == _LEFT else cell.rjust(width)
+            for header, cell, width in zip(_HEADERS, row, widths, strict=True)
+        )
+        yield _GAP.join(cells)
+
+
+def _describe_points(trials: Sequence[PlannedTrial]) -> str:
     """Each operating point once, in the order of its first trial, with how often it runs where that is not once."""
     counts: dict[str, int] = {}
     for trial in trials:
@@ -59,7 +85,10 @@ def _name_point(trial: PlannedTrial) -> str:
 def _describe_gpus(plan: Plan) -> str:
     names = ", ".join(dict.fromkeys(plan.gpu_names))
     mode = "; clocks are read-only, so only the default operating point runs" if plan.read_only else ""
-    return f"{plan.name}: {len(plan.gpu_names)} × {names}{mode}. SM clocks in MHz; default is the board's own."
+    return (
+        f"{plan.name}: {len(plan.gpu_names)} × {names}{mode}.\n"
+        "Below each block its operating points, in order: SM clock in MHz, or the board's own (default)."
+    )
 
 
 def _describe_axes(plan: Plan) -> str:
