@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from runner.hardware.board_lock import find_locker
 from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError, NoGpuError, ReadOnlyError
-from runner.hardware.journal import find_journal_dir, journal_path, read_journal
+from runner.hardware.journal import find_journal_dir, journal_path, read_journal, read_sound_journal
 from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
 from runner.hardware.permission import WAYS_OUT, find_obstacle
 from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
@@ -65,8 +66,8 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> list[str]:
     """
     if environment_forbids_setting():
         raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
-    lines = restore_leftover()
     _, nvml, infos = _open(gpu, cuda_visible_devices, WallClock())
+    lines = restore_leftover(allowed_uuids=[info.uuid for info in infos])
     for info in infos:
         holder = _describe_holder(nvml, info)
         if holder:
@@ -74,6 +75,7 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> list[str]:
             continue
         board = NvmlGpu(nvml, info.uuid, read_only=False)
         board.reset(None)
+        _delete_spoilt_journal(_journal_path(nvml, info))
         lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(board)}")
     return lines
 
@@ -189,10 +191,24 @@ def _check_setting(info: GpuInfo, subject: str) -> Check:
 
 
 def _describe_holder(nvml: Any, info: GpuInfo, *, dead_too: bool = False) -> str | None:
-    """Who holds a lease on the board, from its journal; None for nobody."""
-    state_dir = str(nvml.state_dir) if info.simulated else None
-    path = journal_path(find_journal_dir(), info.uuid, state_dir)
-    journal = read_journal(path)
+    """Who holds a lease on the board, from its journal; None for nobody.
+
+    Raises: GpuError: the dead are asked for too, and the journal cannot be read.
+    """
+    path = _journal_path(nvml, info)
+    journal = read_journal(path) if dead_too else read_sound_journal(path)
     if journal is None or not (journal.worker_lives or dead_too):
         return find_locker(path.stem)  # another user, whose journal cannot be seen
     return journal.describe()
+
+
+def _journal_path(nvml: Any, info: GpuInfo) -> Path:
+    return journal_path(find_journal_dir(), info.uuid, str(nvml.state_dir) if info.simulated else None)
+
+
+def _delete_spoilt_journal(path: Path) -> None:
+    """A journal that cannot be read keeps every run from the board, and owes what has just been reset."""
+    try:
+        read_journal(path)
+    except GpuError:
+        path.unlink(missing_ok=True)

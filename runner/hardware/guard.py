@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ def watch(path: Path, lease_id: str) -> LeaseJournal | None:
     Where it is the driver that died, all that descended from it is among the descendants: Ray's helpers on this
     machine would wait a minute for a server that never comes back.
     """
+    descendants: set[ProcessId] = set()
     household: set[ProcessId] = set()
     next_scan_s = 0.0
     while True:
@@ -54,10 +56,12 @@ def watch(path: Path, lease_id: str) -> LeaseJournal | None:
             return None
         if not journal.all_owners_live:
             driver_lives = all(map(is_alive, journal.owners[1:]))
-            orphans = {*journal.descendants} if driver_lives else {*journal.descendants, *household}
+            orphans = {*journal.descendants, *descendants} | (set() if driver_lives else household)
             return replace(journal, descendants=tuple(sorted(orphans)))
         if time.monotonic() >= next_scan_s:
-            _note_descendants(path, journal)
+            descendants = find_descendants(journal.owners[:1]) or descendants
+            with suppress(GpuError):  # a full disk; they are known here
+                _note_descendants(path, journal, descendants)
             household = find_descendants(journal.owners[1:])
             next_scan_s = time.monotonic() + SCAN_S
         time.sleep(POLL_S)
@@ -81,7 +85,7 @@ def recover(path: Path, journal: LeaseJournal) -> None:
             break
         time.sleep(1.0)
         is_restored = _try_restore(path, journal)
-    with hold_journal(path):
+    with hold_journal(path), suppress(OSError):
         if is_restored and _is_ours(path, journal):  # else the journal stays for whoever may reset the board
             path.unlink()
 
@@ -98,8 +102,11 @@ def _try_restore(path: Path, journal: LeaseJournal) -> bool:
 
 
 def _is_ours(path: Path, journal: LeaseJournal) -> bool:
-    """Whether nobody has taken the board over meanwhile, and what is owed with it."""
-    last = read_journal(path)
+    """Whether nobody has taken the board over meanwhile, and what is owed with it. A spoilt journal is nobody's."""
+    try:
+        last = read_journal(path)
+    except GpuError:
+        return True
     return last is not None and last.lease_id == journal.lease_id
 
 
@@ -111,9 +118,9 @@ def _escape_out_of_memory_killer() -> None:
             return
 
 
-def _note_descendants(path: Path, seen: LeaseJournal) -> None:
+def _note_descendants(path: Path, seen: LeaseJournal, found: Collection[ProcessId]) -> None:
     """Put the worker's descendants into the journal when they have changed, for the guard's own successors."""
-    descendants = tuple(sorted(find_descendants(seen.owners[:1])))
+    descendants = tuple(sorted(found))
     if descendants == seen.descendants:
         return
     with hold_journal(path):

@@ -9,7 +9,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,12 +61,16 @@ class LeaseJournal:
 def find_journal_dir(journal_dir: Path | None = None) -> Path:
     """Return the folder of the journals: the argument, SWEEP_LEASE_DIR, or one in the temporary folder.
 
-    Raises: GpuError: it belongs to somebody else, who could forge what a guard then carries out.
+    Raises: GpuError: it cannot be had, or belongs to somebody else, who could forge what a guard then carries out.
     """
     default = Path(tempfile.gettempdir()) / f"joulesweep-{os.getuid()}" / "leases"
     directory = journal_dir or Path(os.environ.get(JOURNAL_DIR_VARIABLE) or default)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if directory.stat().st_uid != os.getuid():
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owner = directory.stat().st_uid
+    except OSError as error:
+        raise _cannot_be_kept(directory, error) from error
+    if owner != os.getuid():
         raise GpuError(f"{directory} belongs to another user; set {JOURNAL_DIR_VARIABLE} to a folder of your own")
     return directory
 
@@ -80,7 +84,7 @@ def journal_path(directory: Path, gpu_uuid: str, state_dir: str | None) -> Path:
 def read_journal(path: Path) -> LeaseJournal | None:
     """Return a board's journal; None where nobody holds the board and nothing is owed.
 
-    Raises: GpuError: the file cannot be understood.
+    Raises: GpuError: the file cannot be read, or not be understood.
     """
     try:
         values = json.loads(path.read_text())
@@ -92,27 +96,55 @@ def read_journal(path: Path) -> LeaseJournal | None:
         return LeaseJournal(**values)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _cannot_be_kept(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise GpuError(
-            f"the lease journal {path} cannot be understood ({error}); reset the board's clocks "
-            "(nvidia-smi -rgc -rmc), then delete the file"
+            f"the lease journal {path} cannot be understood ({error}); sweep doctor --reset-clocks resets the board's "
+            "clocks and deletes it"
         ) from error
 
 
+def read_sound_journal(path: Path) -> LeaseJournal | None:
+    """Return a board's journal; None also where it cannot be read."""
+    try:
+        return read_journal(path)
+    except GpuError:
+        return None
+
+
 def write_journal(path: Path, journal: LeaseJournal) -> None:
-    """Replace a board's journal, whole or not at all, readable by its user alone."""
+    """Replace a board's journal, whole or not at all, readable by its user alone. Raises: GpuError: it cannot."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        json.dump(asdict(journal), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            json.dump(asdict(journal), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _cannot_be_kept(path, error) from error
 
 
 @contextmanager
 def hold_journal(path: Path) -> Iterator[None]:
-    """Keep every other process from changing a board's journal meanwhile."""
-    with path.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Keep every other process from changing a board's journal meanwhile.
+
+    Where no lock can be had (no folder, no file descriptor left), it goes on without: no journal can be written there
+    either, and a board that has to be put back must not wait for a disk.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # For reading: that works on a disk that has become read-only, too.
+            descriptor = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+def _cannot_be_kept(path: Path, error: OSError) -> GpuError:
+    return GpuError(f"no lease journal can be kept at {path} ({error.strerror}); set {JOURNAL_DIR_VARIABLE} elsewhere")

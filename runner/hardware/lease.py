@@ -36,6 +36,7 @@ from runner.hardware.journal import (
     hold_journal,
     journal_path,
     read_journal,
+    read_sound_journal,
     write_journal,
 )
 from runner.hardware.nvml import NvmlGpu
@@ -80,7 +81,8 @@ class ClockLease:
         self._released = threading.Event()
         self._guard_watcher: threading.Thread | None = None
         self._board_lock: int | None = None
-        self._prior_power_limit_w: float | None = None
+        self._journal: LeaseJournal | None = None
+        """As it was when the board was taken; None while the board is not held."""
         self._changed: tuple[Setting, ...] = ()
 
     def __enter__(self) -> "ClockLease":
@@ -103,9 +105,10 @@ class ClockLease:
             last = read_journal(self._path)
             if last is not None:
                 self._take_over(last)
-            self._prior_power_limit_w = self._gpu.read_power_limit_w()
+            journal = self._new_journal()
             self._lock_board()
-            write_journal(self._path, self._new_journal())
+            write_journal(self._path, journal)
+            self._journal = journal
         os.environ[LEASE_VARIABLE] = " ".join([*os.environ.get(LEASE_VARIABLE, "").split(), self._lease_id])
         if self._guarded:
             try:
@@ -132,7 +135,7 @@ class ClockLease:
             )
         self.ensure_guarded()
         before = self._changed
-        self._note_changes(request.settings)
+        self._note_changes((*before, *request.settings))
         to_reset = [setting for setting in self._changed if setting not in request.settings]
         try:
             if to_reset:
@@ -147,6 +150,8 @@ class ClockLease:
         with self._guarding:
             if self._guard is not None and not is_alive(self._guard):
                 _LOG.warning("the guard of %s has died; another one takes its place", self._gpu.info.uuid)
+                if read_sound_journal(self._path) is None:  # removed or spoilt by somebody: that is why it died
+                    self._write_journal(self._changed)
                 self._guard = self._start_guard()
 
     def release(self) -> None:
@@ -155,10 +160,12 @@ class ClockLease:
         if self._guard_watcher is not None:
             self._guard_watcher.join()
         with hold_journal(self._path):
-            journal = read_journal(self._path)
-            if journal is not None and journal.lease_id == self._lease_id:
-                restore_board(journal, self._gpu)
-                self._path.unlink()
+            on_disk = read_sound_journal(self._path)
+            # What is owed is known here too: a journal that somebody removed or spoilt changes nothing.
+            if self._journal is not None and (on_disk is None or on_disk.lease_id == self._lease_id):
+                restore_board(replace(self._journal, changed=self._changed), self._gpu)
+                self._path.unlink(missing_ok=True)
+        self._journal, self._changed = None, ()
         if self._board_lock is not None:
             os.close(self._board_lock)
             self._board_lock = None
@@ -209,6 +216,10 @@ class ClockLease:
             f"{info.name} {info.uuid} is held by {holder}; wait until it is done, or choose another board with --gpu"
         )
 
+    @property
+    def _prior_power_limit_w(self) -> float | None:
+        return self._journal.prior_power_limit_w if self._journal else None
+
     def _new_journal(self) -> LeaseJournal:
         return LeaseJournal(
             lease_id=self._lease_id,
@@ -220,20 +231,23 @@ class ClockLease:
             nvml_request=self._gpu.nvml.request if self._gpu.info.simulated else "nvml",
             state_dir=self._state_dir,
             read_only=self._gpu.read_only,
-            prior_power_limit_w=self._prior_power_limit_w,
+            prior_power_limit_w=self._gpu.read_power_limit_w(),
         )
 
     def _note_changes(self, settings: Sequence[Setting]) -> None:
-        """Journal what is about to be set. Raises: GpuError: the lease is not held."""
-        changed = tuple(dict.fromkeys((*self._changed, *settings)))
-        if changed == self._changed:
-            return
+        """Journal what is about to be set. Raises: GpuError: the lease is not held, or the journal cannot be kept."""
+        changed = tuple(dict.fromkeys(settings))
+        if changed != self._changed:
+            self._write_journal(changed)
+            self._changed = changed
+
+    def _write_journal(self, changed: tuple[Setting, ...]) -> None:
+        """Raises: GpuError: the lease is not held, or the journal cannot be kept."""
         with hold_journal(self._path):
-            journal = read_journal(self._path)
-            if journal is None or journal.lease_id != self._lease_id:
+            journal = read_sound_journal(self._path) or self._journal
+            if self._journal is None or journal is None or journal.lease_id != self._lease_id:
                 raise GpuError(f"the lease on {self._gpu.info.uuid} is no longer held; acquire it before apply")
             write_journal(self._path, replace(journal, changed=changed))
-        self._changed = changed
 
     def _take_back_changes(self, before: tuple[Setting, ...]) -> None:
         """After a refusal: what was set all the same is reset, and what was not needs no reset. Others may go on."""
@@ -242,29 +256,29 @@ class ClockLease:
             return
         with suppress(PermissionDeniedError, NotSupportedError):
             self._gpu.reset(self._prior_power_limit_w, new)
-        self._changed = before
-        with hold_journal(self._path):
-            journal = read_journal(self._path)
-            if journal is not None and journal.lease_id == self._lease_id:
-                write_journal(self._path, replace(journal, changed=before))
+        self._note_changes(before)
 
     def _start_guard(self) -> ProcessId:
         """Start a guard and wait until it is on duty."""
+        words = (str(self._path), self._lease_id)
         environment = {name: value for name, value in os.environ.items() if name != LEASE_VARIABLE}
         root = str(Path(runner.__file__).parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         log_path = self._path.with_suffix(".guard.log")
-        with log_path.open("ab") as log:
-            starter = subprocess.Popen(
-                # The shell makes it nobody's child at once: what is a worker's child when Ray ends it, Ray ends too.
-                ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", GUARD_MODULE, str(self._path), self._lease_id],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                env=environment,
-                cwd="/",
-            )
+        try:
+            with log_path.open("ab") as log:
+                starter = subprocess.Popen(
+                    # The shell makes it nobody's child at once: a worker's children are ended by Ray with it.
+                    ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", GUARD_MODULE, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                    env=environment,
+                    cwd="/",
+                )
+        except OSError as error:  # no memory, no file descriptor, no folder
+            raise GpuError(f"the guard process of {self._gpu.info.uuid} cannot be started: {error}") from error
         with starter:
             assert starter.stdout is not None
             ready, _, _ = select.select([starter.stdout], [], [], GUARD_START_LIMIT_S)

@@ -5,6 +5,7 @@ Carried out by the guard within moments, or else by the next who takes the board
 
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from runner.hardware.gpu import GpuError
@@ -58,18 +59,22 @@ def restore_board(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
     gpu.reset(journal.prior_power_limit_w, journal.changed)
 
 
-def restore_leftover(journal_dir: Path | None = None) -> list[str]:
-    """Carry out what dead owners owe on this machine and return a line about each lease that was found."""
+def restore_leftover(journal_dir: Path | None = None, allowed_uuids: Collection[str] | None = None) -> list[str]:
+    """Carry out what dead owners owe on this machine and return a line about each lease that was found.
+
+    Args:
+        allowed_uuids: the real boards that may be touched; None: all of this machine's.
+    """
     lines = []
     for path in sorted(find_journal_dir(journal_dir).glob("*.json")):
         try:
-            lines.append(_settle(path))
+            lines.append(_settle(path, allowed_uuids))
         except GpuError as error:
             lines.append(f"{path.stem}: not restored: {error}")
     return [line for line in lines if line]
 
 
-def _settle(path: Path) -> str:
+def _settle(path: Path, allowed_uuids: Collection[str] | None) -> str:
     with hold_journal(path):
         journal = read_journal(path)
         if journal is None:
@@ -78,6 +83,8 @@ def _settle(path: Path) -> str:
             return f"{journal.gpu_uuid}: held by {journal.describe()}; left alone"
         if journal.host != socket.gethostname():  # a journal folder that several machines share
             return f"{journal.gpu_uuid}: held by {journal.describe()}; run sweep doctor --reset-clocks there"
+        if journal.state_dir is None and allowed_uuids is not None and journal.gpu_uuid not in allowed_uuids:
+            return f"{journal.gpu_uuid}: left over by {journal.describe()}; not among the chosen boards, left alone"
         if journal.changed and environment_forbids_setting():
             return f"{journal.gpu_uuid}: still locked, and {CLOCKS_VARIABLE} forbids to reset it"
         num_ended = len(end_orphans(journal))

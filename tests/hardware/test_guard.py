@@ -4,16 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from owners import Owner, board_settings, open_board, path_of, wait_until
 
 from runner.hardware import guard as guard_module
-from runner.hardware.gpu import ClockRequest
-from runner.hardware.journal import read_journal
+from runner.hardware.gpu import ClockRequest, GpuError
+from runner.hardware.journal import read_journal, write_journal
 from runner.hardware.lease import ClockLease
 from runner.hardware.processes import identify_process, is_alive
 from runner.hardware.recovery import GUARD_MODULE
@@ -151,6 +154,42 @@ def test_a_guard_whose_starter_died_before_it_came_on_duty_restores_all_the_same
     command = [sys.executable, "-m", GUARD_MODULE, str(path_of(folders)), journal.lease_id]
     subprocess.run(command, stdout=write_end, check=True, timeout=300)
     os.close(write_end)
+    assert board_settings(folders) == (None, None)
+    assert not path_of(folders).exists()
+
+
+def test_a_guard_on_a_full_disk_stays_on_duty_and_knows_the_children(
+    folders: tuple[Path, Path], start_owner: Callable[..., Owner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = start_owner()
+    path = path_of(folders)
+    assert wait_until(lambda: len(read_journal(path).descendants) == 2)
+    os.kill(owner.guard.pid, signal.SIGSTOP)  # alive, so that nobody replaces it
+    journal = read_journal(path)
+    write_journal(path, replace(journal, descendants=()))
+    has_looked = threading.Event()
+
+    def fail(*_: object) -> None:
+        has_looked.set()
+        raise GpuError("no space left")
+
+    monkeypatch.setattr(guard_module, "write_journal", fail)
+    with ThreadPoolExecutor() as thread:
+        watching = thread.submit(guard_module.watch, path, journal.lease_id)
+        assert has_looked.wait(30.0)
+        owner.kill_with_guard()
+        last = watching.result(30.0)
+    assert {owner.marked, owner.forked} <= set(last.descendants)
+
+
+def test_a_journal_spoilt_after_the_owners_death_is_carried_out_as_the_guard_knows_it(
+    folders: tuple[Path, Path], start_owner: Callable[..., Owner]
+) -> None:
+    owner = start_owner()
+    journal = read_journal(path_of(folders))
+    owner.kill_with_guard()
+    path_of(folders).write_text("")
+    guard_module.recover(path_of(folders), journal)
     assert board_settings(folders) == (None, None)
     assert not path_of(folders).exists()
 

@@ -1,9 +1,12 @@
 """Leases on simulated boards, with real processes that are really killed."""
 
+import errno
 import json
 import os
 import pwd
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from owners import Owner, board_settings, open_board, path_of, wait_until
 
 from runner.hardware.board_lock import find_locker
 from runner.hardware.gpu import ClockRequest, GpuError, NotSupportedError, ReadOnlyError
-from runner.hardware.journal import read_journal
+from runner.hardware.journal import read_journal, read_sound_journal, write_journal
 from runner.hardware.lease import ClockLease, LeaseHeldError
 from runner.hardware.nvml import NvmlGpu
 from runner.hardware.processes import is_alive
@@ -166,5 +169,95 @@ def test_a_pid_used_again_is_not_the_owner(folders: tuple[Path, Path], field: st
 
 def test_an_unreadable_journal_says_what_to_do(folders: tuple[Path, Path]) -> None:
     path_of(folders).write_text("{}")
-    with pytest.raises(GpuError, match="then delete the file"):
+    with pytest.raises(GpuError, match="sweep doctor --reset-clocks resets the board's clocks and deletes it"):
         ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False).acquire()
+
+
+def spoil(folders: tuple[Path, Path], how: str) -> None:
+    """What a cleaner of temporary folders, or a careless hand, may do to the journal of a lease in use."""
+    match how:
+        case "deleted":
+            path_of(folders).unlink()
+        case "truncated":
+            path_of(folders).write_text(path_of(folders).read_text()[:40])
+        case "folder deleted":
+            shutil.rmtree(folders[1])
+
+
+HARMS = ["deleted", "truncated", "folder deleted"]
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_release_restores_the_board_whatever_became_of_the_journal(folders: tuple[Path, Path], how: str) -> None:
+    gpu = open_board(folders)
+    gpu.apply(ClockRequest(power_limit_w=600.0))  # an administrator's limit
+    with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
+        lease.apply(ClockRequest(sm_clock_mhz=1200, power_limit_w=300.0))
+        spoil(folders, how)
+        lease.apply(ClockRequest(sm_clock_mhz=900, mem_clock_mhz=2201))
+        assert board_settings(folders) == (900, 600.0)
+        spoil(folders, how)
+    assert board_settings(folders) == (None, 600.0)
+    assert BoardState(folders[0] / gpu.info.uuid).settings_history()[-1].mem_clock_mhz is None
+    assert not path_of(folders).exists()
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_a_journal_that_was_spoilt_is_written_anew_and_carried_out(
+    folders: tuple[Path, Path], start_owner: Callable[..., Owner], how: str
+) -> None:
+    owner = start_owner()
+    journal = read_journal(path_of(folders))
+    spoil(folders, how)
+
+    def is_renewed() -> bool:
+        now = read_sound_journal(path_of(folders))
+        return now is not None and len(now.descendants) == 2  # the new guard has looked round
+
+    assert wait_until(is_renewed, 30.0)
+    renewed = read_journal(path_of(folders))
+    assert renewed == replace(journal, descendants=renewed.descendants)
+    owner.kill()
+    assert wait_until(lambda: board_settings(folders) == (None, None))
+    assert wait_until(lambda: not any(map(is_alive, (owner.marked, owner.forked))))
+
+
+def test_a_lease_that_somebody_else_holds_by_now_is_left_alone(folders: tuple[Path, Path]) -> None:
+    lease = ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False)
+    lease.acquire()
+    lease.apply(ClockRequest(sm_clock_mhz=1200))
+    other = replace(read_journal(path_of(folders)), lease_id="another")
+    write_journal(path_of(folders), other)
+    with pytest.raises(GpuError, match="no longer held"):
+        lease.apply(ClockRequest(mem_clock_mhz=2201))
+    lease.release()
+    assert board_settings(folders) == (1200, None)
+    assert read_journal(path_of(folders)) == other
+
+
+def test_on_a_full_disk_nothing_is_set_and_what_was_set_is_put_back(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
+        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(GpuError, match=r"no lease journal can be kept at .*No space left.*SWEEP_LEASE_DIR"):
+                lease.apply(ClockRequest(mem_clock_mhz=2201))
+            assert board_settings(folders) == (1200, None)
+            lease.apply(ClockRequest(sm_clock_mhz=900))  # nothing new to be noted
+            lease.release()
+            with pytest.raises(GpuError, match="No space left"):
+                lease.acquire()
+    assert board_settings(folders) == (None, None)
+    assert [path.suffix for path in folders[1].iterdir()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_had_is_named(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    (folders[1] / "file").touch()
+    monkeypatch.setenv("SWEEP_LEASE_DIR", str(folders[1] / "file" / "leases"))
+    with pytest.raises(GpuError, match=r"file/leases \(Not a directory\); set SWEEP_LEASE_DIR elsewhere"):
+        ClockLease(open_board(folders), owner_pids=[os.getpid()])
