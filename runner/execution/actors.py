@@ -1,16 +1,18 @@
-"""The run's actors: one aggregator beside the driver, one worker on each seat; started, and asked."""
+"""The run's actors: one aggregator beside the driver, one worker on each seat; started, asked, and told."""
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.execution.aggregator import Aggregator
 from runner.execution.cluster import ClusterError, passed_on
 from runner.execution.worker import GpuWorker, WorkerConfig
-from runner.results.live import SweepView
+from runner.results.live import Event, EventLevel, SweepView
 
 
 def start_aggregator(directory: Path, view: SweepView) -> Any:
@@ -43,3 +45,9 @@ def await_answer(reference: Any, timeout_s: float | None = None) -> Any:
         raise error.cause from None
     except RayActorError as error:
         raise ClusterError(f"a process of this run died ({error}); the same command goes on from here") from None
+
+
+def tell(aggregator: Any, level: EventLevel, kind: str, message: str) -> None:
+    """Tell the aggregator an event of the run, whether or not it still listens."""
+    with suppress(RayError):
+        aggregator.report_event.remote(Event(time_ns=time.time_ns(), level=level, kind=kind, message=message))

@@ -13,28 +13,24 @@ from typing import Any
 
 import polars as pl
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError
 
 from runner.analysis.across import complete_trials
-from runner.execution.actors import await_answer, start_aggregator, start_worker
+from runner.execution.actors import await_answer, start_aggregator, tell
 from runner.execution.cluster import ClusterError, Seat
-from runner.execution.dispatch import Assignment, Queue
-from runner.execution.identity import identify_without_point
+from runner.execution.dispatch import Queue
 from runner.execution.manifest import RunOptions, build_manifest, close_manifest
 from runner.execution.prefetch import Prefetch, list_ahead
 from runner.execution.worker import WorkerConfig
-from runner.results.live import Event, EventLevel, SweepView
-from runner.results.measurement import Placement
+from runner.execution.worker_pool import WorkerPool
+from runner.results.live import SweepView
 from runner.results.sensors import SensorFindings
 from runner.results.store import RunStore
 from runner.spec.sweep import SweepSpec
-from runner.spec.trial import RETRY_SUFFIX, Block, Trial
+from runner.spec.trial import RETRY_SUFFIX, Block
 
 POLL_S = 0.25
-STOP_LIMIT_S = 20.0
-CLOSE_LIMIT_S = 40.0
-WRITE_LIMIT_S = 30.0
-MAX_RESTARTS = 3
+SNAPSHOT_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,33 +45,17 @@ class RunOutcome:
 
 
 @dataclass(kw_only=True)
-class _Worker:
-    config: WorkerConfig
-    actor: Any
-    task: Any = None
-    assignment: Assignment | None = None
-    num_restarts: int = 0
-
-    @property
-    def seat(self) -> Seat:
-        return self.config.seat
-
-
-@dataclass(kw_only=True)
 class _Run:
     """What is going on: the driver's own state, in one thread."""
 
-    store: RunStore
     aggregator: Any
-    queue: Queue
-    workers: list[_Worker]
+    workers: WorkerPool
     num_before: int
     planned: frozenset[str]
     """The trials that this run set out to do."""
     show: Callable[[SweepView], None]
     prefetch: Prefetch
     start_s: float = field(default_factory=time.monotonic)
-    start_ns: int = field(default_factory=time.time_ns)
 
 
 def run_sweep(
@@ -106,7 +86,7 @@ def run_sweep(
         _remember_references(run.aggregator, finished)
         manifest = build_manifest(
             sweep,
-            [await_answer(worker.actor.describe.remote()) for worker in run.workers],
+            run.workers.describe(),
             options=options,
             num_trials=len(trial_ids),
             earlier=store.read_manifest(),
@@ -117,7 +97,7 @@ def run_sweep(
     except KeyboardInterrupt:
         interrupted = True
         message = "interrupted: what is finished is kept; the same command goes on from here"
-        _tell(run, "warning", "interrupted", message)
+        tell(run.aggregator, "warning", "interrupted", message)
     finally:
         sensors = _close(run)
     trials = store.gather_trials(trial_ids, complete_trials)
@@ -169,10 +149,8 @@ def _start_run(
         for seat in seats
     ]
     return _Run(
-        store=store,
         aggregator=aggregator,
-        queue=queue,
-        workers=[_Worker(config=config, actor=start_worker(config, aggregator)) for config in configs],
+        workers=WorkerPool(configs, queue, store, aggregator),
         num_before=finished.height,
         planned=queue.trial_ids,
         show=show,
@@ -182,78 +160,13 @@ def _start_run(
     )
 
 
-# the loop ------------------------------------------------------------------------------------------------------------
-
-
 def _dispatch(run: _Run) -> None:
-    while True:
-        for worker in run.workers:
-            if worker.task is None and (assignment := run.queue.take(worker.seat.info.uuid)):
-                worker.assignment = assignment
-                worker.task = worker.actor.run_block.remote(assignment.block, assignment.trial_ids)
-        busy = [worker for worker in run.workers if worker.task is not None]
-        if not busy:
-            return
-        ready, _ = ray.wait([worker.task for worker in busy], timeout=POLL_S)
-        for worker in busy:
-            if worker.task in ready:
-                _take_back(run, worker)
+    """Keep every worker at work until no block is left."""
+    while run.workers.assign():
+        run.workers.collect(POLL_S)
         for event in run.prefetch.poll():
-            _tell(run, *event)
+            tell(run.aggregator, *event)
         _refresh(run)
-
-
-def _take_back(run: _Run, worker: _Worker) -> None:
-    """A worker is done with its block, or has died over it."""
-    assignment, task = worker.assignment, worker.task
-    worker.assignment = worker.task = None
-    assert assignment is not None
-    try:
-        if ray.get(task):
-            return
-        reason, can_restart = "it was stopped", False
-    except RayTaskError as error:  # before RayActorError: the cause may be that of another actor
-        reason, can_restart = str(error.cause), False
-    except RayActorError:
-        reason, can_restart = "its process died", True
-    except RayError as error:
-        reason, can_restart = str(error), True
-    with suppress(GetTimeoutError):  # the aggregator answers once it has written what the worker had handed over
-        await_answer(run.aggregator.snapshot.remote(), timeout_s=WRITE_LIMIT_S)
-    ids = [trial.trial_id for trial in assignment.block.trials]
-    rows = run.store.read_trials(ids)
-    # Rows that failed in an earlier run are not the work of this worker: those trials are still to be run again.
-    finished = set(rows.filter((pl.col("status") == "ok") | (pl.col("start_ns") >= run.start_ns))["trial_id"])
-    suspect = run.queue.give_back(assignment, finished)
-    if suspect is not None:
-        trial = next(trial for trial in assignment.block.trials if trial.trial_id == suspect)
-        _fail(run, worker.seat, trial, f"two workers died while it ran: {reason}")
-    worker.num_restarts += 1
-    with suppress(RayError):
-        ray.kill(worker.actor)
-    if can_restart and worker.num_restarts <= MAX_RESTARTS:
-        _tell(run, "warning", "worker_restarted", f"GPU {worker.seat.label}: the worker is started again: {reason}")
-        worker.actor = start_worker(worker.config, run.aggregator)
-    else:
-        run.queue.lose_board(worker.seat.info.uuid)
-        _tell(run, "error", "gpu_lost", f"GPU {worker.seat.label} takes no further part: {reason}")
-        run.workers.remove(worker)
-        left = assignment.trial_ids - finished - {suspect}
-        in_progress = next((trial for trial in assignment.block.trials if trial.trial_id in left), None)
-        if in_progress is not None and not run.workers:  # otherwise another board measures it
-            _fail(run, worker.seat, in_progress, f"the last board was lost while it ran: {reason}")
-
-
-def _fail(run: _Run, seat: Seat, trial: Trial, error: str) -> None:
-    identity = identify_without_point(trial, "generate")
-    placement = Placement(
-        gpu_uuids=(seat.info.uuid,),
-        gpu_name=seat.info.name,
-        host=seat.host,
-        fingerprint="",
-        simulated=seat.info.simulated,
-    )
-    await_answer(run.aggregator.fail_trial.remote(identity, placement, error, time.time_ns()))
 
 
 def _refresh(run: _Run) -> None:
@@ -263,41 +176,25 @@ def _refresh(run: _Run) -> None:
     """
     elapsed_s = time.monotonic() - run.start_s
     with suppress(GetTimeoutError):
-        view: SweepView = await_answer(run.aggregator.snapshot.remote(), timeout_s=10)
+        view: SweepView = await_answer(run.aggregator.snapshot.remote(), timeout_s=SNAPSHOT_LIMIT_S)
         num_now = view.num_done - run.num_before
         remaining_s = elapsed_s / num_now * (len(run.planned) - num_now) if num_now else None
         run.aggregator.set_times.remote(elapsed_s, remaining_s)
         run.show(view)
 
 
-# ends ----------------------------------------------------------------------------------------------------------------
-
-
 def _close(run: _Run) -> list[SensorFindings]:
-    """Stop what runs, restore every board, end every engine; whoever does not answer in time is ended by force.
+    """End the downloads, the workers and the aggregator; a second Ctrl-C ends the wait for them.
 
-    A second Ctrl-C ends the wait. The guard of each lease restores the board and ends the engine in any case.
-
-    Returns: what the workers that answered have learnt of their boards' sensors.
+    Returns: what the workers have learnt of their boards' sensors.
     """
-    sensors: list[SensorFindings] = []
     with suppress(KeyboardInterrupt):
         run.prefetch.stop()
-        busy = [worker for worker in run.workers if worker.task is not None]
-        for worker in busy:
-            worker.actor.stop.remote()
-        if busy:
-            ray.wait([worker.task for worker in busy], num_returns=len(busy), timeout=STOP_LIMIT_S)
-        closing = [worker.actor.close.remote() for worker in run.workers]
-        for closed in closing:
-            with suppress(RayError):
-                found = ray.get(closed, timeout=CLOSE_LIMIT_S)
-                sensors += [found] if found else []
-        with suppress(ClusterError):
-            _refresh(run)
-    for actor in (*(worker.actor for worker in run.workers), run.aggregator):
-        with suppress(RayError):
-            ray.kill(actor)
+    sensors = run.workers.close()
+    with suppress(KeyboardInterrupt, ClusterError):
+        _refresh(run)
+    with suppress(RayError):
+        ray.kill(run.aggregator)
     return sensors
 
 
@@ -313,20 +210,12 @@ def _count(run: _Run, trials: pl.DataFrame, interrupted: bool) -> RunOutcome:
     )
 
 
-# events --------------------------------------------------------------------------------------------------------------
-
-
-def _tell(run: _Run, level: EventLevel, kind: str, message: str) -> None:
-    with suppress(RayError):
-        run.aggregator.report_event.remote(Event(time_ns=time.time_ns(), level=level, kind=kind, message=message))
-
-
 def _tell_start(run: _Run, num_failed_before: int) -> None:
     resumed = f"; {run.num_before} finished before" if run.num_before else ""
     again = f"; {num_failed_before} that failed are tried again" if num_failed_before else ""
     num_gpus = len(run.workers)
     gpus = "1 GPU" if num_gpus == 1 else f"{num_gpus} GPUs"
-    _tell(run, "info", "sweep_started", f"{len(run.planned)} trials on {gpus}{resumed}{again}")
+    tell(run.aggregator, "info", "sweep_started", f"{len(run.planned)} trials on {gpus}{resumed}{again}")
 
 
 def _remember_references(aggregator: Any, finished: pl.DataFrame) -> None:

@@ -1,11 +1,14 @@
-"""The one engine of a worker: kept over blocks, and replaced when another model's turn comes."""
+"""The one engine of a worker: kept over blocks, and replaced when another model's turn comes.
+
+A model enters, a `Bench` with its engine leaves. Next: `measure.py` runs trials on it.
+"""
 
 import time
 
 from runner.execution.engines import EngineKind, open_engine
-from runner.execution.measure import read_process_ids
+from runner.execution.held_board import HeldBoard
+from runner.execution.measure import Bench, read_process_ids
 from runner.execution.reporter import Reporter
-from runner.hardware.gpu import Gpu
 from runner.inference.engine import Engine, EngineError
 from runner.spec.sweep import ModelSpec, SweepSpec
 
@@ -16,57 +19,58 @@ MEMORY_SLACK_BYTES = 512 * 1024 * 1024
 class EngineSlot:
     """Holds at most one loaded engine on one board."""
 
-    def __init__(self, sweep: SweepSpec, kind: EngineKind, gpu: Gpu, reporter: Reporter) -> None:
+    def __init__(self, sweep: SweepSpec, kind: EngineKind, board: HeldBoard, reporter: Reporter) -> None:
         self._sweep = sweep
         self._kind = kind
-        self._gpu = gpu
+        self._board = board
         self._reporter = reporter
         self._engine: Engine | None = None
+        self._bench: Bench | None = None
         self._loaded: ModelSpec | None = None
         self._unloadable: dict[str, str] = {}
-        self._memory_before_bytes = gpu.read_memory_used_bytes()
+        self._memory_before_bytes = board.gpu.read_memory_used_bytes()
         self._memory_left_behind = False
         self._process_ids: frozenset[int] | None = frozenset()
 
-    @property
-    def memory_left_behind(self) -> bool:
-        """Whether the memory of the engine before this one was still held when this one was loaded."""
-        return self._memory_left_behind
+    def open(self, model: ModelSpec) -> Bench:
+        """Return the bench of a model's engine, loading it where another one, or none, is loaded. Raises: EngineError.
 
-    @property
-    def process_ids(self) -> frozenset[int] | None:
-        """The processes that came to the board while an engine was being loaded; None where the driver does not say.
-
-        They are told by when they came, since a container's process ids are not those that the driver counts by.
+        What a bench has learnt holds for its engine alone: each load makes a new one.
         """
-        return self._process_ids
-
-    def open(self, model: ModelSpec) -> Engine:
-        """Return the engine of a model, loading it where another one, or none, is loaded. Raises: EngineError."""
-        if self._engine is not None and self._loaded == model:
-            return self._engine
+        if self._bench is not None and self._loaded == model:
+            return self._bench
         self.close()
         if model.label in self._unloadable:  # a second try takes as long as the first; a later run may try again
             raise EngineError(self._unloadable[model.label])
         self._reporter.update(phase="loading")
         self._reporter.say("info", "engine_loading", f"loading {model.label}")
         self._memory_left_behind &= self._holds_memory()
-        others = read_process_ids(self._gpu)
+        others = read_process_ids(self._board.gpu)
         start_s = time.monotonic()
         try:
             self._engine = open_engine(model, self._sweep, self._kind)
         except (EngineError, ValueError) as error:
             self._unloadable[model.label] = str(error)
             raise EngineError(str(error)) from error
-        self._loaded = model
         self._note_processes(others)
+        self._loaded = model
+        self._bench = Bench(
+            engine=self._engine,
+            gpu=self._board.gpu,
+            lease=self._board.lease,
+            sampler=self._board.sampler,
+            clock=self._kind.clock,
+            placement=self._board.placement,
+            engine_process_ids=self._process_ids,
+            memory_left_behind=self._memory_left_behind,
+        )
         took_s = time.monotonic() - start_s
         self._reporter.say("info", "engine_loaded", f"{model.label} loaded in {took_s:.0f} s")
-        return self._engine
+        return self._bench
 
     def close(self) -> None:
         """End the engine, if there is one, and wait until the board's memory is free again."""
-        engine, self._engine, self._loaded = self._engine, None, None
+        engine, self._engine, self._bench, self._loaded = self._engine, None, None, None
         if engine is None:
             return
         engine.close()
@@ -75,7 +79,8 @@ class EngineSlot:
             self._reporter.say("warning", "memory_left_behind", "memory is still held after the engine has ended")
 
     def _note_processes(self, others: frozenset[int] | None) -> None:
-        now = read_process_ids(self._gpu)
+        """What came to the board during a load is ours: a container's process ids are not those of the driver."""
+        now = read_process_ids(self._board.gpu)
         if now is None or others is None or self._process_ids is None:
             self._process_ids = None
         else:
@@ -91,5 +96,5 @@ class EngineSlot:
         return True
 
     def _holds_memory(self) -> bool:
-        used_bytes, before_bytes = self._gpu.read_memory_used_bytes(), self._memory_before_bytes
+        used_bytes, before_bytes = self._board.gpu.read_memory_used_bytes(), self._memory_before_bytes
         return used_bytes is not None and before_bytes is not None and used_bytes > before_bytes + MEMORY_SLACK_BYTES

@@ -4,8 +4,6 @@ Blocks come from the driver; measurements, progress and events go to the aggrega
 that trial's row; a board that is lost ends the worker.
 """
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -16,26 +14,21 @@ from typing import Any
 from runner.execution.cluster import Seat
 from runner.execution.engine_slot import EngineSlot
 from runner.execution.engines import EngineKind
-from runner.execution.fingerprint import describe_versions, fingerprint
+from runner.execution.fingerprint import describe_versions
 from runner.execution.first_load import watch_first_load
+from runner.execution.held_board import HeldBoard, hold_board
 from runner.execution.identity import identify, identify_without_point
 from runner.execution.manifest import Description
 from runner.execution.measure import Bench, CancelledError, Procedure, choose_procedure, measure_trial
 from runner.execution.reporter import Reporter
 from runner.execution.rounds import shorten
 from runner.execution.surprise import note_surprise
-from runner.execution.virtual_state import borrow_virtual_state
-from runner.hardware.cuda_device import require_same_board
-from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError
-from runner.hardware.lease import ClockLease
-from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.sampler import PowerSampler
-from runner.hardware.sensor_probe import probe_sensors
-from runner.inference.engine import Engine, EngineError
+from runner.hardware.gpu import GpuError, GpuLostError
+from runner.inference.engine import EngineError
 from runner.physics.board import find_board
 from runner.physics.clock import Clock, VirtualClock, WallClock
-from runner.results.live import GpuPhase, GpuView
-from runner.results.measurement import Identity, Placement
+from runner.results.live import GpuPhase
+from runner.results.measurement import Identity
 from runner.results.sensors import SensorFindings
 from runner.spec.request import Request, RequestKind
 from runner.spec.sweep import ModelSpec, SweepSpec
@@ -63,7 +56,7 @@ class WorkerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
-    """A block's own things, made once for each engine that it meets."""
+    """A block's own things, made once for each bench that it meets."""
 
     bench: Bench
     requests: Sequence[Request]
@@ -89,41 +82,20 @@ class GpuWorker:
 
     def _take_board(self) -> None:
         """Raises: GpuError, ValueError: the board cannot be had."""
-        config, info = self._config, self._config.seat.info
-        if not info.simulated:
-            # NVML counts boards in the order of the PCI bus; CUDA does so only when told to.
-            os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(info.index)}
-            require_same_board(info.uuid)
-        state_dir = None if config.engine == "vllm" else self._resources.enter_context(borrow_virtual_state())
-        self._nvml = open_nvml(config.seat.gpu_request, self._clock, state_dir)
-        self._gpu = NvmlGpu(self._nvml, info.uuid, read_only=config.read_only)
-        self._info: GpuInfo = self._gpu.info
-        self._placement = Placement(
-            gpu_uuids=(self._info.uuid,),
-            gpu_name=self._info.name,
-            host=socket.gethostname(),
-            fingerprint=fingerprint(self._info, config.engine),
-            simulated=self._info.simulated,
-            simulated_time_scale=1.0 if self._info.simulated else None,
-        )
-        self._reporter.add_board(
-            GpuView(
-                gpu_uuid=self._info.uuid,
-                label=config.seat.label,
-                name=self._info.name,
-                simulated=self._info.simulated,
-                power_limit_w=self._gpu.read_power_limit_w(),
+        config = self._config
+        self._board: HeldBoard = self._resources.enter_context(
+            hold_board(
+                config.seat,
+                self._clock,
+                self._reporter,
+                engine=config.engine,
+                read_only=config.read_only,
+                driver_process_id=config.driver_process_id,
             )
         )
-        owners = [os.getpid()] + ([config.driver_process_id] if config.driver_process_id else [])
-        self._lease = self._resources.enter_context(ClockLease(self._gpu, owner_pids=owners))
-        self._sensors = probe_sensors(self._gpu, self._clock)
+        self._sensors = self._board.sensors_at_rest
         self._has_seen_load = False
-        self._sampler = PowerSampler(self._gpu, self._clock, on_batch=self._reporter.send_power, sensors=self._sensors)
-        self._sampler.start()
-        self._resources.callback(self._sampler.stop)
-        self._bench: Bench | None = None
-        self._slot = EngineSlot(config.sweep, self._engine_kind(), self._gpu, self._reporter)
+        self._slot = EngineSlot(config.sweep, self._engine_kind(), self._board, self._reporter)
 
     # what the driver calls -------------------------------------------------------------------------------------------
 
@@ -133,7 +105,7 @@ class GpuWorker:
         Raises: GpuError, LeaseHeldError, ValueError: the board cannot be had.
         """
         self._require_board()
-        return Description(self._info, self._placement, describe_versions(), self._sensors)
+        return Description(self._board.info, self._board.placement, describe_versions(), self._sensors)
 
     def run_block(self, block: Block, trial_ids: Collection[str]) -> bool:
         """Measure those trials of a block that `trial_ids` names, in the block's order; then once more what may profit.
@@ -208,10 +180,10 @@ class GpuWorker:
             try:
                 if self._cancelled.is_set():
                     raise CancelledError
-                engine = self._slot.open(block.model)
-                if ready is None or ready.bench.engine is not engine:
-                    ready = self._get_ready(engine, task, block)
-                self._measure(ready, identify(trial, task.request_kind, self._info, attempt=attempt))
+                bench = self._slot.open(block.model)
+                if ready is None or ready.bench is not bench:
+                    ready = self._get_ready(bench, task, block)
+                self._measure(ready, identify(trial, task.request_kind, self._board.info, attempt=attempt))
             except (CancelledError, GpuLostError):
                 raise
             except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
@@ -224,31 +196,19 @@ class GpuWorker:
             self._reporter.say("info", "trials_retried", f"{len(ids)} of {len(block.trials)} trials once more")
             self._measure_each(block, task, [trial for trial in block.trials if trial.trial_id in ids], attempt=2)
 
-    def _get_ready(self, engine: Engine, task: Task, block: Block) -> _Ready:
-        """Make a block's requests, and the bench of an engine that is new. Raises: CancelledError."""
+    def _get_ready(self, bench: Bench, task: Task, block: Block) -> _Ready:
+        """Make a block's requests, and learn what is to be known before any window opens. Raises: CancelledError."""
+        engine = bench.engine
         requests = task.requests(engine.encode, max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
         if not requests:
             raise TaskError(f"{task.name} has no documents")
-        if self._bench is None or self._bench.engine is not engine:
-            self._bench = Bench(
-                engine=engine,
-                gpu=self._gpu,
-                lease=self._lease,
-                sampler=self._sampler,
-                clock=self._clock,
-                placement=self._placement,
-                engine_process_ids=self._slot.process_ids,
-                memory_left_behind=self._slot.memory_left_behind,
-            )
         procedure = choose_procedure(self._config.sweep, block)
         if not self._has_seen_load:
-            self._learn_sensors(self._bench, requests, block.concurrency, procedure)
+            self._learn_sensors(bench, requests, block.concurrency, procedure)
         if block.task.measure_surprise:
             self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
-            note_surprise(
-                self._bench, block.task.display_name, requests, procedure, is_cancelled=self._cancelled.is_set
-            )
-        return _Ready(bench=self._bench, requests=requests, procedure=procedure)
+            note_surprise(bench, block.task.display_name, requests, procedure, is_cancelled=self._cancelled.is_set)
+        return _Ready(bench=bench, requests=requests, procedure=procedure)
 
     def _learn_sensors(self, bench: Bench, requests: Sequence[Request], concurrency: int, procedure: Procedure) -> None:
         """Watch the sensors once more now that there is an engine to put a load on them, before any window opens."""
@@ -256,7 +216,7 @@ class GpuWorker:
         self._sensors = watch_first_load(
             bench, requests, concurrency, procedure, self._sensors, is_cancelled=self._cancelled.is_set
         )
-        self._sampler.use(self._sensors)
+        self._board.sampler.use(self._sensors)
         self._has_seen_load = True
         self._reporter.say("info", "sensors_watched", f"sensors under a load: {self._sensors.choice}")
 
@@ -292,24 +252,23 @@ class GpuWorker:
 
     def _fail(self, trial: Trial, kind: RequestKind, error: Exception, attempt: int = 1) -> None:
         try:
-            identity = identify(trial, kind, self._info, attempt=attempt)
+            identity = identify(trial, kind, self._board.info, attempt=attempt)
         except (GpuError, ValueError):
             identity = identify_without_point(trial, kind, attempt=attempt)
-        self._reporter.fail(identity, self._placement, error)
+        self._reporter.fail(identity, self._board.placement, error)
         if isinstance(error, EngineError):
             self._slot.close()
 
     # engine and task -------------------------------------------------------------------------------------------------
 
     def _engine_kind(self) -> EngineKind:
-        if not self._info.simulated:
-            return EngineKind(name=self._config.engine, clock=self._clock, commits=self._config.commits)
+        gpu = self._board.gpu
         return EngineKind(
             name=self._config.engine,
             clock=self._clock,
+            board=find_board(gpu.info.name) if gpu.info.simulated else None,
+            board_dir=gpu.nvml.state_dir / gpu.info.uuid if gpu.info.simulated else None,
             commits=self._config.commits,
-            board=find_board(self._info.name),
-            board_dir=self._nvml.state_dir / self._info.uuid,
         )
 
     def _load_task(self, block: Block) -> Task:

@@ -1,6 +1,7 @@
 """What a slot knows of its board around a load: whose processes they are, and whose memory is still held."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,27 +73,31 @@ def board() -> Board:
 
 
 @pytest.fixture
-def open_slot(board: Board, monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineSlot]:
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def open_slot(board: Board, told: Told, monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineSlot]:
     monkeypatch.setattr(engine_slot, "open_engine", board.open_engine)
     monkeypatch.setattr(engine_slot, "MEMORY_LIMIT_S", 0.0)
 
     def make() -> EngineSlot:
-        told: Any = Told()
-        any_board: Any = board
+        reporter: Any = told
+        held: Any = SimpleNamespace(gpu=board, placement=None, lease=None, sampler=None)
         sweep: Any = None
-        return EngineSlot(sweep, EngineKind(name="vllm", clock=VirtualClock()), any_board, told)
+        return EngineSlot(sweep, EngineKind(name="vllm", clock=VirtualClock()), held, reporter)
 
     return make
 
 
 def test_the_processes_that_come_with_an_engine_are_ours(board: Board, open_slot: Callable[[], EngineSlot]) -> None:
     slot = open_slot()
-    slot.open(FIRST)
-    assert slot.process_ids == {100}
-    slot.open(SECOND)
-    assert slot.process_ids is not None
-    assert 200 in slot.process_ids
-    assert 1 not in slot.process_ids
+    assert slot.open(FIRST).engine_process_ids == {100}
+    ours = slot.open(SECOND).engine_process_ids
+    assert ours is not None
+    assert 200 in ours
+    assert 1 not in ours
 
 
 def test_of_a_process_that_outlives_its_engine_it_is_known_that_it_was_ours(
@@ -101,15 +106,12 @@ def test_of_a_process_that_outlives_its_engine_it_is_known_that_it_was_ours(
     slot = open_slot()
     slot.open(FIRST)
     monkeypatch.setattr(Engine, "close", lambda _: None)
-    slot.open(SECOND)
-    assert slot.process_ids == {100, 200}
+    assert slot.open(SECOND).engine_process_ids == {100, 200}
 
 
 def test_where_the_driver_lists_no_processes_nobody_is_known(board: Board, open_slot: Callable[[], EngineSlot]) -> None:
     board.process_ids = None
-    slot = open_slot()
-    slot.open(FIRST)
-    assert slot.process_ids is None
+    assert open_slot().open(FIRST).engine_process_ids is None
 
 
 @pytest.mark.parametrize(
@@ -119,24 +121,21 @@ def test_memory_that_an_engine_left_behind_marks_the_next_one(
     left_bytes: int, is_held: bool, board: Board, open_slot: Callable[[], EngineSlot]
 ) -> None:
     slot = open_slot()
-    slot.open(FIRST)
-    assert not slot.memory_left_behind  # its own memory is no debt
+    assert not slot.open(FIRST).memory_left_behind  # its own memory is no debt
     board.leaves_bytes = left_bytes
-    slot.open(SECOND)
-    assert slot.memory_left_behind == is_held
+    assert slot.open(SECOND).memory_left_behind == is_held
 
 
 def test_memory_that_was_freed_before_the_next_load_is_forgotten(
-    board: Board, open_slot: Callable[[], EngineSlot]
+    board: Board, told: Told, open_slot: Callable[[], EngineSlot]
 ) -> None:
     slot = open_slot()
     slot.open(FIRST)
     board.leaves_bytes = GIB
     slot.close()
-    assert slot.memory_left_behind
+    assert told.kinds[-1] == "memory_left_behind"
     board.used_bytes = 2 * GIB
-    slot.open(SECOND)
-    assert not slot.memory_left_behind
+    assert not slot.open(SECOND).memory_left_behind
 
 
 def test_a_model_that_did_not_load_is_not_tried_twice(

@@ -25,10 +25,12 @@ from nvml_failures import (
 from ray.exceptions import RayTaskError
 
 import runner
-from runner.execution import driver
+from runner.execution import worker_pool
 from runner.execution.aggregator import Aggregator
 from runner.execution.cluster import Seat
 from runner.execution.dispatch import Queue
+from runner.execution.worker import WorkerConfig
+from runner.execution.worker_pool import WorkerPool
 from runner.hardware import doctor
 from runner.hardware.gpu import GpuLostError
 from runner.hardware.simulated import SimulatedNvml
@@ -141,30 +143,37 @@ def test_the_last_board_that_is_lost_leaves_a_failed_row(
         return answer
 
     monkeypatch.setattr("ray.get", get)
+    monkeypatch.setattr("ray.wait", lambda tasks, **_: (tasks, []))
     monkeypatch.setattr("ray.kill", lambda _: None)
-    blocks = expand_trials(parse_sweep(SWEEP))
-    infos = [SimpleNamespace(uuid=f"GPU-{i}", name="H200", simulated=True) for i in range(num_boards)]
+    worker: Any = Actor(SimpleNamespace(run_block=lambda *_: "task"))
+    monkeypatch.setattr(worker_pool, "start_worker", lambda *_: worker)
+    sweep = parse_sweep(SWEEP)
+    (block,) = expand_trials(sweep)
+    infos: Any = [SimpleNamespace(uuid=f"GPU-{i}", name="H200", simulated=True) for i in range(num_boards)]
+    configs = [
+        WorkerConfig(
+            seat=Seat(gpu_request="nvidia", info=info, label="0", host="here"),
+            sweep=sweep,
+            engine="simulated",
+            read_only=False,
+            driver_process_id=None,
+        )
+        for info in infos
+    ]
+    store = RunStore(tmp_path)
+    queue = Queue([block], [], {}, [info.uuid for info in infos])
     view = SweepView(name="failures", simulated=True, run_directory=str(tmp_path), num_trials=3)
-    run = SimpleNamespace(
-        store=RunStore(tmp_path),
-        aggregator=Actor(Aggregator(tmp_path, view)),
-        queue=Queue(blocks, [], {}, [info.uuid for info in infos]),
-        workers=[
-            SimpleNamespace(
-                seat=Seat(gpu_request="nvidia", info=info, label="0", host="here"), num_restarts=0, actor=None
-            )
-            for info in infos
-        ],
-        start_ns=0,
-    )
-    worker = run.workers[0]
-    worker.task, worker.assignment = "task", run.queue.take("GPU-0")
-    driver._take_back(run, worker)
-    first, *others = [trial.trial_id for trial in blocks[0].trials]
-    rows = run.store.read_trials([first, *others]).to_dicts()
+    pool = WorkerPool(configs, queue, store, Actor(Aggregator(tmp_path, view)))
+    assert pool.assign()
+    pool.collect(timeout_s=1.0)
+    first, *others = [trial.trial_id for trial in block.trials]
+    rows = store.read_trials([first, *others]).to_dicts()
+    assert len(pool) == num_boards - 1
     if num_boards == 2:
         assert rows == []
-        assert run.queue.take("GPU-1").trial_ids == {first, *others}
+        taken = queue.take("GPU-1")
+        assert taken is not None
+        assert taken.trial_ids == {first, *others}
     else:
         assert [(row["trial_id"], row["status"], row["gpu_uuids"]) for row in rows] == [(first, "failed", ["GPU-0"])]
         assert str(error) in rows[0]["error"]
