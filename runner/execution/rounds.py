@@ -89,8 +89,9 @@ def run_batches(
 
 
 def _repeat(request: Request, clock: Clock, min_s: float) -> Iterator[Request]:
-    start_ns = clock.now_ns()
     yield request
+    # Counted from the first one's end: the engine stamps its start when it is handed in, a moment after it leaves here.
+    start_ns = clock.now_ns()
     while (clock.now_ns() - start_ns) * 1e-9 < min_s:
         yield request
 

@@ -1,5 +1,6 @@
 """Energy of each request, in virtual time: against the truth for a prompt that is alone, else against a slow count."""
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +12,11 @@ from benches import VirtualBench, make_requests, open_bench
 
 from runner.analysis.attribution import Attribution, attribute_energy
 from runner.analysis.energy import integrate_power
+from runner.execution.rounds import repeat_rounds
 from runner.inference.engine import Sampling
 from runner.inference.simulated_engine import SimulatedEngine
 from runner.physics.board import load_board
+from runner.physics.clock import VirtualClock
 from runner.results.measurement import Measurement
 
 
@@ -69,6 +72,25 @@ def test_repeated_prompts_go_round_again_for_a_longer_window(bench: VirtualBench
     names = [completion.sample_id for completion in measurement.completions]
     assert [name for name, _ in groupby(names)] == 2 * ["synthetic/0", "synthetic/1", "synthetic/2"]
     assert set(Counter(c.request_id for c in measurement.completions).values()) == {1}
+
+
+def test_a_caller_who_is_slow_to_hand_in_a_prompt_still_measures_it() -> None:
+    """On a busy machine moments pass between taking a request and its start, as the engine stamps it."""
+    clock = VirtualClock()
+    spans_s = []
+    for _, repetitions in groupby(
+        repeat_rounds(make_requests(num_requests=3), clock, min_window_s=0.0, repeat_each_s=2.0)
+    ):
+        stamps_ns = []
+        for _ in repetitions:
+            clock.sleep(0.07)
+            stamps_ns.append(clock.now_ns())
+            clock.sleep(0.05)
+            stamps_ns.append(clock.now_ns())
+            clock.sleep(0.005)
+        spans_s.append((stamps_ns[-1] - stamps_ns[0]) * 1e-9)
+    assert len(spans_s) == 3
+    assert min(spans_s) >= 2.0
 
 
 def test_a_prompt_alone_for_less_than_two_seconds_is_attributed_all_that_was_spent_meanwhile(
@@ -152,6 +174,29 @@ def test_attribution_is_the_rule_applied_to_every_step(bench: VirtualBench) -> N
     found = {c.request_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
     assert found == pytest.approx(expected, rel=1e-3)  # decoding attends to its own token too, a 1e-4 of a step here
     assert total_j(attribution) == pytest.approx(window_energy_j(measurement), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_sum_to_the_window_of_any_load(bench: VirtualBench, seed: int) -> None:
+    rng = random.Random(seed)
+    mixed = [
+        request
+        for _ in range(rng.randint(1, 4))
+        for request in make_requests(rng.randint(1, 2000), rng.randint(1, 120), num_requests=rng.randint(1, 12))
+    ]
+    requests = [replace(request, request_id=f"synthetic/{k}") for k, request in enumerate(mixed)]
+    measurement = bench.measure(
+        requests,
+        {"concurrency": rng.choice([1, 2, 5, 16])},
+        min_window_s=rng.uniform(0.0, 5.0),
+        deadline_s=rng.choice([1.5, 600.0]),  # at which what is in flight fails
+    )
+    attribution = attribute(measurement)
+    assert total_j(attribution) == pytest.approx(window_energy_j(measurement), rel=1e-9)
+    assert attribution.unattributed_j >= 0.0
+    for completion, energy_j in zip(measurement.completions, attribution.energy_j, strict=True):
+        assert (energy_j is None) == (completion.error is not None)
+        assert energy_j is None or energy_j > 0.0
 
 
 @pytest.mark.parametrize("missing", [{}, {"shape": None}, {"steps": []}, {"shape": None, "steps": []}])
