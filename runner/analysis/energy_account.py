@@ -48,7 +48,9 @@ def account_energy(measurement: Measurement) -> EnergyAccount:
         problems.append("counter_backwards")
     if comparison and measurement.counter_start and measurement.counter_end:
         ticks = measurement.counter_start, measurement.counter_end
-        counter = estimate_counter(measurement.power, ticks, start_ns, end_ns, sensors)
+        # A tick inside the window: the machine's clock was set meanwhile, and when it ticked is not known.
+        if ticks[0].time_ns <= start_ns and ticks[1].time_ns >= end_ns:
+            counter = estimate_counter(measurement.power, ticks, start_ns, end_ns, sensors)
     source, chosen = _choose(trace, counter, sensors)
     if source is not None and (end_ns - start_ns) * 1e-9 < min_window_s(source, sensors):
         problems.append("window_too_short")

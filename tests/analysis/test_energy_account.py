@@ -89,6 +89,22 @@ def test_sources_are_said_to_disagree_only_by_more_than_the_trace_may_have_misse
     assert measured.disagreement is None
 
 
+@pytest.mark.parametrize(("step_s", "problems", "disagrees"), [(1.0, ["trace_gap"], False), (-1.0, [], True)])
+def test_a_machine_whose_clock_is_set_meanwhile_is_noticed(step_s: float, problems: list[str], disagrees: bool) -> None:
+    """Requests are timed by the monotonic clock; the driver stamps its samples by the clock that was set."""
+    at_work = make_power(500.0, 12.0).filter(pl.col("time_ns") <= at_s(12.0))
+    at_rest = make_power(100.0, 15.0).filter(pl.col("time_ns") > at_s(12.0))
+    power = pl.concat([at_work, at_rest])
+    is_later = pl.col("time_ns") > at_s(6.0)
+    stamped = power.with_columns(pl.col("time_ns") + pl.when(is_later).then(round(step_s * 1e9)).otherwise(0))
+    # Of what comes back from before its last sample, the sampler takes nothing.
+    power = pl.concat([power.filter(~is_later), stamped.filter(is_later & (pl.col("time_ns") > at_s(6.0)))])
+    counter_end = CounterTick(time_ns=at_s(12.05 + step_s), energy_j=1000.0 + 500.0 * 12.05 + 100.0 * 0.05)
+    measured = account(12.0, power=power.sort("time_ns"), counter_end=counter_end)
+    assert measured.problems == problems
+    assert (abs(measured.disagreement or 0.0) > 0.02) == disagrees
+
+
 @pytest.mark.parametrize(
     ("source", "found", "shortest_s"),
     [

@@ -87,6 +87,7 @@ def simulate(order: str, *, drift: float = 0.0, default_noise: float = NOISE) ->
         product_order(5, 2),
         product_order(5, 3),
         product_order(16, 3),
+        product_order(5, 5),
         product_order(5, 10),
         "DPPPD",  # every pair shares the same two default-clock trials
         "DPPPPPPPPPP",  # and here a single one

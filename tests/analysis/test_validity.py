@@ -44,11 +44,42 @@ def judge_row(changes: dict[str, Any] | None = None, **evidence: Any) -> list[Ve
     return judge(SOUND | (changes or {}), Evidence(**EVIDENCE | evidence))
 
 
+ONE_OF_EACH: dict[str, dict[str, Any]] = {
+    "window_too_short": {"source_problems": ["window_too_short"]},
+    "trace_gap": {"source_problems": ["trace_gap"]},
+    "edge_uncovered": {"source_problems": ["edge_uncovered"]},
+    "counter_backwards": {"source_problems": ["counter_backwards"]},
+    "energy_unknown": {"source_problems": ["energy_unknown"]},
+    "sources_disagree": {"disagreement": 0.05},
+    "clock_not_held": {"sm_clock_mhz": 900.0, "sm_clock_mhz_p05": 900.0},
+    "power_capped": {"capped_fraction": 0.5},
+    "thermal_throttled": {"throttled_thermal_s": 5.0},
+    "temperature_drift": {"temperature_c_end": 85.0},
+    "limit_reverted": {"power_limit_w": 500.0},
+    "foreign_process": {"foreign_process_ids": frozenset({4711})},
+    "memory_left_behind": {"memory_left_behind": True},
+    "prefix_cache_not_reset": {"prefix_cache_reset": False, "num_cached_tokens": 640},
+    "concurrency_not_reached": {"concurrency_mean": 5.0},
+    "pace_overrun": {"pace_lost_s": 2.0},
+    "requests_failed": {"num_failed_requests": 1},
+}
+"""What alone earns a verdict; but for sentinel_drift, which takes several trials (test_drift.py)."""
+
+
 def test_a_sound_row_has_no_verdict() -> None:
     assert judge_row() == []
 
 
-@pytest.mark.parametrize("problem", ["window_too_short", "trace_gap", "edge_uncovered", "counter_backwards"])
+@pytest.mark.parametrize("code", ONE_OF_EACH)
+def test_one_fault_earns_one_verdict(code: str) -> None:
+    changes = ONE_OF_EACH[code]
+    evidence = {name: value for name, value in changes.items() if name in EVIDENCE}
+    assert judge_row({name: value for name, value in changes.items() if name in SOUND}, **evidence) == [code]
+
+
+@pytest.mark.parametrize(
+    "problem", ["window_too_short", "trace_gap", "edge_uncovered", "counter_backwards", "energy_unknown"]
+)
 def test_what_is_wrong_with_a_source_is_a_verdict(problem: Verdict) -> None:
     assert judge_row(source_problems=[problem]) == [problem]
 
@@ -236,6 +267,10 @@ def test_every_verdict_is_explained() -> None:
     assert len(set(VERDICTS.values())) == len(VERDICTS)
 
 
-def test_the_documentation_names_every_verdict() -> None:
+def test_code_documentation_and_tests_know_the_same_verdicts() -> None:
     page = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text()
-    assert [code for code in VERDICTS if f"`{code}`" not in page] == []
+    lines = page.partition("| code | when | retry |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[0].strip("`") for row in rows] == [*ONE_OF_EACH, "sentinel_drift"] == [*VERDICTS]
+    assert {row[0].strip("`") for row in rows if row[-1]} == RETRIED
+    assert {row[-1] for row in rows} == {"yes", ""}

@@ -203,6 +203,32 @@ def test_short_phases_say_how_short(bench: VirtualBench) -> None:
     assert "decode" in row["phase_reason"]
 
 
+def test_a_sensor_that_averages_over_a_second_tells_nothing_of_phases_under_four(tmp_path: Path) -> None:
+    with open_bench(tmp_path, shape=SHAPE, gpu_request="sim:h200+average-only") as slow:
+        row = measure_batches(slow, None, min_window_s=25.0)
+    assert row["verdicts"] == []
+    for name in ("prefill", "decode"):
+        assert f"no batch's {name} lasts 4 s: the longest " in row["phase_reason"]
+        assert f"joules_per_{name}_token" not in row
+        assert f"{name}_energy_j" not in row
+    assert row["regression_reason"] == "the window holds 13 bins, fewer than 20"
+
+
+def test_a_sensor_that_averages_over_a_second_tells_long_phases_apart(tmp_path: Path) -> None:
+    board, shape, point = load_board(), get_shape(SHAPE), OperatingPoint(sm_clock_mhz=LOW_MHZ)
+    with open_bench(tmp_path, shape=SHAPE, gpu_request="sim:h200+average-only") as slow:
+        measurement = slow.measure(
+            make_requests(1024, 640, 256),
+            {"concurrency": 256, "sm_clock_mhz_requested": LOW_MHZ},
+            min_window_s=60.0,
+            static_batches=True,
+        )
+    row = build_trial_row(measurement, Scores())
+    assert row["phase_method"] == "static_batches", row["phase_reason"]
+    decode = board.step(shape, decode_work(256, 1024 + 640 // 2), point)
+    assert row["joules_per_decode_token"] == pytest.approx(decode.duration_s * decode.power_w / 256, rel=0.02)
+
+
 def test_fewer_than_three_batches_have_no_interval(bench: VirtualBench) -> None:
     row = measure_batches(bench, None, min_window_s=2.5)
     assert row["num_requests"] == 2 * CONCURRENCY
