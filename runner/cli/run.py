@@ -55,7 +55,7 @@ def run(
         read_only = _is_read_only(clocks, sweep)
         from dataclasses import replace
 
-        from runner.execution.cluster import find_seats, ray_session
+        from runner.execution.cluster import cluster_address, find_seats, ray_session
         from runner.execution.feasibility import require_settable
         from runner.execution.manifest import RunOptions, close_finished_run, keep_commits
         from runner.execution.model_access import check_access, require_access
@@ -64,7 +64,7 @@ def run(
         from runner.spec.trial import expand_trials
 
         _interrupt_on_signals()
-        joins_cluster = bool(_cluster_address(address))
+        joins_cluster = bool(cluster_address(address))
         local_seats = [] if joins_cluster else find_seats(gpu, None)
         _require_possible(local_seats, engine)
         directory = out or Path("runs") / sweep.name
@@ -177,10 +177,6 @@ def _is_read_only(clocks: ClocksMode | None, sweep: "SweepSpec") -> bool:
     from runner.hardware.read_only import resolve_clocks_mode
 
     return resolve_clocks_mode(clocks.value if clocks else None, sweep.clocks) == "read-only"
-
-
-def _cluster_address(address: str | None) -> str | None:
-    return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _interrupt_on_signals() -> None:

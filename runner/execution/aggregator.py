@@ -197,7 +197,6 @@ class Aggregator:
         first_round = [c for c in measurement.completions if c.request_id.endswith("#0")]
         task = self._tasks[measurement.identity.task]
         agreement, agreement_default = self._compare_outputs(measurement.identity, first_round)
-        chance: float | None = getattr(task, "chance", None)
         try:
             quality = task.score([_with_plain_id(completion) for completion in first_round])
         except Exception as error:  # a metric's own failure must not cost the energy that was measured
@@ -212,7 +211,7 @@ class Aggregator:
             higher_is_better=quality.higher_is_better,
             stderr=quality.stderr,
             reason=quality.reason,
-            chance=chance if quality.value is not None else None,
+            chance=task.chance if quality.value is not None else None,
             per_sample=quality.per_sample,
             output_agreement=agreement,
             output_agreement_default=agreement_default,

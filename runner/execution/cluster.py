@@ -28,6 +28,8 @@ _RAY_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK_ENVIRONMENT = {
     # Ray listens on the loopback interface alone where it takes a machine for a desktop. It reads this when imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Its workers would run at niceness 15: whatever else this machine does came before an engine that is measured.
+    "RAY_worker_niceness": "0",
     # Its helper processes import a lot; on two busy cores the usual 15 s do not always suffice.
     "RAY_agent_register_timeout_ms": "120000",
     # After a SIGKILL of the driver they would wait 60 s for a control store (GCS) that never comes back.
@@ -83,6 +85,11 @@ def choose_gpus(gpu: str) -> tuple[str, list[GpuInfo]]:
         return choose_gpus("sim")
 
 
+def cluster_address(address: str | None) -> str | None:
+    """Return where the cluster is that a run joins: as asked for, else RAY_ADDRESS; None for this machine alone."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
 @contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
     """Join the cluster at `address` (or RAY_ADDRESS), or start Ray on this machine alone; leave it at the end.
@@ -92,7 +99,7 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     Raises: ClusterError: no cluster answers at the address, or Ray does not start here.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = cluster_address(address)
     os.environ |= _RAY_ENVIRONMENT if address else _RAY_ENVIRONMENT | _LOOPBACK_ENVIRONMENT
     import ray
 
@@ -164,7 +171,7 @@ def find_seats(gpu: str, address: str | None) -> list[Seat]:
 
     Raises: NoGpuError: there is no board; ValueError: not a request.
     """
-    if not (address or os.environ.get("RAY_ADDRESS")):
+    if not cluster_address(address):
         request, infos = choose_gpus(gpu)
         host, obstacle = socket.gethostname(), find_obstacle(infos)
         return [

@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from runner.analysis.across import complete_trials
+from runner.analysis.operating_points import POINT
 from runner.execution.actors import await_answer, start_aggregator, tell
 from runner.execution.cluster import ClusterError, Seat
 from runner.execution.dispatch import Queue
@@ -219,10 +220,8 @@ def _tell_start(run: _Run, num_failed_before: int) -> None:
 
 
 def _remember_references(aggregator: Any, finished: pl.DataFrame) -> None:
-    is_default = pl.all_horizontal(
-        pl.col(name).is_null()
-        for name in ("sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
-    )
+    """Let the aggregator compare outputs with those of the default-clock trials that an earlier run has measured."""
+    is_default = pl.all_horizontal(pl.col(name).is_null() for name in POINT)
     whole = finished.filter(is_default & pl.col("phase_role").is_null())
     for row in whole.sort("start_ns").unique("block_id", keep="first").to_dicts():
         await_answer(aggregator.remember_reference.remote(row["block_id"], row["trial_id"]))

@@ -5,7 +5,7 @@ A model enters, a `Bench` with its engine leaves. Next: `measure.py` runs trials
 
 import time
 
-from runner.execution.engines import EngineKind, open_engine
+from runner.execution.engines import EngineSetup, open_engine
 from runner.execution.held_board import HeldBoard
 from runner.execution.measure import Bench, read_process_ids
 from runner.execution.reporter import Reporter
@@ -19,9 +19,9 @@ MEMORY_SLACK_BYTES = 512 * 1024 * 1024
 class EngineSlot:
     """Holds at most one loaded engine on one board."""
 
-    def __init__(self, sweep: SweepSpec, kind: EngineKind, board: HeldBoard, reporter: Reporter) -> None:
+    def __init__(self, sweep: SweepSpec, setup: EngineSetup, board: HeldBoard, reporter: Reporter) -> None:
         self._sweep = sweep
-        self._kind = kind
+        self._setup = setup
         self._board = board
         self._reporter = reporter
         self._engine: Engine | None = None
@@ -48,7 +48,7 @@ class EngineSlot:
         others = read_process_ids(self._board.gpu)
         start_s = time.monotonic()
         try:
-            self._engine = open_engine(model, self._sweep, self._kind)
+            self._engine = open_engine(model, self._sweep, self._setup)
         except (EngineError, ValueError) as error:
             self._unloadable[model.label] = str(error)
             raise EngineError(str(error)) from error
@@ -59,7 +59,7 @@ class EngineSlot:
             gpu=self._board.gpu,
             lease=self._board.lease,
             sampler=self._board.sampler,
-            clock=self._kind.clock,
+            clock=self._setup.clock,
             placement=self._board.placement,
             engine_process_ids=self._process_ids,
             memory_left_behind=self._memory_left_behind,

@@ -23,7 +23,7 @@ SIMULATED_ARGUMENTS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineKind:
+class EngineSetup:
     """Which engine a worker opens, and the simulated board under it if there is one."""
 
     name: str
@@ -43,24 +43,24 @@ def find_twin(model: ModelSpec) -> str:
     return model.twin or (own_name if own_name in shape_names() else DEFAULT_TWIN)
 
 
-def open_engine(model: ModelSpec, sweep: SweepSpec, kind: EngineKind) -> Engine:
+def open_engine(model: ModelSpec, sweep: SweepSpec, setup: EngineSetup) -> Engine:
     """Open the engine for a model. Raises: EngineError: it did not come up; ValueError: no such twin."""
     twin = find_twin(model)
-    if kind.name == "simulated":
-        if kind.board is None or kind.board_dir is None or not isinstance(kind.clock, VirtualClock):
+    if setup.name == "simulated":
+        if setup.board is None or setup.board_dir is None or not isinstance(setup.clock, VirtualClock):
             raise AssertionError("the simulated engine needs a simulated board and virtual time")
         return SimulatedEngine(
             shape=get_shape(twin),
-            board=load_board(kind.board),
-            state=BoardState(kind.board_dir),
-            clock=kind.clock,
+            board=load_board(setup.board),
+            state=BoardState(setup.board_dir),
+            clock=setup.clock,
             **{name: model.engine[name] for name in SIMULATED_ARGUMENTS if name in model.engine},
         )
     pace = None
-    if kind.board is not None and kind.board_dir is not None:
-        pace = Pace(board=kind.board, twin=twin, state_dir=kind.board_dir)
+    if setup.board is not None and setup.board_dir is not None:
+        pace = Pace(board=setup.board, twin=twin, state_dir=setup.board_dir)
     return VllmEngine(
-        locate(model.id, kind.commits.get(model.label, model.revision)),
+        locate(model.id, setup.commits.get(model.label, model.revision)),
         engine_args=model.engine,
         seed=sweep.seed,
         load_timeout_s=sweep.limits.load_s,

@@ -15,7 +15,7 @@ from runner.hardware.operating_point import resolve_clocks
 from runner.physics.board import BoardModel, OperatingPoint, find_board, load_board
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
-from runner.spec.request import PhaseRole, RequestKind
+from runner.spec.request import RequestKind, companion_length
 from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
 from runner.spec.trial import Block, Point, Trial
 from runner.tasks.loading import describe_task
@@ -64,7 +64,8 @@ def plan_sweep(
         num_waves = 1.0 if is_static else work.num_requests / in_flight
         for point, role in {(trial.point, trial.phase_role) for trial in block.trials}:
             request, problem = resolve(point)
-            wave = _estimate_wave(board, shape, _shorten(work, role), in_flight, request)
+            own_work = replace(work, num_output_tokens=companion_length(work.num_output_tokens, role))
+            wave = _estimate_wave(board, shape, own_work, in_flight, request)
             estimates[point, role] = (request, problem, *_estimate_trial(wave, num_waves, block.task, sweep))
         trials += [_plan_trial(trial, *estimates[trial.point, trial.phase_role]) for trial in block.trials]
     left = [trial for trial in trials if trial.trial_id not in finished]
@@ -116,13 +117,6 @@ def _estimate_wave(
         wave_s += (work.num_output_tokens - 1) * decode.duration_s
         wave_j += (work.num_output_tokens - 1) * decode.duration_s * decode.power_w
     return wave_s, wave_j
-
-
-def _shorten(work: _Work, role: PhaseRole | None) -> _Work:
-    """The work of a companion trial."""
-    if role is None:
-        return work
-    return replace(work, num_output_tokens=1 if role == "one_token" else work.num_output_tokens // 2)
 
 
 def _estimate_trial(

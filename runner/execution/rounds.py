@@ -10,7 +10,7 @@ from itertools import cycle, islice
 
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.physics.clock import Clock
-from runner.spec.request import Completion, PhaseRole, Request
+from runner.spec.request import Completion, PhaseRole, Request, companion_length
 
 EdgesNs = tuple[tuple[int, int], ...]
 
@@ -20,8 +20,7 @@ def shorten(requests: Sequence[Request], role: PhaseRole | None) -> Sequence[Req
     if role is None:
         return requests
     return [
-        replace(request, max_output_tokens=1 if role == "one_token" else request.max_output_tokens // 2)
-        for request in requests
+        replace(request, max_output_tokens=companion_length(request.max_output_tokens, role)) for request in requests
     ]
 
 

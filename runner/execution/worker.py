@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.execution.cluster import Seat
 from runner.execution.engine_slot import EngineSlot
-from runner.execution.engines import EngineKind
+from runner.execution.engines import EngineSetup
 from runner.execution.fingerprint import describe_versions
 from runner.execution.first_load import watch_first_load
 from runner.execution.held_board import HeldBoard, hold_board
@@ -95,7 +95,7 @@ class GpuWorker:
         )
         self._sensors = self._board.sensors_at_rest
         self._has_seen_load = False
-        self._slot = EngineSlot(config.sweep, self._engine_kind(), self._board, self._reporter)
+        self._slot = EngineSlot(config.sweep, self._engine_setup(), self._board, self._reporter)
 
     # what the driver calls -------------------------------------------------------------------------------------------
 
@@ -261,9 +261,9 @@ class GpuWorker:
 
     # engine and task -------------------------------------------------------------------------------------------------
 
-    def _engine_kind(self) -> EngineKind:
+    def _engine_setup(self) -> EngineSetup:
         gpu = self._board.gpu
-        return EngineKind(
+        return EngineSetup(
             name=self._config.engine,
             clock=self._clock,
             board=find_board(gpu.info.name) if gpu.info.simulated else None,

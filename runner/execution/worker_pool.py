@@ -129,6 +129,7 @@ class WorkerPool:
             worker.actor = start_worker(worker.config, self._aggregator)
             return
         self._queue.lose_board(seat.info.uuid)
+        self._aggregator.update_board.remote(seat.info.uuid, phase="lost")
         tell(self._aggregator, "error", "gpu_lost", f"GPU {seat.label} takes no further part: {reason}")
         self._workers.remove(worker)
         if left and not self._workers:  # otherwise another board measures it

@@ -11,6 +11,13 @@ PhaseRole = Literal["one_token", "half_length"]
 """What a companion trial generates of its task's fixed output length, prompts being the same."""
 
 
+def companion_length(num_output_tokens: int, role: PhaseRole | None) -> int:
+    """Return how many tokens a request generates where its trial is a companion; all of them where it is none."""
+    if role is None:
+        return num_output_tokens
+    return 1 if role == "one_token" else num_output_tokens // 2
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """One prompt for the engine.

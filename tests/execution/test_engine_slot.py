@@ -8,7 +8,7 @@ import pytest
 
 from runner.execution import engine_slot
 from runner.execution.engine_slot import EngineSlot
-from runner.execution.engines import EngineKind
+from runner.execution.engines import EngineSetup
 from runner.hardware.gpu import NotSupportedError
 from runner.inference.engine import EngineError
 from runner.physics.clock import VirtualClock
@@ -86,7 +86,7 @@ def open_slot(board: Board, told: Told, monkeypatch: pytest.MonkeyPatch) -> Call
         reporter: Any = told
         held: Any = SimpleNamespace(gpu=board, placement=None, lease=None, sampler=None)
         sweep: Any = None
-        return EngineSlot(sweep, EngineKind(name="vllm", clock=VirtualClock()), held, reporter)
+        return EngineSlot(sweep, EngineSetup(name="vllm", clock=VirtualClock()), held, reporter)
 
     return make
 

@@ -36,7 +36,7 @@ from runner.hardware.gpu import GpuLostError
 from runner.hardware.simulated import SimulatedNvml
 from runner.hardware.simulated_faults import Fault, FaultyNvml, fail
 from runner.physics.clock import VirtualClock
-from runner.results.live import SweepView
+from runner.results.live import GpuView, SweepView
 from runner.results.store import RunStore
 from runner.spec.sweep import parse_sweep
 from runner.spec.trial import expand_trials
@@ -163,12 +163,16 @@ def test_the_last_board_that_is_lost_leaves_a_failed_row(
     store = RunStore(tmp_path)
     queue = Queue([block], [], {}, [info.uuid for info in infos])
     view = SweepView(name="failures", simulated=True, run_directory=str(tmp_path), num_trials=3)
-    pool = WorkerPool(configs, queue, store, Actor(Aggregator(tmp_path, view)))
+    aggregator = Aggregator(tmp_path, view)
+    for info in infos:
+        aggregator.add_board(GpuView(gpu_uuid=info.uuid, label=info.uuid, name=info.name, simulated=True))
+    pool = WorkerPool(configs, queue, store, Actor(aggregator))
     assert pool.assign()
     pool.collect(timeout_s=1.0)
     first, *others = [trial.trial_id for trial in block.trials]
     rows = store.read_trials([first, *others]).to_dicts()
     assert len(pool) == num_boards - 1
+    assert [gpu.phase for gpu in aggregator.snapshot().gpus] == ["lost", "starting"][:num_boards]
     if num_boards == 2:
         assert rows == []
         taken = queue.take("GPU-1")
