@@ -1,5 +1,6 @@
-"""Ray that does not come up: tried once more, cleaned up after, said plainly."""
+"""Ray: how its workers run; and where it does not come up, tried once more, cleaned up after, said plainly."""
 
+import os
 import subprocess
 import sys
 
@@ -31,6 +32,11 @@ def slow_ray(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     monkeypatch.setattr(ray, "init", slow)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     return slow
+
+
+def test_a_worker_comes_no_later_than_whoever_started_it(address: str) -> None:
+    niceness = ray.remote(num_cpus=0)(lambda: os.getpriority(os.PRIO_PROCESS, 0)).remote()
+    assert ray.get(niceness) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 @pytest.mark.parametrize("slow_ray", [1], indirect=True)
