@@ -19,6 +19,7 @@ from runner.analysis.drift import describe_drift
 from runner.analysis.trial import Scores, build_failed_row, build_requests_table, build_trial_row
 from runner.analysis.validity import can_retry
 from runner.execution.live_board import LiveBoard
+from runner.execution.output_agreement import OutputAgreement
 from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.store import RunStore
@@ -42,8 +43,7 @@ class Aggregator:
         self._tasks: dict[str, Task] = {}
         self._boards: dict[str, LiveBoard] = {}
         self._events: deque[Event] = deque(maxlen=NUM_EVENTS)
-        self._reference_outputs: dict[str, dict[str, object]] = {}
-        self._reference_agreement: dict[str, float] = {}
+        self._agreement = OutputAgreement()
         self._sentinels: dict[str, dict[str, Any]] = {}
         self._samples_of: set[str] = set()
         self._samples = self._store.read_samples()
@@ -178,7 +178,16 @@ class Aggregator:
             )
         )
 
-    # what the driver asks --------------------------------------------------------------------------------------------
+    # what the driver says and asks -----------------------------------------------------------------------------------
+
+    def remember_reference(self, block_id: str, trial_id: str) -> None:
+        """Resumed run: take the outputs of a block's first default-clock trial from disk."""
+        requests = self._store.read_requests(trial_id).filter(
+            pl.col("request_id").str.ends_with("#0") & pl.col("text").is_not_null()
+        )
+        if requests.height:
+            outputs = dict(zip(requests["request_id"], requests["text"], strict=True))
+            self._agreement.remember(block_id, outputs)
 
     def set_times(self, elapsed_s: float, remaining_s: float | None) -> None:
         """Take the driver's idea of how long the sweep has run and will run."""
@@ -196,7 +205,7 @@ class Aggregator:
             return Scores(reason="its outputs were cut short to tell prefill from decoding")
         first_round = [c for c in measurement.completions if c.request_id.endswith("#0")]
         task = self._tasks[measurement.identity.task]
-        agreement, agreement_default = self._compare_outputs(measurement.identity, first_round)
+        agreement, agreement_default = self._agreement.compare(measurement.identity, first_round)
         try:
             quality = task.score([_with_plain_id(completion) for completion in first_round])
         except Exception as error:  # a metric's own failure must not cost the energy that was measured
@@ -216,41 +225,6 @@ class Aggregator:
             output_agreement=agreement,
             output_agreement_default=agreement_default,
         )
-
-    def _compare_outputs(self, identity: Identity, completions: list[Completion]) -> tuple[float | None, float | None]:
-        """Share of outputs identical to the block's first default-clock trial, and that share between two of those."""
-        outputs: dict[str, object] = {
-            c.request_id: c.text if c.text is not None else c.output_token_ids
-            for c in completions
-            if c.kind == "generate" and c.error is None and (c.text is not None or c.output_token_ids)
-        }
-        if not outputs:
-            return None, None
-        is_default = (
-            identity.sm_clock_mhz_requested is None
-            and identity.mem_clock_mhz_requested is None
-            and identity.power_limit_w_requested is None
-        )
-        reference = self._reference_outputs.get(identity.block_id)
-        if reference is None:
-            if is_default:
-                self._reference_outputs[identity.block_id] = outputs
-            return None, None
-        common = outputs.keys() & reference.keys()
-        if not common:
-            return None, None
-        agreement = sum(outputs[key] == reference[key] for key in common) / len(common)
-        if is_default:
-            self._reference_agreement.setdefault(identity.block_id, agreement)
-        return agreement, self._reference_agreement.get(identity.block_id)
-
-    def remember_reference(self, block_id: str, trial_id: str) -> None:
-        """Resumed run: take the outputs of a block's first default-clock trial from disk."""
-        requests = self._store.read_requests(trial_id).filter(
-            pl.col("request_id").str.ends_with("#0") & pl.col("text").is_not_null()
-        )
-        if requests.height:
-            self._reference_outputs[block_id] = dict(zip(requests["request_id"], requests["text"], strict=True))
 
 
 def _with_plain_id(completion: Completion) -> Completion:
