@@ -32,6 +32,8 @@ STATES_KEPT = 300
 """Half a minute of them, for whoever waits for a clock to settle."""
 COVER_POLL_S = 0.01
 COVER_LIMIT_S = 2.0
+SET_BACK_S = 1.0
+"""No reading is stamped so far ahead: if the newest one is, the machine's clock has been set back since."""
 
 _Row = tuple[int, float | None, int | None, int | None, float | None, float | None, int | None]
 """A row of the power table without its gpu_uuid, which is the same in all of them."""
@@ -193,10 +195,14 @@ class PowerSampler:
         """Wait until what was drawn up to `time_ns` can be told from what came after it.
 
         That takes a power sample later than `time_ns`, or one that averages over nothing before it; with a counter
-        alone, one more tick. Returns: False if that did not come within two seconds of when it was due.
+        alone, one more tick.
+
+        Args:
+            time_ns: not later than now.
+        Returns: False if that did not come within two seconds of when it was due.
         """
         covered_ns = time_ns + self._reader.reach_ns
-        limit_ns = max(self._clock.now_ns(), covered_ns) + round(COVER_LIMIT_S * 1e9)
+        limit_ns = self._clock.now_ns() + self._reader.reach_ns + round(COVER_LIMIT_S * 1e9)
         while self._reader.source is not None and self._error is None and self._clock.now_ns() < limit_ns:
             self._drain()
             if self._last_sample_ns > covered_ns:
@@ -214,6 +220,7 @@ class PowerSampler:
             self._beat_safely()
             now_ns = self._clock.now_ns()
             deadline_ns += period_ns * max(1, -(-(now_ns - deadline_ns) // period_ns))
+            deadline_ns = min(deadline_ns, now_ns + period_ns)  # the machine's clock may have been set back
             if self._stopping.wait(max(deadline_ns - now_ns, 0) * 1e-9):
                 return
 
@@ -271,6 +278,8 @@ class PowerSampler:
     def _drain(self) -> None:
         """Take what is new of the power; both the sampling thread and a waiting caller come here."""
         with self._lock:
+            if self._last_sample_ns > (now_ns := self._clock.now_ns()) + SET_BACK_S * 1e9:
+                self._last_sample_ns = now_ns
             try:
                 readings = self._reader.read(self._last_sample_ns)
             except NotSupportedError:

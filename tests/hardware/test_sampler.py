@@ -256,6 +256,32 @@ def test_the_thread_keeps_its_deadlines_and_ends(tmp_path: Path) -> None:
     assert sampler.stats.num_lost == 0 or ticks_s.diff().max() > 1.5
 
 
+class ClockSetBack(WallClock):
+    """The machine's own time until somebody sets it back."""
+
+    set_back_ns = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() - self.set_back_ns
+
+
+def test_a_clock_that_is_set_back_stops_neither_the_thread_nor_whoever_waits(tmp_path: Path) -> None:
+    clock = ClockSetBack()
+    gpu = open_board(clock, tmp_path)
+    clock.set_back_ns = -3_600_000_000_000  # an hour later
+    sampler = PowerSampler(gpu, clock)
+    sampler.start()
+    assert wait_until(lambda: sampler.stats.num_samples >= 20, 30.0)
+    last_ns, num_samples = clock.now_ns(), sampler.stats.num_samples
+    clock.set_back_ns = 0
+    set_ns = clock.now_ns()
+    assert not sampler.wait_covered(last_ns)  # nor does this wait for an hour
+    assert wait_until(lambda: sampler.stats.num_samples >= num_samples + 20, 30.0)
+    assert wait_until(lambda: len([s for s in sampler.states_since(set_ns) if s.time_ns < last_ns]) > 5, 30.0)
+    sampler.stop()
+    assert sampler.error is None
+
+
 def test_a_thread_whose_board_is_lost_says_so(tmp_path: Path) -> None:
     clock = WallClock()
     gpu = open_board(clock, tmp_path)
