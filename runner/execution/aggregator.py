@@ -96,15 +96,19 @@ class Aggregator:
         self._store.write_samples(self._samples)
 
     def finish_trial(self, measurement: Measurement) -> list[str]:
-        """Analyse, score and write a measured trial; returns its verdicts. One that is finished stays as it is."""
+        """Analyse, score and write a measured trial; returns its verdicts. One that is finished stays as it is.
+
+        One that cannot be analysed becomes a failed row: a mistake of ours costs this trial and neither row nor run.
+        """
         identity = measurement.identity
         if self._store.is_finished(identity.trial_id):  # handed over by a worker, or to an aggregator, that died since
             return []
-        scores = self._score(measurement)
-        row = build_trial_row(measurement, scores)
-        attribution = attribute_energy(measurement, row["energy_j"])
-        row["unattributed_energy_j"] = attribution.unattributed_j
-        requests = build_requests_table(measurement, scores.per_sample, attribution)
+        try:
+            row, requests = self._analyse(measurement)
+        except Exception as error:
+            reason = f"what was measured could not be analysed: {type(error).__name__}: {error}"
+            self.fail_trial(identity, measurement.placement, reason, measurement.start_ns)
+            return []
         self._store.write_trial(row, requests, measurement.power)
         verdicts: list[str] = row["verdicts"]
         if identity.attempt == 1:  # a retry is a row more, and no trial more
@@ -135,6 +139,14 @@ class Aggregator:
                 message = f"{identity.task} on {identity.model} drifts: {drift} since the last sentinel"
                 self._warn(row, "sentinel_drift", message)
         return verdicts
+
+    def _analyse(self, measurement: Measurement) -> tuple[dict[str, Any], pl.DataFrame]:
+        """Return the trial's row and the table of its requests."""
+        scores = self._score(measurement)
+        row = build_trial_row(measurement, scores)
+        attribution = attribute_energy(measurement, row["energy_j"])
+        row["unattributed_energy_j"] = attribution.unattributed_j
+        return row, build_requests_table(measurement, scores.per_sample, attribution)
 
     def _warn(self, row: Mapping[str, Any], kind: str, message: str) -> None:
         """Tell an event about a trial."""

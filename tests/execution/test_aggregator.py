@@ -150,6 +150,18 @@ def test_a_failed_trial_is_a_row_too_with_what_was_asked_and_why(aggregator: Agg
 # evidence and retries ------------------------------------------------------------------------------------------------
 
 
+def test_what_cannot_be_analysed_is_a_failed_row_and_costs_nothing_else(
+    aggregator: Aggregator, store: RunStore, measured: Measurement
+) -> None:
+    backwards = replace(measured, identity=make_identity(trial_id="t1"), end_ns=measured.start_ns - 1)
+    assert aggregator.finish_trial(backwards) == []
+    row = read_row(store, "t1")
+    assert (row["status"], row["energy_j"]) == ("failed", None)
+    assert row["error"].startswith("what was measured could not be analysed: ValueError: the window ends")
+    aggregator.finish_trial(measured)
+    assert read_row(store, "t0")["status"] == "ok"
+
+
 def with_foreign_process(measured: Measurement, **identity: Any) -> Measurement:
     """The same measurement as another trial, process 4711 beside it."""
     return replace(
