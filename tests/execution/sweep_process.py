@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import polars as pl
 import psutil
 
 from runner.hardware.processes import find_marked
-from runner.physics.board_state import BoardState
+from runner.physics.board_state import Activity, BoardState
 
 MARK = "SWEEP_TEST_RUN"
 """Inherited by every process of a run: driver, Ray's own, actors, guards."""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Wait for what takes a moment on a quiet machine and longer on a busy one."""
+def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> bool:
+    """Wait for what takes a moment on a quiet machine, and as long as it likes on a busy one."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -55,13 +55,13 @@ class SweepProcess:
     def output(self) -> str:
         return self._output.read_text()
 
-    def wait(self, seconds: float = 240.0) -> int:
-        """Return the exit code."""
+    def wait(self, seconds: float = 600.0) -> int:
+        """Return the exit code; the limit is for a run that hangs, and no statement of how long it takes."""
         return self.process.wait(seconds)
 
-    def wait_for(self, text: str, seconds: float = 180.0) -> None:
+    def wait_for(self, text: str) -> None:
         """Wait for a line of output that holds a text."""
-        assert wait_until(lambda: text in self.output or self.process.poll() is not None, seconds), self.output
+        assert wait_until(lambda: text in self.output or self.process.poll() is not None), self.output
         assert text in self.output, self.output
 
     def interrupt(self) -> None:
@@ -72,6 +72,15 @@ class SweepProcess:
         """SIGKILL the driver and nothing else."""
         self.process.kill()
         self.process.wait()
+
+    def find_child(self, name: str) -> psutil.Process:
+        """Return the one process of a name that descends from the driver."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # some of Ray's last for a moment only
+                found += [process] if process.name().startswith(name) else []
+        (child,) = found
+        return child
 
     def living(self) -> list[str]:
         """Return the command lines of what is left of the run."""
@@ -93,6 +102,12 @@ def virtual_settings(state: Path, number: int = 0) -> list[tuple[int | None, flo
     """Return every (SM clock, power limit) that a virtual board was set to, oldest first."""
     history = BoardState(state / "boards" / f"virtual-{number}" / "GPU-SIM-H200-0").settings_history()
     return [(settings.sm_clock_mhz, settings.power_limit_w) for settings in history]
+
+
+def at_work_s(activity: Sequence[Activity], row: dict[str, Any]) -> float:
+    """How long a simulated board was at work in a trial's window: the board's own time, whatever the host's was."""
+    start_ns, end_ns = row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9)
+    return sum(max(min(a.end_ns, end_ns) - max(a.start_ns, start_ns), 0) for a in activity) / 1e9
 
 
 def read_events(directory: Path) -> list[dict[str, Any]]:

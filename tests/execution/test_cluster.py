@@ -22,7 +22,7 @@ class SlowRay:
     def __call__(self, **_: object) -> None:
         self.num_calls += 1
         if self.num_calls <= self._num_failures:
-            self.left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+            self.left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
             raise Exception("The current node timed out during startup.")
 
 
@@ -44,7 +44,7 @@ def test_a_slow_start_is_tried_again_and_leaves_no_process(slow_ray: SlowRay, ca
     _start_ray()
     assert slow_ray.num_calls == 2
     assert "trying once more" in caplog.text
-    assert slow_ray.left[0].wait(5) == -9
+    assert slow_ray.left[0].wait(60) == -9
 
 
 @pytest.mark.parametrize("slow_ray", [2], indirect=True)
@@ -52,5 +52,5 @@ def test_a_second_failure_is_final(slow_ray: SlowRay) -> None:
     with pytest.raises(ClusterError, match=r"timed out during startup.*logs"):
         _start_ray()
     assert slow_ray.num_calls == 2
-    assert [process.wait(5) for process in slow_ray.left] == [-9, -9]
+    assert [process.wait(60) for process in slow_ray.left] == [-9, -9]
     assert not any(child.pid in {process.pid for process in slow_ray.left} for child in psutil.Process().children())

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,10 +31,13 @@ Write = Callable[..., Path]
 
 MANY = {"name": "many", "concurrency": [1, 2], "repeats": 2, "sm_clock": '["default", {spaced=8}]'}
 NUM_MANY = 2 * (2 * 9 + 4)
-RESTORE_S = 15.0
-"""Within which nothing is left after a kill: a second or two on a quiet machine."""
-RAY_HELPERS_S = 75.0
-"""The same where Ray was only coming up: two of its helpers may wait for a minute for a server that never answers."""
+RESTORE_S = 50.0
+"""Within which nothing is left after a kill: a second or two on a quiet machine, and on any less than the minute for
+which Ray's helpers, left to themselves, may wait for a server that never answers."""
+RAY_HELPERS_S = 300.0
+"""The same where Ray was only coming up, and nobody knew its helpers yet."""
+HANGING_S = 60.0
+"""For which the driver waits for a worker that hangs: 20 s for the end of its trial, 40 s until it has closed."""
 
 
 def worker_of(state: Path) -> int | None:
@@ -98,7 +102,7 @@ def test_a_killed_driver_leaves_no_lock_and_no_process_and_the_next_run_goes_on(
 
 def require_interrupted(run: SweepProcess, state: Path) -> dict[str, dict[str, object]]:
     """A run that was asked to end has left whole files and default clocks; returns its rows."""
-    assert run.wait(60) == 130, run.output
+    assert run.wait() == 130, run.output
     assert "Traceback" not in run.output
     require_nothing_left(run, state)
     assert "interrupted" in {event["kind"] for event in read_events(run.directory)}
@@ -140,7 +144,7 @@ def test_a_signal_while_ray_comes_up_ends_the_run(
         run.interrupt()
     else:
         run.process.terminate()
-    assert run.wait(30) == 130, run.output
+    assert run.wait() == 130, run.output
     assert "Traceback" not in run.output
     # Ctrl-C ends Ray's server too, before its helpers are known: they wait for it for up to a minute.
     assert wait_until(lambda: not run.living(), RAY_HELPERS_S), run.living()
@@ -152,9 +156,8 @@ def test_a_node_that_is_lost_leaves_no_lock_and_the_next_run_goes_on(
     file, directory = write_sweep(min_window_s=30.0, repeats=6), tmp_path / "run"
     run = start_sweep(file)
     run.wait_for("MHz")
-    (raylet,) = [p for p in psutil.Process(run.process.pid).children(recursive=True) if p.name() == "raylet"]
-    raylet.kill()
-    assert run.wait(120) in (1, 3), run.output
+    run.find_child("raylet").kill()
+    assert run.wait() in (1, 3), run.output
     assert "Traceback" not in run.output
     require_nothing_left(run, tmp_path)
     before = read_rows(directory)
@@ -173,10 +176,12 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_hangs(
     assert worker is not None
     os.kill(worker, signal.SIGSTOP)
     run.process.send_signal(signal.SIGINT)
+    first_s = time.monotonic()
+    assert wait_until(lambda: "interrupted" in (tmp_path / "run" / "events.jsonl").read_text())
     time.sleep(1.0)
-    assert run.process.poll() is None  # it waits for the worker
+    assert run.process.poll() is None  # it waits for the worker, which neither ends its block nor closes
     run.process.send_signal(signal.SIGINT)
-    assert run.wait(15) == 130, run.output
+    assert run.wait(first_s + HANGING_S - time.monotonic()) == 130, run.output
     assert wait_until(lambda: not psutil.pid_exists(worker), RESTORE_S)
     require_nothing_left(run, cluster)
     assert read_manifest(tmp_path / "run")["runs"][-1]["outcome"] == "interrupted"
@@ -191,7 +196,7 @@ class WorkerKiller(threading.Thread):
         self._state, self._num_kills, self._is_time = state, num_kills, is_time
 
     def run(self) -> None:
-        deadline_s = time.monotonic() + 120
+        deadline_s = time.monotonic() + 500
         while len(self.killed) < self._num_kills and time.monotonic() < deadline_s:
             worker = worker_of(self._state)
             if worker is not None and worker not in self.killed and self._is_time():
@@ -246,9 +251,10 @@ def test_without_its_aggregator_a_run_ends_and_says_so(
     def kill_aggregator(_: SweepView) -> None:
         if not killed and len(list((directory / "trials").glob("[!.]*.parquet"))) >= 5:
             for process in psutil.Process().children(recursive=True):
-                if process.name().startswith("ray::Aggregator"):
-                    killed.append(process.pid)
-                    process.kill()
+                with suppress(psutil.NoSuchProcess):  # some of Ray's last for a moment only
+                    if process.name().startswith("ray::Aggregator"):
+                        process.kill()
+                        killed.append(process.pid)
 
     with pytest.raises(ClusterError, match="the same command goes on from here"):
         run_here(file, show=kill_aggregator)

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
-from sweep_process import SweepProcess, read_rows, wait_until
+from sweep_process import SweepProcess, at_work_s, read_rows, wait_until
 
 from runner.physics.board_state import BoardState
 
@@ -40,20 +40,21 @@ def test_killed_over_real_engines_it_ends_them_goes_on_and_says_what_a_token_cos
     directory = tmp_path / "run"
 
     run = start_sweep(file, engine="vllm")
-    assert wait_until(lambda: any((directory / "trials").glob("[!.]*.parquet")), 300), run.output
+    assert wait_until(lambda: any((directory / "trials").glob("[!.]*.parquet")), 600), run.output
     assert any("EngineCore" in name or "vllm" in name.lower() for name in run.living()), run.living()
     run.kill()
-    assert wait_until(lambda: not run.living(), 10), run.living()
+    assert wait_until(lambda: not run.living(), 50), run.living()  # before Ray's helpers would end by themselves
     settings = BoardState(tmp_path / "boards" / "GPU-SIM-H200-0").settings_history()[-1]
     assert (settings.sm_clock_mhz, settings.mem_clock_mhz, settings.power_limit_w) == (None, None, None)
     before = read_rows(directory)
 
     run = start_sweep(file, engine="vllm")
-    assert run.wait(400) == 0, run.output
+    assert run.wait(1000) == 0, run.output
     assert not psutil.pid_exists(run.process.pid) or not run.living()
     rows = read_rows(directory)
     assert all(rows[trial_id] == row for trial_id, row in before.items())
 
+    activity = BoardState(tmp_path / "boards" / "GPU-SIM-H200-0").read_new_activity()
     trials = pl.DataFrame(list(rows.values()), infer_schema_length=None).filter(attempt=1)
     assert trials.height == 2 * 4
     assert set(trials["status"]) == {"ok"}
@@ -67,9 +68,13 @@ def test_killed_over_real_engines_it_ends_them_goes_on_and_says_what_a_token_cos
         default = of_task.filter(pl.col("sm_clock_mhz_requested").is_null())
         slow = of_task.filter(pl.col("sm_clock_mhz_requested") == 795)
         work = of_task.select("num_prompt_tokens", "num_output_tokens", "num_requests")
-        seconds_per_request = [frame["duration_s"] / frame["num_requests"] for frame in (default, slow)]
-        assert seconds_per_request[1].min() >= 0.99 * seconds_per_request[0].max()  # type: ignore[operator]
-        joules = [frame["joules_per_request"].mean() for frame in (default, slow)]
+        # The board's own time: an engine that does not keep its pace on a busy machine takes longer.
+        seconds = [
+            [at_work_s(activity, row) / row["num_requests"] for row in frame.to_dicts()] for frame in (default, slow)
+        ]
+        assert min(seconds[1]) >= 0.99 * max(seconds[0])
+        # The least of its trials: a pace that is lost adds a pause, and its joules, and takes nothing away.
+        joules = [frame["joules_per_request"].min() for frame in (default, slow)]
         assert joules[1] < joules[0]  # type: ignore[operator]
         assert (work["num_prompt_tokens"] / work["num_requests"]).n_unique() == 1
         assert slow["quality"].to_list() == [default["quality"][0]] * slow.height

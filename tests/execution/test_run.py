@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import os
-import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_a_run_fills_its_directory_and_a_second_one_has_nothing_to_do(
     assert ports
     assert all(map(is_loopback, ports)), ports
     assert run.wait() == 0, run.output
-    assert wait_until(lambda: not run.living(), 10), run.living()
+    assert wait_until(lambda: not run.living()), run.living()
 
     trials = pl.read_parquet(directory / "trials.parquet")
     assert trials.columns == list(TRIALS)
@@ -92,10 +92,8 @@ def test_a_run_fills_its_directory_and_a_second_one_has_nothing_to_do(
     assert "SIMULATED" in run.output
 
     before = read_rows(directory)
-    started_s = time.monotonic()
-    again = start_sweep(file)
+    again = start_sweep(file, "--address", "127.0.0.1:1")  # neither Ray nor a board is needed to find out
     assert again.wait() == 0, again.output
-    assert time.monotonic() - started_s < 20  # neither Ray nor a board is needed to find that out
     assert "nothing left to run" in again.output
     assert read_rows(directory) == before
     assert [run["outcome"] for run in read_manifest(directory)["runs"]] == ["done", "done"]
@@ -183,7 +181,7 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
 def test_what_a_retry_can_help_is_measured_once_more_at_the_end_of_its_block(
     run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path
 ) -> None:
-    """A board that gets too hot on the way, and stays so to the end of the run."""
+    """A board that gets too hot on the way, in the first block or before the second, and stays so to the end."""
     hot = BoardConditions(time_ns=0, max_sm_clock_mhz=600)
     last: list[SweepView] = []
 
@@ -195,8 +193,8 @@ def test_what_a_retry_can_help_is_measured_once_more_at_the_end_of_its_block(
                 if not state.conditions_history():
                     state.change_conditions(hot)
 
-    outcome = run_here(write_sweep(repeats=12), show=overheat)
-    num_trials = 2 * 12 + 4
+    outcome = run_here(write_sweep(repeats=6, concurrency=[2, 3]), show=overheat)
+    num_trials = 2 * (2 * 6 + 3)
     assert (outcome.num_ok, outcome.num_failed, outcome.num_left) == (num_trials, 0, 0)
     assert (last[-1].num_done, last[-1].num_trials) == (num_trials, num_trials)
     rows = read_rows(tmp_path / "run")
@@ -207,17 +205,18 @@ def test_what_a_retry_can_help_is_measured_once_more_at_the_end_of_its_block(
     throttled = {trial_id for trial_id, row in first.items() if row["verdicts"]}
     assert throttled
     assert set(again) == throttled
-    assert min(row["start_ns"] for row in again.values()) > max(row["start_ns"] for row in first.values())
     for trial_id, row in again.items():
+        assert row["start_ns"] > max(r["start_ns"] for r in first.values() if r["block_id"] == row["block_id"])
         assert "thermal_throttled" in row["verdicts"]
         asked = ("block_id", "task", "concurrency", "repeat", "is_sentinel", "sm_clock_mhz_requested")
         assert [row[name] for name in asked] == [first[trial_id][name] for name in asked]
-    (told,) = [event for event in read_events(tmp_path / "run") if event["kind"] == "trials_retried"]
-    assert told["message"] == f"{len(throttled)} of {num_trials} trials once more"
+    num_retries = Counter(row["block_id"] for row in again.values())
+    told = [event["message"] for event in read_events(tmp_path / "run") if event["kind"] == "trials_retried"]
+    assert sorted(told) == sorted(f"{number} of 15 trials once more" for number in num_retries.values())
 
-    # The same block goes on in a later run: what has had its retry is left alone.
-    outcome = run_here(write_sweep(repeats=13))
-    assert outcome.num_ok == 2 * 13 + 5
+    # The same blocks go on in a later run: what has had its retry is left alone.
+    outcome = run_here(write_sweep(repeats=7, concurrency=[2, 3]))
+    assert outcome.num_ok == 2 * (2 * 7 + 3)
     later = read_rows(tmp_path / "run")
     assert all(later[trial_id] == row for trial_id, row in rows.items())
     assert {row["attempt"] for trial_id, row in later.items() if trial_id not in rows} == {1}

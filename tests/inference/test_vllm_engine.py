@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -16,6 +17,8 @@ pytestmark = pytest.mark.vllm
 
 ENGINE_ARGS = {"max_model_len": 256, "dtype": "float32", "max_num_seqs": 16}
 GREEDY = Sampling()
+SLEW_NS = 100_000_000
+"""By which the host's clock may have been set in the course of a run."""
 
 
 def generate(index, num_prompt_tokens=20, num_output_tokens=16, *, ignore_eos=True, stop=()):
@@ -159,12 +162,14 @@ def test_stop_string_ends_the_text(engine):
 
 
 def test_times_are_ordered_within_the_run(engine):
+    before_ns = time.time_ns()
     run = engine.run((generate(i) for i in range(6)), 3, GREEDY)
+    assert before_ns <= run.start_ns
+    assert run.end_ns <= time.time_ns() + SLEW_NS
     for c in run.completions:
         stamps = [run.start_ns, c.queued_ns, c.scheduled_ns, c.first_token_ns, c.last_token_ns, run.end_ns]
         assert stamps == sorted(stamps)
         assert c.num_cached_tokens == 0
-    assert abs(run.end_ns - time.time_ns()) < 5e9
     assert run.steps[-1].time_ns == pytest.approx(max(c.last_token_ns for c in run.completions), abs=1e3)
     assert run.pace_lost_s is None
 
@@ -187,9 +192,11 @@ def test_refused_request_is_a_completion_with_an_error(engine):
 
 
 def test_deadline_aborts_what_is_in_flight(engine):
-    run = engine.run((generate(i, num_output_tokens=230) for i in range(40)), 4, GREEDY, deadline_s=0.3)
+    # Of different lengths, so that never all that are in flight end in one step.
+    run = engine.run((generate(i, num_output_tokens=150 + 2 * i) for i in range(40)), 4, GREEDY, deadline_s=0.3)
     late = [completion for completion in run.completions if completion.error]
-    assert len(late) == 4
+    assert 0 < len(late) <= 4
+    assert len(run.completions) < 40
     assert all("limit of 0.3 s" in completion.error for completion in late)
     assert engine.reset_prefix_cache() is True
     assert len(engine.run(iter([generate(0)]), 1, GREEDY).completions) == 1
@@ -219,10 +226,8 @@ def test_interrupt_leaves_the_engine_usable(engine):
     assert max(step.num_running for step in run.steps) <= 2
 
 
-def test_unknown_shape_names_those_that_there_are(tmp_path, monkeypatch):
-    (tmp_path / "known").mkdir()
-    (tmp_path / "known" / "config.json").touch()
-    monkeypatch.setattr(vllm_engine, "SHAPES_DIR", tmp_path)
+def test_unknown_shape_names_those_that_there_are(monkeypatch):
+    monkeypatch.setattr(vllm_engine, "shape_names", lambda: ["known"])
     with pytest.raises(EngineError, match=r"no shapes/unknown; there are shapes/known"):
         VllmEngine("shapes/unknown")
 
@@ -242,12 +247,20 @@ def test_model_that_is_not_there(tmp_path):
         VllmEngine(str(tmp_path / "nothing"))
 
 
+def command_of(process):
+    """Empty for what has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def test_load_time_limit_ends_the_processes(model_dir):
     before = psutil.Process().children(recursive=True)
     with pytest.raises(EngineTimeoutError, match="not loaded within 2 s"):
         VllmEngine(str(model_dir), engine_args=ENGINE_ARGS, load_timeout_s=2)
     left = [process for process in psutil.Process().children(recursive=True) if process not in before]
-    assert [process for process in left if "resource_tracker" not in " ".join(process.cmdline())] == []
+    assert [command for command in map(command_of, left) if command and "resource_tracker" not in command] == []
 
 
 def test_killed_engine_is_an_error_and_close_leaves_nothing(engine):
@@ -264,4 +277,5 @@ def test_killed_engine_is_an_error_and_close_leaves_nothing(engine):
     engine.close()
     assert engine.process_ids == []
     for process_id in process_ids:  # an orphan may wait for the init process to take note of its end
-        assert not psutil.pid_exists(process_id) or psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
+        with suppress(psutil.NoSuchProcess):
+            assert psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE

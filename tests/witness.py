@@ -1,0 +1,42 @@
+"""Whether this machine was too busy for what is paced by a simulated board, told by somebody who asks for nothing."""
+
+import threading
+import time
+from typing import Self
+
+import pytest
+
+from runner.inference.pace import MAX_LAG_NS
+
+BUSY_S = 0.5
+"""From so much lost on, an engine that did not keep its pace is not to blame."""
+
+
+class Witness(threading.Thread):
+    """Sleeps 10 ms at a time, and adds up how late it is woken where no engine's step could catch up either."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.lost_s = 0.0
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            began_s = time.monotonic()
+            time.sleep(0.01)
+            late_s = time.monotonic() - began_s - 0.01
+            if late_s > MAX_LAG_NS / 1e9:
+                self.lost_s += late_s
+
+    def excuse(self, what: object) -> None:
+        """Skip the test on a machine that was too busy; anywhere else it fails, and says what."""
+        assert self.lost_s > BUSY_S, what
+        pytest.skip(f"this machine kept no engine's pace: a thread that only sleeps was {self.lost_s:.1f} s too late")
