@@ -18,6 +18,7 @@ from runner.analysis.energy import (
     reading_times_s,
 )
 from runner.results.measurement import Measurement
+from runner.results.sensors import SensorFindings
 
 NO_TRACE = "there is no power trace of the whole window"
 
@@ -26,7 +27,7 @@ class EnergyCurve:
     """The running integral of one GPU's power over a window. Made by `energy_curve`."""
 
     def __init__(
-        self, time_ns: NDArray[np.int64], power_w: NDArray[np.float64], *, total_j: float, averaging_window_s: float
+        self, time_ns: NDArray[np.int64], power_w: NDArray[np.float64], *, total_j: float, longest_window_s: float
     ) -> None:
         self.total_j = total_j
         """Energy of the window."""
@@ -35,8 +36,9 @@ class EnergyCurve:
         self._time_s = (time_ns - self._origin_ns) * 1e-9
         pieces_j = np.diff(self._time_s) * (power_w[1:] + power_w[:-1]) / 2
         self._energy_j = np.concatenate(([0.0], np.cumsum(pieces_j)))
-        self.reach_s = max(float(np.median(np.diff(self._time_s))), averaging_window_s)
-        """How far from its own instant a reading may stand for: the distance of readings, or what each is a mean of."""
+        self.reach_s = max(float(np.median(np.diff(self._time_s))), longest_window_s)
+        """How far from its own instant a reading may stand for: the distance of readings, or what each is a mean of,
+        at most."""
 
     def until(self, time_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the energy from the trace's first reading until instants of the window, in J; same shape."""
@@ -64,4 +66,13 @@ def energy_curve(measurement: Measurement, energy_j: float) -> EnergyCurve | Non
     if trace_j <= 0:
         return None
     time_ns, power_w = power_samples(power)
-    return EnergyCurve(time_ns, power_w * (energy_j / trace_j), total_j=energy_j, averaging_window_s=averaging_window_s)
+    longest_window_s = max(averaging_window_s, _find_bound_s(measurement.sensors))
+    return EnergyCurve(time_ns, power_w * (energy_j / trace_j), total_j=energy_j, longest_window_s=longest_window_s)
+
+
+def _find_bound_s(sensors: SensorFindings | None) -> float:
+    """Return over how long the trace's readings average at most, where a probe found a bound alone; else 0."""
+    if sensors is None or sensors.power_source is None:
+        return 0.0
+    finding = sensors.sensors[sensors.power_source]
+    return (finding.averaging_window_max_s or 0.0) if finding.averaging_window_s is None else 0.0

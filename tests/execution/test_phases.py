@@ -17,6 +17,7 @@ from runner.execution.rounds import shorten
 from runner.inference.simulated_engine import SimulatedEngine
 from runner.physics.board import OperatingPoint, load_board
 from runner.physics.shape import decode_work, get_shape, prefill_work
+from runner.results.sensors import SensorFinding, SensorFindings
 from runner.results.tables import TRIALS
 
 SHAPE = "mistral-7b"
@@ -212,6 +213,25 @@ def test_a_sensor_that_averages_over_a_second_tells_nothing_of_phases_under_four
         assert f"joules_per_{name}_token" not in row
         assert f"{name}_energy_j" not in row
     assert row["regression_reason"] == "the window holds 13 bins, fewer than 20"
+
+
+@pytest.mark.parametrize(("bound_s", "shortest"), [(0.02, None), (0.3, "no batch's decode lasts 1.2 s")])
+def test_of_readings_that_may_average_over_more_than_their_period_more_is_trimmed_off(
+    bench: VirtualBench, bound_s: float, shortest: str | None
+) -> None:
+    absent = SensorFinding(supported=False, reason="not supported")
+    bounded = SensorFinding(supported=True, update_period_s=0.02, averaging_window_max_s=bound_s)
+    found = SensorFindings(
+        gpu_uuid="GPU-0",
+        driver_version="1",
+        sensors={"samples": bounded, "instant": absent, "average": absent, "counter": absent},
+        power_source="samples",
+        energy_source="trace",
+        choice="for a test",
+    )
+    measurement = bench.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0, static_batches=True)
+    reason = build_trial_row(replace(measurement, sensors=found), Scores())["phase_reason"]
+    assert reason is None if shortest is None else shortest in reason
 
 
 def test_a_sensor_that_averages_over_a_second_tells_long_phases_apart(tmp_path: Path) -> None:
