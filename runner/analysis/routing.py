@@ -99,7 +99,7 @@ def _read_samples(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]
 def _bound(key: dict[str, Any], samples: pl.DataFrame, trials: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
     """One row of `ROUTES`, or none where too few samples were answered by all models."""
     models = samples.group_by("model").agg(pl.col("energy_j").mean()).sort("energy_j")["model"].to_list()
-    wide = samples.pivot("model", index="sample_id", values=["score", "energy_j"]).drop_nulls()
+    wide = samples.pivot("model", index="sample_id", values=["score", "energy_j"]).drop_nulls().sort("sample_id")
     if len(models) < 2 or wide.height < MIN_SAMPLES:
         return []
     higher_is_better = trials["quality_higher_is_better"].fill_null(value=True).all()

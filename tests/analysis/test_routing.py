@@ -64,6 +64,15 @@ def test_the_bound_follows_from_scores_and_energies():
     assert route["energy_method"] == "attributed"
 
 
+def test_the_same_requests_in_another_order_give_the_same_intervals():
+    models = {"small": requests(RIGHT_ON_60, 1.0), "large": requests(RIGHT_ON_80, 4.0)}
+    [route] = bound(models).to_dicts()
+    for _ in range(5):
+        [again] = bound({name: rows[::-1] for name, rows in models.items()}).to_dicts()
+        bounds = ("smaller_suffices_low", "smaller_suffices_high", "saving_low", "saving_high")
+        assert [again[name] for name in bounds] == pytest.approx([route[name] for name in bounds], rel=1e-12)
+
+
 def test_a_samples_energy_is_the_sum_of_its_requests_and_the_mean_over_rounds():
     small = requests(RIGHT_ON_60, 1.0, rounds=3, parts=4, method="measured")
     large = requests(RIGHT_ON_80, 4.0, rounds=2, parts=4, method="measured")
