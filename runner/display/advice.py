@@ -3,8 +3,11 @@
 Rows of a `Study`'s frames enter, text leaves. Next: report, page.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import polars as pl
 
 from runner.analysis.limits import NO_LIMITS
 from runner.analysis.study import Study
@@ -13,6 +16,7 @@ from runner.display.quantities import format_change, format_number
 
 Row = Mapping[str, Any]
 
+_COMBINATIONS = "combinations of model, task and requests in flight"
 ROUTING_MEANING = (
     "This is a bound and no forecast: the router knows every score beforehand and costs nothing, all models stand "
     "ready as they were measured, and a right answer by luck counts as right."
@@ -29,8 +33,18 @@ def describe_advice(study: Study) -> list[str]:
         apart = f" Set for each of them apart, {num_saving} would save, as said below." if num_saving else ""
         shown = (describe_mixed_load(row) + ("" if row["conclusion"] == "saves" else apart) for row in mixed)
         return [sentence + limits for sentence in shown]
-    said = [row for row in energy if row["conclusion"] != "none"] or energy
-    return [f"{name_block(row)}: {describe_recommendation(row)}{limits}" for row in said]
+    said = [row for row in energy if row["conclusion"] != "none"]
+    if not said and len(energy) > 1:
+        return [*_explain_none(energy), *_explain_uncounted(study)]
+    return [f"{name_block(row)}: {describe_recommendation(row)}{limits}" for row in said or energy]
+
+
+def describe_options(study: Study) -> str:
+    """Say how to state limits, to whom a recommendation without any may cost more time than he has."""
+    recommended = study.recommendations.filter(pl.col("conclusion").is_in(["saves", "unproven"]))
+    if study.limits != NO_LIMITS or recommended.is_empty():
+        return ""
+    return "No limit was stated: sweep report RUN --max-slowdown 5% (or --min-quality-change, --max-ttft, --max-tpot)."
 
 
 def describe_mixed_load(row: Row) -> str:
@@ -39,20 +53,20 @@ def describe_mixed_load(row: Row) -> str:
     Args:
         row: of `mixed_load.MIXED_LOADS`.
     """
-    count = f"{row['num_blocks']} combinations of model, task and requests in flight"
-    where = f"{row['gpu_name']}, one setting for all {count}"
+    where, over = f"on {row['gpu_name']}", f"over {row['num_blocks']} {_COMBINATIONS}"
+    left_out = f" {row['num_blocks_left_out']} more could not be compared." if row["num_blocks_left_out"] else ""
     if row["conclusion"] == "none":
-        return f"{where}: no recommendation, since {row['reason']}."
+        return f"No one setting {where} is recommended {over}, since {row['reason']}.{left_out}"
     if row["conclusion"] == "default":
-        return f"{where}: leave the default clock; nothing else that may be set in all of them saves energy."
-    slow = _span(row["slowdown_least"], row["slowdown_most"])
-    weighing = "on average over them"
+        nothing = "nothing else that may be set in all of them saves energy"
+        return f"Leave the default clock {where}: {over}, {nothing}.{left_out}"
+    costs = f"{_span(row['slowdown_least'], row['slowdown_most'])}{_worst_quality(row['quality_change_worst'])}"
     if row["conclusion"] == "saves":
         saved = format_amount((row["change"], row["change_low"], row["change_high"]))
-        return f"{where}: set {name_point(row)}. It saves {saved} of the energy {weighing}{slow}."
+        return f"Set {name_point(row)} {where}: {over} it saves {saved} of the energy on average{costs}.{left_out}"
     return (
-        f"{where}: least energy at {name_point(row)} ({format_change(row['change'])} {weighing}{slow}), "
-        f"but do not rely on it: {row['reason']}."
+        f"Least energy at {name_point(row)} {where}, {over}: {format_change(row['change'])} on average{costs}; "
+        f"but do not rely on it: {row['reason']}.{left_out}"
     )
 
 
@@ -141,6 +155,31 @@ def describe_route(row: Row) -> str:
 def format_share(share: float, low: float, high: float) -> str:
     """Format a share with its interval as per cent."""
     return f"{100 * share:.0f} % (95 %: {100 * low:.0f} to {100 * high:.0f})"
+
+
+def _explain_none(rows: Sequence[Row]) -> Iterator[str]:
+    """Of several blocks none of which has a recommendation, each reason once."""
+    for reason, number in Counter(row["reason"] for row in rows).items():
+        share = f"{number} of {len(rows)}" if number < len(rows) else f"any of {number}"
+        yield f"No recommendation for {share} {_COMBINATIONS}: {reason}."
+
+
+def _explain_uncounted(study: Study) -> Iterator[str]:
+    """Why trials that were run tell nothing."""
+    num_judged = study.trials.filter(pl.col("verdicts").list.len() > 0).height
+    num_failed = study.trials.filter(status="failed").height
+    if num_judged:
+        codes = ", ".join(study.verdicts["verdict"])
+        yield f"{num_judged:,} of {study.trials.height:,} trials carry verdicts ({codes}) and do not count."
+    if num_failed:
+        yield f"{num_failed:,} of {study.trials.height:,} trials failed."
+
+
+def _worst_quality(change: float | None) -> str:
+    """The score in the block that loses most of it."""
+    if change is None:
+        return ", quality not known for all of them"
+    return ", quality the same" if round(change, 3) == 0 else f", {format_change(change)} in quality at worst"
 
 
 def _span(least: float | None, most: float | None) -> str:

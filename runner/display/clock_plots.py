@@ -11,19 +11,19 @@ import altair as alt
 import polars as pl
 
 from runner.analysis.operating_points import POINT
+from runner.display.findings import short_names
 from runner.display.plots import (
-    FEW_TICKS,
     HEIGHT,
     MAX_PLOTS,
     Plot,
     Row,
+    axis_for,
     chart_of,
     file_name,
     is_simulated,
     legend_for,
     name_group,
     scale_for,
-    short_names,
     short_point,
     shortest_point,
     spans_widely,
@@ -89,8 +89,9 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, varied: Sequence[str]) -> Pl
     named = [group[name][0] for name in varied if group[name].n_unique() == 1]
     axis = alt.Axis(format="d", tickCount=5, labelOverlap="greedy")
     x = alt.X("clock:Q", title="SM clock (MHz)", axis=axis, scale=alt.Scale(zero=False, padding=28))
-    scale = scale_for([row["value"] for row in rows if row["is_sound"]], padding=26)
-    y = alt.Y("value:Q", title=quantity.axis, axis=FEW_TICKS, scale=scale)
+    trusted = [row for row in rows if row["is_sound"]] or rows
+    drawn = [row[name] for row in trusted for name in ("value", "low", "high")]
+    y = alt.Y("value:Q", title=quantity.axis, axis=axis_for(drawn), scale=scale_for(drawn, padding=26))
     colour = alt.Color("series:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("model", "asked", "ran", "shown", "change", "trials")]
 
@@ -100,7 +101,7 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, varied: Sequence[str]) -> Pl
     data = {
         "default": [row for row in rows if row["is_default"]],
         "held": [row for row in rows if row["is_sound"] and not row["is_default"]],
-        "unsound": [row for row in rows if not row["is_sound"] and not row["is_default"]],
+        "unsound": [row for row in rows if not row["is_sound"]],
         "bounded": [row for row in rows if row["low"] is not None],
         "least": [row for row in rows if row["is_least"] and quantity.is_energy],
     }

@@ -1,4 +1,4 @@
-"""The columns of the report's tables: rows of `analysis.operating_points.OPERATING_POINTS` enter, cells leave.
+"""The columns of the report's tables: rows of `analysis.operating_points.OPERATING_POINTS` enter, tables leave.
 
 Numbers are never cut: on a narrow terminal whole columns give way. Next: report.
 """
@@ -6,9 +6,12 @@ Numbers are never cut: on a narrow terminal whole columns give way. Next: report
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
 
-from runner.display.findings import Point, format_difference
+from runner.display.findings import Point, format_difference, short_names
 from runner.display.quantities import UNKNOWN, format_change_interval, format_number, num_decimals
 
 LEAST_MARK, UNSOUND_MARK = "▸", "!"
@@ -60,6 +63,34 @@ def build_columns(points: Sequence[Point]) -> list[Column]:
     return [c for c in columns if c.rank == 0 or c.name == "quality" or not set(c.cells) <= {UNKNOWN, ""}]
 
 
+def default_columns(points: Sequence[Point]) -> list[Column]:
+    """Return the columns of the table that sets all blocks side by side at the default clock.
+
+    Args:
+        points: [num_blocks] the default operating point of each.
+    """
+    by_kind = {kind: _energy_of(points, kind) for kind in ("output", "prompt")}
+    names = short_names([point["model"] for point in points])
+    unsound = tuple("" if point["is_sound"] else UNSOUND_MARK for point in points)
+    in_flight = tuple(UNKNOWN if point["concurrency"] is None else str(point["concurrency"]) for point in points)
+    columns = [
+        Column("", "", unsound, 0),
+        Column("task", "task", _cells(points, lambda point: str(point["task"])), 0, justify_left=True),
+        Column("model", "model", _cells(points, lambda point: names[point["model"]]), 0, justify_left=True),
+        Column("in flight", "requests in flight", in_flight, 0),
+        Column("SM MHz", "SM clock", _cells(points, _ran), 6),
+        Column("J/token", "energy", by_kind["output"], 0),
+        Column("J/prompt token", "energy of prompts", by_kind["prompt"], 1),
+        Column("tokens/s", "throughput", _each(points, "output_tokens_per_s"), 3),
+        Column("latency s", "latency", _each(points, "latency_s_p50"), 4),
+        Column("TTFT ms", "TTFT", _each(points, "ttft_s_p50", scale=1e3), 7),
+        Column("TPOT ms", "TPOT", _each(points, "tpot_s_p50", scale=1e3), 8),
+        Column("power W", "mean power", _each(points, "mean_power_w"), 2),
+        Column("quality", "quality", _scores(points, "quality"), 5),
+    ]
+    return [column for column in columns if not set(column.cells) <= {UNKNOWN, ""}]
+
+
 def phase_columns(points: Sequence[Point]) -> list[Column]:
     """Return the columns of the table of prefill and decode energy."""
     prefill, decode = "joules_per_prefill_token", "joules_per_decode_token"
@@ -86,6 +117,18 @@ def fit_columns(columns: list[Column], width: int) -> tuple[list[Column], list[s
     return kept, dropped
 
 
+def draw_table(columns: Sequence[Column], styles: Sequence[str] = ()) -> Table:
+    """Draw columns side by side; `styles` are those of the rows, all plain unless given."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(
+            column.header, justify="left" if column.justify_left else "right", no_wrap=True, width=column.width
+        )
+    for i, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        table.add_row(*map(Text, cells), style=styles[i] if styles else "")
+    return table
+
+
 def _axes(points: Sequence[Point]) -> Iterator[Column]:
     """Memory clock and power limit, where the sweep varies them."""
     for key, header in (("mem_clock_mhz_requested", "memory MHz"), ("power_limit_w_requested", "limit W")):
@@ -102,8 +145,11 @@ def mark(point: Point) -> str:
 
 
 def _clock(point: Point) -> str:
-    asked, ran = point["sm_clock_mhz_requested"], point["sm_clock_mhz"]
-    return f"{_asked(asked):>7} → {UNKNOWN if ran is None else f'{ran:.0f}'}"
+    return f"{_asked(point['sm_clock_mhz_requested']):>7} → {_ran(point)}"
+
+
+def _ran(point: Point) -> str:
+    return UNKNOWN if point["sm_clock_mhz"] is None else f"{point['sm_clock_mhz']:.0f}"
 
 
 def _num_trials(point: Point) -> str:
@@ -136,6 +182,18 @@ def _numbers(points: Sequence[Point], key: str, *, scale: float = 1.0) -> tuple[
     values = [None if point[key] is None else scale * point[key] for point in points]
     decimals = max((num_decimals(value) for value in values if value), default=0)
     return tuple(UNKNOWN if value is None else f"{value:,.{decimals}f}" for value in values)
+
+
+def _energy_of(points: Sequence[Point], token_kind: str) -> tuple[str, ...]:
+    """Joules a token where tokens are of that kind."""
+    return tuple(
+        format_number(point["joules_per_token"]) if point["token_kind"] == token_kind else UNKNOWN for point in points
+    )
+
+
+def _each(points: Sequence[Point], key: str, *, scale: float = 1.0) -> tuple[str, ...]:
+    """Values of several blocks, which may be far apart, each with its own significant digits."""
+    return tuple(format_number(None if point[key] is None else scale * point[key]) for point in points)
 
 
 def _half_widths(points: Sequence[Point], key: str) -> tuple[str, ...]:

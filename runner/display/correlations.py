@@ -4,17 +4,15 @@ Rows of `analysis.correlation.CORRELATIONS` enter, rich renderables leave.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import polars as pl
-from rich import box
 from rich.console import RenderableType
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from runner.analysis.prompts import FEATURES, TARGETS
-from runner.display.columns import GAP, Column, fit_columns
+from runner.display.columns import Column, draw_table, fit_columns
 from runner.display.quantities import MINUS
 
 MAX_Q_VALUE = 0.05
@@ -36,31 +34,47 @@ def render_correlations(correlations: pl.DataFrame, width: int, *, simulated: bo
         width: cells.
         simulated: whether seconds and joules come from a board model.
     """
-    over_all = correlations.filter(scope="all")
-    if over_all.is_empty():
+    notes = list(describe_correlations(correlations))
+    if not notes:
         return
-    held = over_all.filter(pl.col("partial_q_value") < MAX_Q_VALUE)
     yield from ("", Rule(Text("what an input costs"), align="left", style="dim"))
-    strongest = held.sort(pl.col("partial").abs(), descending=True)
-    shown = pl.concat([strongest.filter(target=target).head(NUM_SHOWN) for target in TARGETS])
-    if shown.height:
-        yield _table(fit_columns(_columns(shown), width)[0])
-        more = f" · {held.height - shown.height} more: sweep report --json" if held.height > shown.height else ""
-        yield Text(
-            "partial: correlation with the lengths of prompt and output held constant, 95 % interval · q: share of "
-            f"false discoveries among all as strong, under {MAX_Q_VALUE}{more}",
-            style="dim",
-        )
-    for target in TARGETS:
-        if target not in shown["target"]:
-            yield Text(f"{NAMES[target]}: {_explain_none(over_all.filter(target=target))}")
-    for reason, features in _explain_unknown(over_all).items():
-        yield Text(f"not compared: {', '.join(features)} ({reason})", style="dim")
+    if columns := correlation_columns(correlations):
+        yield draw_table(fit_columns(columns, width)[0])
+    yield from (Text(note, style="dim") for note in notes)
     if simulated:
         yield Text(BY_CONSTRUCTION, style="yellow")
 
 
-def _columns(rows: pl.DataFrame) -> list[Column]:
+def describe_correlations(correlations: pl.DataFrame) -> Iterator[str]:
+    """Say how to read the strongest correlations, and why there are no others; nothing where none were worked out."""
+    over_all = correlations.filter(scope="all")
+    shown, num_more = _choose(over_all)
+    if shown.height:
+        more = f" · {num_more} more: sweep report --json" if num_more else ""
+        yield (
+            "partial: correlation with the lengths of prompt and output held constant, 95 % interval · q: share of "
+            f"false discoveries among all as strong, under {MAX_Q_VALUE}{more}"
+        )
+    for target in TARGETS if over_all.height else ():
+        if target not in shown["target"]:
+            yield f"{NAMES[target]}: {_explain_none(over_all.filter(target=target))}"
+    for reason, features in _explain_unknown(over_all).items():
+        yield f"not compared: {', '.join(features)} ({reason})"
+
+
+def _choose(over_all: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The strongest correlations that hold, and how many more hold."""
+    held = over_all.filter(pl.col("partial_q_value") < MAX_Q_VALUE)
+    strongest = held.sort(pl.col("partial").abs(), descending=True)
+    shown = pl.concat([strongest.filter(target=target).head(NUM_SHOWN) for target in TARGETS])
+    return shown, held.height - shown.height
+
+
+def correlation_columns(correlations: pl.DataFrame) -> list[Column]:
+    """Return the table of the strongest correlations that hold; no column where none does."""
+    rows, _ = _choose(correlations.filter(scope="all"))
+    if rows.is_empty():
+        return []
     intervals = rows.select("partial_low", "partial_high").rows()
     return [
         Column("", "", tuple(NAMES[target] for target in rows["target"]), 0, justify_left=True),
@@ -70,17 +84,6 @@ def _columns(rows: pl.DataFrame) -> list[Column]:
         Column("q", "q-value", tuple("<0.001" if q < 0.001 else f"{q:.3f}" for q in rows["partial_q_value"]), 1),
         Column("prompts", "number of prompts", tuple(f"{number:,}" for number in rows["num_prompts"]), 3),
     ]
-
-
-def _table(columns: Sequence[Column]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(
-            column.header, justify="left" if column.justify_left else "right", no_wrap=True, width=column.width
-        )
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, cells))
-    return table
 
 
 def _explain_none(rows: pl.DataFrame) -> str:

@@ -31,6 +31,8 @@ def describe_block(points: Sequence[Point]) -> str:
     energy = f"{format_number(least['joules_per_token'])} {unit}"
     if len(points) == 1:
         return f"{block}: {energy} at {name_point(least)}; no other operating point was measured."
+    if sum(point["is_sound"] for point in points) == 1:
+        return f"{block}: {energy} at {name_point(least)}, which alone has a sound trial, so nothing can be compared."
     parts = [f"{block}: least energy at {name_point(least)}: {energy}"]
     if least["is_default"]:
         return f"{parts[0]}; no other operating point that was measured needs less."
@@ -44,6 +46,12 @@ def name_block(point: Point) -> str:
     """Name a block by its task, model and concurrency."""
     in_flight = "" if point["concurrency"] is None else f", {point['concurrency']} in flight"
     return f"{point['task']} on {point['model']}{in_flight}"
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Return each model's name without its folder or owner, where that tells them apart."""
+    short = {model: model.rsplit("/", 1)[-1] for model in models}
+    return short if len(set(short.values())) == len(short) else {model: model for model in models}
 
 
 def name_point(point: Point) -> str:

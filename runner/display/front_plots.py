@@ -3,6 +3,7 @@
 Rows of `analysis.pareto.PARETO_POINTS` and `analysis.correlation.CORRELATIONS` enter, `Plot`s leave.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import altair as alt
@@ -11,17 +12,18 @@ import polars as pl
 from runner.analysis.correlation import ALL_MODELS, make_heat_map
 from runner.analysis.prompts import FEATURES, TARGETS
 from runner.display.correlations import BY_CONSTRUCTION, NAMES
+from runner.display.findings import short_names
+from runner.display.labels import FONT_SIZE, place_labels
 from runner.display.plots import (
-    FEW_TICKS,
     HEIGHT,
     MAX_PLOTS,
     Plot,
+    axis_for,
     chart_of,
     file_name,
     is_simulated,
     legend_for,
     scale_for,
-    short_names,
     short_point,
     shortest_point,
 )
@@ -29,21 +31,21 @@ from runner.display.quantities import format_number
 
 MAX_POINTS = 600
 """Points behind the front that are drawn."""
-MAX_LABELS = 6
-"""Points of the front that bear their clock; more would lie on each other."""
+_PADDING = 24
+_WIDTH = 270
+"""Pixels between the axes of the narrowest plot, on a phone; labels that fit there fit everywhere."""
 _GROUP = ("task", "request_kind")
 _HEAT_MAP_NOTE = "partial correlation, with the lengths of prompt and output held constant"
 
 
 def plot_fronts(front: pl.DataFrame) -> list[Plot]:
     """Draw energy against latency, a plot a task, the front above the rest."""
-    return [_plot_front(group) for group in front.partition_by(*_GROUP, maintain_order=True)[:MAX_PLOTS]]
+    return [_plot_front(group) for group in _compared(front)]
 
 
 def plot_quality(front: pl.DataFrame) -> list[Plot]:
     """Draw quality against energy, a plot a task that has scores."""
-    known = front.drop_nulls("quality")
-    return [_plot_quality(group) for group in known.partition_by(*_GROUP, maintain_order=True)[:MAX_PLOTS]]
+    return [_plot_quality(group) for group in _compared(front.drop_nulls("quality"))]
 
 
 def plot_heat_maps(correlations: pl.DataFrame, *, simulated: bool) -> list[Plot]:
@@ -55,12 +57,19 @@ def plot_heat_maps(correlations: pl.DataFrame, *, simulated: bool) -> list[Plot]
     ]
 
 
+def _compared(front: pl.DataFrame) -> list[pl.DataFrame]:
+    """The tasks of which there are two points to compare."""
+    groups = front.partition_by(*_GROUP, maintain_order=True)
+    return [group for group in groups if group.height > 1][:MAX_PLOTS]
+
+
 def _plot_front(group: pl.DataFrame) -> Plot:
     rows, names = _rows(group)
     unit = _unit(group)
-    x_scale, y_scale = (scale_for([row[name] for row in rows], padding=18) for name in ("latency", "energy"))
-    x = alt.X("latency:Q", title=f"latency (s per {unit})", axis=FEW_TICKS, scale=x_scale)
-    y = alt.Y("energy:Q", title=f"J per {unit}", axis=FEW_TICKS, scale=y_scale)
+    latencies, energies = ([row[name] for row in rows] for name in ("latency", "energy"))
+    x_scale, y_scale = (scale_for(values, padding=_PADDING, nice=False) for values in (latencies, energies))
+    x = alt.X("latency:Q", title=f"latency (s per {unit})", axis=axis_for(latencies), scale=x_scale)
+    y = alt.Y("energy:Q", title=f"J per {unit}", axis=axis_for(energies), scale=y_scale)
     colour = alt.Color("model:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     on_front = [row for row in rows if row["on_front"]]
     behind = [row for row in rows if not row["on_front"]]
@@ -71,26 +80,47 @@ def _plot_front(group: pl.DataFrame) -> Plot:
         layers.insert(0, others.mark_point(filled=True, size=30, opacity=0.4))
     if not group["compares_quality"].any():
         layers.insert(0, front.mark_line(strokeDash=[4, 3], opacity=0.6, color="gray").encode(order="latency:Q"))
-    if len(on_front) <= MAX_LABELS:
-        layers.append(front.mark_text(align="left", dx=8, dy=-6, fontSize=11).encode(text="label:N"))
+    labelled = _label(on_front, behind, with_concurrency=group["concurrency"].n_unique() > 1)
+    if labelled:
+        align, dx, dy = (alt.expr(f"datum.{name}") for name in ("align", "dx", "dy"))
+        text = chart_of("labelled").mark_text(fontSize=FONT_SIZE, baseline="middle", align=align, dx=dx, dy=dy)
+        layers.append(text.encode(x=x, y=y, text="label:N"))
     compared = "energy, latency and quality" if group["compares_quality"].any() else "energy and latency"
     left_out = group.height - len(rows)
     note = f"large: on the front; no other point is as good in {compared} and better in one"
+    note += " · label: clock · requests in flight" if group["concurrency"].n_unique() > 1 else ""
     return Plot(
         name=file_name("pareto", group["task"][0], group["request_kind"][0]),
         title=group["task"][0],
         note=f"{note} · {left_out} points behind it are not drawn" if left_out else note,
         chart=alt.layer(*layers).properties(height=HEIGHT),
-        data={"front": on_front, "behind": behind},
+        data={"front": on_front, "behind": behind, "labelled": labelled},
         simulated=is_simulated(group),
     )
+
+
+def _label(
+    on_front: list[dict[str, Any]], behind: list[dict[str, Any]], *, with_concurrency: bool
+) -> list[dict[str, Any]]:
+    """The points of the front whose clock has room beside them; its two ends before the rest."""
+    by_latency = sorted(on_front, key=lambda row: row["latency"])
+    ordered = [*by_latency[:1], *by_latency[:0:-1]]
+    texts = [f"{row['label']} · {row['in flight']}" if with_concurrency else row["label"] for row in ordered]
+    points = [(row["latency"], row["energy"]) for row in [*ordered, *behind]]
+    labels = place_labels(texts, points, width=_WIDTH, height=HEIGHT, padding=_PADDING)
+    return [
+        {"latency": row["latency"], "energy": row["energy"], "label": text, **asdict(label)}
+        for row, text, label in zip(ordered, texts, labels, strict=True)
+        if label is not None
+    ]
 
 
 def _plot_quality(group: pl.DataFrame) -> Plot:
     rows, names = _rows(group)
     metric = next(iter(group["quality_metric"].drop_nulls()), "quality")
-    scale = scale_for([row["energy"] for row in rows], padding=18)
-    x = alt.X("energy:Q", title=f"J per {_unit(group)}", axis=FEW_TICKS, scale=scale)
+    energies = [row["energy"] for row in rows]
+    scale = scale_for(energies, padding=_PADDING)
+    x = alt.X("energy:Q", title=f"J per {_unit(group)}", axis=axis_for(energies), scale=scale)
     colour = alt.Color("model:N", legend=legend_for(names), sort=names, scale=alt.Scale(domain=names))
     y = alt.Y("quality:Q", title=metric, scale=alt.Scale(zero=False, padding=12))
     base = chart_of("points").encode(x=x, y=y, color=colour, tooltip=_TOOLTIP)
@@ -170,7 +200,7 @@ def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> 
         for row in cells.to_dicts()
     ]
     base = chart_of("cells").encode(
-        x=alt.X("model:N", title=None, sort=models, axis=alt.Axis(labelAngle=-35, labelLimit=150)),
+        x=alt.X("model:N", title=None, sort=models, axis=alt.Axis(labelAngle=-35, labelLimit=150, ticks=False)),
         y=alt.Y("feature:N", title=None, sort=features, axis=alt.Axis(labelLimit=190)),
     )
     colour = alt.Color("coefficient:Q", scale=alt.Scale(scheme="blueorange", domain=[-1, 1]), legend=None)

@@ -4,6 +4,7 @@ A `Study`, its manifest and its plots enter, HTML leaves. The page's look is in 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from runner.display.advice import (
     describe_advice,
     describe_concurrency,
     describe_evidence,
+    describe_options,
     describe_outputs,
     describe_route,
 )
-from runner.display.columns import build_columns
+from runner.display.columns import Column, build_columns, default_columns, phase_columns
+from runner.display.correlations import correlation_columns, describe_correlations
 from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
-from runner.display.findings import describe_block, describe_models, describe_quality, name_block
-from runner.display.plots import Plot, short_point
+from runner.display.findings import describe_block, describe_models, describe_quality, name_block, short_names
+from runner.display.notes import choose_phased, describe_marks, describe_phases, warn_of_guessing
+from runner.display.plots import ON_DARK, ON_LIGHT, Plot, short_point
 from runner.display.quantities import UNKNOWN, format_change, format_change_interval
 from runner.display.report import describe_counts, describe_import, name_run
 from runner.display.vega import load_vega
@@ -33,9 +37,12 @@ from runner.display.vega import load_vega
 Sections = Mapping[str, Sequence[Plot]]
 """Titles, and the plots below them."""
 
-_MARKED = ("set", "energy", "evidence")
+_NAMING, _MARKED = ("task", "model"), ("set", "energy", "evidence")
+"""Columns of the recommendations: what a row is about, and what its conclusion colours."""
 MAX_BLOCKS = 60
 """Tables that are written out; a page with more is not read."""
+
+_NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=%|±|MHz\b|W\b|J\b)|(?<=±) (?=\d)")
 
 _RECOMMENDATION_NOTE = (
     "Against the default clock; ± 95 %, allowing for the choice among all points that were measured. "
@@ -52,15 +59,17 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
         sections: those without a plot are left out.
     """
     folder = Path(__file__).parent / "page"
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, finalize=_unbroken)
     blocks = [block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)]
+    defaults = study.points.filter("is_default").to_dicts()
     keyed = {f"plot-{i}-{j}": plot for i, plots in enumerate(sections.values()) for j, plot in enumerate(plots)}
     keys = iter(keyed)
     return environment.get_template("page.html").render(
         title=name_run(manifest),
+        simulated=SIMULATED_NOTICE if study.trials["simulated"].any() else "",
         overview=[describe_counts(study.trials), ", ".join(sorted(study.trials["gpu_name"].drop_nulls().unique()))],
         notices=list(_notices(study, manifest)),
-        advice=describe_advice(study),
+        advice=describe_advice(study) if study.trials.height else ["No trial has finished yet."],
         recommendations=_recommendations(study),
         sentences=list(_sentences(study)),
         sections=[
@@ -68,6 +77,10 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
             for title, plots in sections.items()
             if plots
         ],
+        defaults=_tabulate(default_columns(defaults)) if len(defaults) > 1 else None,
+        inputs=_tabulate(
+            correlation_columns(study.correlations), notes=list(describe_correlations(study.correlations))
+        ),
         blocks=[_block(points) for points in blocks[:MAX_BLOCKS]],
         num_blocks_left_out=max(len(blocks) - MAX_BLOCKS, 0),
         problems=list(_problems(study)),
@@ -76,6 +89,7 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
         js=Markup((folder / "page.js").read_text(encoding="utf-8")),
         vega=Markup(load_vega() if keyed else ""),
+        colours=_embed({"light": ON_LIGHT, "dark": ON_DARK}),
         plots=_embed({key: plot.for_page() for key, plot in keyed.items()}),
     )
 
@@ -92,23 +106,35 @@ def _recommendations(study: Study) -> dict[str, Any]:
     energy, product = (
         study.recommendations.filter(goal=goal).to_dicts() for goal in ("energy", "energy_delay_product")
     )
+    names = short_names(study.recommendations["model"].unique().to_list())
     rows = [
-        _describe(of_energy) | _describe_product(of_product) | {"evidence": describe_evidence(of_energy)}
+        _describe(of_energy, names[of_energy["model"]])
+        | _describe_product(of_product)
+        | {"evidence": describe_evidence(of_energy)}
         for of_energy, of_product in zip(energy, product, strict=True)
     ]
     headers = [header for header in (rows[0] if rows else ()) if any(row[header] != UNKNOWN for row in rows)]
     marks = [{"saves": "good", "unproven": "doubt"}.get(row["conclusion"], "") for row in energy]
     cells = [
-        [{"label": name, "text": row[name], "mark": mark if name in _MARKED else ""} for name in headers]
+        [
+            {
+                "label": name,
+                "text": row[name],
+                "mark": "name" if name in _NAMING else mark if name in _MARKED else "",
+            }
+            for name in headers
+        ]
         for row, mark in zip(rows, marks, strict=True)
     ]
-    return {"headers": headers, "rows": cells, "note": _RECOMMENDATION_NOTE}
+    says_something = any(row["conclusion"] != "none" for row in energy)
+    notes = [_RECOMMENDATION_NOTE, describe_options(study)]
+    return {"headers": headers, "rows": cells if says_something else [], "notes": [note for note in notes if note]}
 
 
-def _describe(row: Mapping[str, Any]) -> dict[str, str]:
+def _describe(row: Mapping[str, Any], model: str) -> dict[str, str]:
     cells = {
         "task": row["task"],
-        "model": row["model"],
+        "model": model,
         "in flight": UNKNOWN if row["concurrency"] is None else str(row["concurrency"]),
     }
     if row["conclusion"] == "none":
@@ -116,9 +142,9 @@ def _describe(row: Mapping[str, Any]) -> dict[str, str]:
     change = format_change_interval(row["change"], row["change_low"], row["change_high"])
     is_default, has_quality = row["is_default"], row["quality_difference"] is not None
     return cells | {
-        "set": short_point(row).replace(" MHz", "\N{NO-BREAK SPACE}MHz"),
-        "energy": "base" if is_default else _unbroken(f"{change} %"),
-        "time": "base" if is_default else _unbroken(format_change(row["slowdown"])),
+        "set": short_point(row),
+        "energy": "base" if is_default else f"{change} %".replace("±", "± "),
+        "time": "base" if is_default else format_change(row["slowdown"]),
         "quality": describe_quality(row).removeprefix("quality ") if has_quality and not is_default else UNKNOWN,
         "outputs": describe_outputs(row) or UNKNOWN,
     }
@@ -129,8 +155,11 @@ def _describe_product(row: Mapping[str, Any]) -> dict[str, str]:
     return {"energy-delay": best}
 
 
-def _unbroken(text: str) -> str:
-    return text.replace("±", "± ").replace(" ", "\N{NO-BREAK SPACE}")
+def _unbroken(value: Any) -> Any:
+    """Keep numbers and their units on one line, wherever the template writes text."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return _NUMBER_AND_UNIT.sub("\N{NO-BREAK SPACE}", value)
 
 
 def _sentences(study: Study) -> Iterator[dict[str, Any]]:
@@ -149,13 +178,25 @@ def _place(plot: Plot, key: str) -> dict[str, Any]:
 
 
 def _block(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    columns = build_columns(points)
     marks = ["good" if p["is_least_energy"] else "" if p["is_sound"] else "doubt" for p in points]
+    warning, phased = warn_of_guessing(points), choose_phased(points)
+    tables = [_tabulate(build_columns(points), marks, [*describe_marks(points), *([warning] if warning else [])])]
+    tables += [_tabulate(phase_columns(phased), notes=list(describe_phases(phased)))] if phased else []
+    notice = f" · {SIMULATED_NOTICE}" if points[0]["simulated"] else ""
+    return {"title": f"{name_block(points[0])}{notice}", "tables": tables, "sentence": describe_block(points)}
+
+
+def _tabulate(columns: Sequence[Column], marks: Sequence[str] = (), notes: Sequence[str] = ()) -> dict[str, Any]:
+    """A table as the template draws it; `marks` are classes of its rows."""
+    rows = list(zip(*(column.cells for column in columns), strict=True))
+    lefts = [column.justify_left and column.name != "SM clock" for column in columns]
     return {
-        "title": name_block(points[0]),
-        "headers": [column.header for column in columns],
-        "rows": [{"mark": mark, "cells": [column.cells[i] for column in columns]} for i, mark in enumerate(marks)],
-        "sentence": describe_block(points),
+        "headers": [(column.header, left) for column, left in zip(columns, lefts, strict=True)],
+        "rows": [
+            {"mark": mark, "cells": list(zip(cells, lefts, strict=True))}
+            for mark, cells in zip(marks or [""] * len(rows), rows, strict=True)
+        ],
+        "notes": notes,
     }
 
 

@@ -3,6 +3,7 @@
 Colours of text, axes and ground are left to whoever shows a plot: the page is light or dark. Next: page, plot_files.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
@@ -21,7 +22,11 @@ HEIGHT = 260
 _FILE_WIDTH = 420
 LOG_FROM = 4.0
 """Values that span more than this factor get a logarithmic axis."""
-FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy")
+LEAST_SPAN = 0.2
+"""An axis reaches over so much of its values at least: a difference of 1 % shall not look like a cliff."""
+ON_LIGHT = ("#0b62a8", "#d9730d", "#1b9ca3", "#a359f8", "#b52e2a", "#79020c", "#0f386f")
+ON_DARK = ("#6cb4ff", "#ff9d45", "#a0e1d9", "#b635f0", "#db4a03", "#77a087", "#5c7a8a")
+"""Colours of series on a light and on a dark ground, told apart also by who does not see red, green or blue."""
 MAX_PLOTS = 36
 """Of each kind; a page with more is not read. The tables have the rest."""
 
@@ -53,7 +58,7 @@ class Plot:
     def _specify(self, width: int | str, title: Mapping[str, Any]) -> dict[str, Any]:
         # Validation takes longer than all the rest; tests draw every plot.
         specification: dict[str, Any] = self.chart.properties(width=width, **title).to_dict(validate=False)
-        specification.pop("config", None)
+        specification["config"] = {"range": {"category": ON_LIGHT}}  # the page sets its own
         specification["autosize"] = {"type": "fit-x", "contains": "padding"}
         specification["datasets"] = {
             name: [{key: _round(value) for key, value in row.items() if value is not None} for row in rows]
@@ -73,11 +78,37 @@ def spans_widely(values: Sequence[float | None]) -> bool:
     return bool(known) and max(known) > LOG_FROM * min(known)
 
 
-def scale_for(values: Sequence[float | None], *, padding: int = 12) -> alt.Scale:
-    """Return a scale without zero, logarithmic where the values are far apart; `padding` in pixels."""
+def scale_for(values: Sequence[float | None], *, padding: int = 12, nice: bool = True) -> alt.Scale:
+    """Return a scale without zero, logarithmic where the values are far apart.
+
+    Args:
+        values: what is drawn, one at least.
+        padding: pixels at either end.
+        nice: whether a linear scale begins and ends at a round value.
+    """
+    domain = list(domain_of(values))
     if spans_widely(values):
-        return alt.Scale(type="log", nice=False, padding=padding)
-    return alt.Scale(zero=False, nice=True, padding=padding)
+        return alt.Scale(type="log", nice=False, padding=padding, domain=domain)
+    return alt.Scale(zero=False, nice=nice, padding=padding, domain=domain)
+
+
+def domain_of(values: Sequence[float | None]) -> tuple[float, float]:
+    """Return from where to where an axis reaches: over its values, and over LEAST_SPAN of the greatest at least."""
+    known = [value for value in values if value is not None]
+    least, greatest = min(known), max(known)
+    missing = max(LEAST_SPAN * greatest - (greatest - least), 0.0)
+    return least - missing / 2, greatest + missing / 2
+
+
+def axis_for(values: Sequence[float | None]) -> alt.Axis:
+    """Return an axis of few ticks; on a logarithmic scale each of them has its label."""
+    if not spans_widely(values):
+        return alt.Axis(tickCount=5, labelOverlap="greedy")
+    known = [value for value in values if value is not None and value > 0]
+    powers = range(math.floor(math.log10(min(known))), math.ceil(math.log10(max(known))) + 1)
+    steps = (1, 2, 5) if len(powers) < 4 else (1,)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return alt.Axis(values=ticks, labelOverlap="greedy")
 
 
 def legend_for(names: Sequence[str]) -> alt.Legend | None:
@@ -85,14 +116,13 @@ def legend_for(names: Sequence[str]) -> alt.Legend | None:
     if len(names) < 2:
         return None
     return alt.Legend(
-        orient="top", title=None, columns=1 if max(map(len, names)) > 24 else 2, labelLimit=320, symbolOpacity=1
+        orient="top",
+        title=None,
+        columns=1 if max(map(len, names)) > 24 else 2,
+        labelLimit=320,
+        symbolType="circle",
+        symbolOpacity=1,
     )
-
-
-def short_names(models: Sequence[str]) -> dict[str, str]:
-    """Return each model's name without its folder or owner, where that tells them apart."""
-    short = {model: model.rsplit("/", 1)[-1] for model in models}
-    return short if len(set(short.values())) == len(short) else {model: model for model in models}
 
 
 def short_point(point: Row) -> str:

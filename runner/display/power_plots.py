@@ -18,7 +18,7 @@ from runner.results.store import RunStore
 
 _HEIGHT = 200
 _TRACE = "#d64550"
-_COLOURS = {"window": "#9aa5b1", "prefill": "#f58518", "decode": "#4c78a8", "both": "#b279a2"}
+_COLOURS = {"window": "#9aa5b1", "prefill": "#f58518", "decode": "#4c78a8", "both": "#7f3fbf"}
 
 
 def plot_power(study: Study, store: RunStore) -> list[Plot]:
@@ -57,9 +57,9 @@ def _plot(trial: Mapping[str, Any], store: RunStore) -> Plot | None:
     )
     x = alt.X("time_s:Q", title="s since the window opened", scale=alt.Scale(nice=False))
     readings = chart_of("readings").encode(x=x)
-    power = alt.Y("mean_w:Q", title="power (W)", scale=alt.Scale(zero=True))
+    power = alt.Y("mean_w:Q", title="power (W)", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
     chart = alt.layer(
-        chart_of("bands").mark_rect(opacity=0.28).encode(x="start_s:Q", x2="end_s:Q", color=colour),
+        chart_of("bands").mark_rect(opacity=0.4).encode(x="start_s:Q", x2="end_s:Q", color=colour),
         readings.mark_area(opacity=0.3, color=_TRACE).encode(y="least_w:Q", y2="greatest_w:Q"),
         readings.mark_line(strokeWidth=1.2, color=_TRACE).encode(y=power),
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from rich import box
 from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
@@ -21,24 +20,23 @@ from runner.display.advice import (
     ROUTING_MEANING,
     describe_advice,
     describe_concurrency,
+    describe_options,
     describe_outputs,
     describe_recommendation,
     describe_route,
 )
 from runner.display.columns import (
-    GAP,
-    LEAST_MARK,
-    UNSOUND_MARK,
-    Column,
     build_columns,
+    default_columns,
+    draw_table,
     fit_columns,
-    mark,
     phase_columns,
 )
 from runner.display.correlations import render_correlations
 from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
 from runner.display.findings import Point, describe_block, describe_models, name_block
-from runner.display.quantities import UNKNOWN, format_energy
+from runner.display.notes import choose_phased, describe_marks, describe_phases, one_line, warn_of_guessing
+from runner.display.quantities import format_energy
 
 _BOARDS_NOTICE = (
     "Measured on {} boards. Two boards of one kind differ by about 5 % in the energy that they report: "
@@ -58,13 +56,18 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
         return Group(Text("No trial has finished yet."))
     parts: list[RenderableType] = [*_overview(study.trials, manifest)]
     parts += _ruled("recommendation", describe_advice(study))
+    parts += [Text(options, style="dim")] if (options := describe_options(study)) else []
     left_out: dict[str, None] = {}
+    if len(defaults := study.points.filter("is_default").to_dicts()) > 1:
+        columns, _ = fit_columns(default_columns(defaults), width)  # the blocks' own tables have the others
+        notice = f" · {SIMULATED_NOTICE}" if defaults[0]["simulated"] else ""
+        parts += ["", Rule(Text(f"at the default clock{notice}"), align="left", style="dim"), draw_table(columns)]
     no_phases: dict[str, None] = {}
     boards = _name_boards(study.points["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list())
     for points in (block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)):
         columns, dropped = fit_columns(build_columns(points), width)
         left_out |= dict.fromkeys(dropped)
-        parts += ["", _title(points, boards), _table(points, columns), *_notes(points)]
+        parts += ["", _title(points, boards), draw_table(columns, list(map(_style, points))), *_notes(points)]
         parts += [*_phases(points, width), Text(describe_block(points)), *_advice(study, points[0])]
         no_phases |= dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"])
     parts += _ruled("models, each at its least energy", map(describe_models, study.models.to_dicts()))
@@ -77,7 +80,7 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
             "",
             Text(f"Left out for lack of width: {', '.join(left_out)} (sweep report --json has them).", style="dim"),
         ]
-    parts += [Text(f"No prefill and decode energy: {_one_line(reason)}", style="dim") for reason in no_phases]
+    parts += [Text(f"No prefill and decode energy: {one_line(reason)}", style="dim") for reason in no_phases]
     parts += _problems(study)
     return Group(*parts)
 
@@ -152,52 +155,6 @@ def _name_boards(uuids: Sequence[str]) -> dict[str, str]:
     return {uuid: uuid for uuid in uuids}
 
 
-def _table(points: Sequence[Point], columns: Sequence[Column]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, GAP - 1, 0, 0),
-        header_style="dim",
-    )
-    for column in columns:
-        table.add_column(
-            column.header, justify="left" if column.justify_left else "right", no_wrap=True, width=column.width
-        )
-    for i, point in enumerate(points):
-        style = "bold green" if point["is_least_energy"] else "" if point["is_sound"] else "yellow"
-        table.add_row(*(Text(column.cells[i]) for column in columns), style=style)
-    return table
-
-
-def _notes(points: Sequence[Point]) -> Iterator[Text]:
-    """What the marks of this table mean, and why a quality is missing or says little."""
-    notes = []
-    if any(point["is_least_energy"] for point in points):
-        notes.append(f"{LEAST_MARK} least energy")
-    if any(mark(point) == UNSOUND_MARK for point in points):
-        notes.append(f"{UNSOUND_MARK} only trials with verdicts or failures: not to be trusted")
-    if any(point["num_averaged"] != point["num_trials"] for point in points):
-        notes.append("n: trials averaged/trials run")
-    if any(point["joules_per_token_low"] is not None for point in points):
-        notes.append("±: 95 %; Δ: to the default clock just before and after")
-    if notes:
-        yield Text(" · ".join(notes), style="dim")
-    unseen = [p["energy_uncertainty_j"] / p["energy_j"] for p in points if p["energy_uncertainty_j"] and p["energy_j"]]
-    if unseen:
-        yield Text(
-            f"what the power sensor does not see: up to {100 * max(unseen):.2g} % of a trial's energy", style="dim"
-        )
-    metric = next((point["quality_metric"] for point in points if point["quality_metric"]), None)
-    if metric is not None:
-        has_error = any(point["quality_stderr"] is not None for point in points)
-        yield Text(f"quality: {metric}{', ± one standard error' if has_error else ''}", style="dim")
-    for reason in dict.fromkeys(p["quality_reason"] for p in points if p["quality"] is None and p["quality_reason"]):
-        yield Text(f"{UNKNOWN} in quality: {_one_line(reason)}", style="dim")
-    if any(_is_guessing(point) for point in points):
-        yield Text(f"quality is no better than guessing ({points[0]['quality_chance']:.3f})", style="yellow")
-
-
 def _problems(study: Study) -> Iterator[RenderableType]:
     failures, verdicts = study.failures, study.verdicts
     if verdicts.height:
@@ -207,7 +164,7 @@ def _problems(study: Study) -> Iterator[RenderableType]:
     if failures.height:
         yield from ("", Rule(Text("failures"), align="left", style="dim"))
         yield _counted(
-            [(num_trials, _one_line(error or "no reason recorded")) for error, num_trials in failures.iter_rows()]
+            [(num_trials, one_line(error or "no reason recorded")) for error, num_trials in failures.iter_rows()]
         )
 
 
@@ -220,21 +177,18 @@ def _counted(lines: Sequence[tuple[int, str]]) -> Table:
     return grid
 
 
-def _is_guessing(point: Point) -> bool:
-    quality, stderr, chance = point["quality"], point["quality_stderr"], point["quality_chance"]
-    return None not in (quality, stderr, chance) and abs(quality - chance) <= 2 * stderr
+def _style(point: Point) -> str:
+    return "bold green" if point["is_least_energy"] else "" if point["is_sound"] else "yellow"
+
+
+def _notes(points: Sequence[Point]) -> Iterator[Text]:
+    yield from (Text(note, style="dim") for note in describe_marks(points))
+    if warning := warn_of_guessing(points):
+        yield Text(warning, style="yellow")
 
 
 def _phases(points: Sequence[Point], width: int) -> Iterator[RenderableType]:
     """Prefill and decoding apart, where they were measured."""
-    measured = [point for point in points if point["phase_method"] is not None]
-    if measured:
-        yield _table(measured, fit_columns(phase_columns(measured), width)[0])
-        methods = ", ".join(dict.fromkeys(point["phase_method"] for point in measured))
-        yield Text(f"prefill and decode by {methods} · ±: 95 %", style="dim")
-        for reason in dict.fromkeys(point["phase_reason"] for point in measured if point["phase_reason"]):
-            yield Text(f"{UNKNOWN} in prefill or decode: {_one_line(reason)}", style="dim")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    if phased := choose_phased(points):
+        yield draw_table(fit_columns(phase_columns(phased), width)[0])
+        yield from (Text(note, style="dim") for note in describe_phases(phased))

@@ -50,13 +50,16 @@ def make_study(limits: Limits = NO_LIMITS, *, simulated: bool = True) -> Study:
         "reference_score": 0.7, "routed_score": 0.8, "energy_method": "attributed",
     }  # fmt: skip
     correlations = [
-        {"scope": scope, "model": model, "target": target, "feature": feature, "partial": value}
+        {"scope": scope, "model": model, "target": target, "feature": feature, "num_prompts": 60, "partial": value}
+        | ({} if value is None else {"partial_low": value - 0.1, "partial_high": value + 0.1})
+        | ({"partial_q_value": 0.001 if value > 0.5 else 0.4} if value is not None else {"reason": "no digits"})
         for scope, model in (("model", "org/small"), ("model", "org/large"), ("all", None))
         for target in ("energy_j", "latency_s")
         for feature, value in (("num_prompt_tokens", 0.9), ("mtld", -0.1), ("digit_fraction", None))
     ]
+    unscored = {"scope": "all", "target": "score", "feature": "mtld", "reason": "no scores"}
     return replace(
         study_trials(make_trials(simulated=simulated), limits),
         routes=pl.DataFrame([route], schema=ROUTES),
-        correlations=pl.DataFrame(correlations, schema=CORRELATIONS),
+        correlations=pl.DataFrame([*correlations, unscored], schema=CORRELATIONS),
     )

@@ -5,6 +5,7 @@ from runner.display.advice import (
     describe_concurrency,
     describe_evidence,
     describe_mixed_load,
+    describe_options,
     describe_outputs,
     describe_recommendation,
     describe_route,
@@ -29,15 +30,17 @@ def test_one_block_gets_one_sentence():
 def test_several_blocks_get_one_setting_for_all():
     rows = block(CHANGES) + block({1500: (0.80, 1.01), 990: (0.95, 1.05)}, block_id="c", task="cloze")
     [sentence] = advice(rows, Limits(max_slowdown=0.2))
-    assert sentence.startswith("board, one setting for all 2 combinations of model, task and requests in flight: set ")
-    assert "1500 MHz. It saves 17.5 ± " in sentence
-    assert "% of the energy on average over them, +1.0 % to +2.0 % in time. Limits: at most 20 % slower." in sentence
+    assert sentence.startswith("Set 1500 MHz on board: over 2 combinations of model, task and requests in flight it ")
+    assert " it saves 17.5 ± " in sentence
+    assert "% of the energy on average, +1.0 % to +2.0 % in time, quality not known for all of them. " in sentence
+    assert sentence.endswith(" Limits: at most 20 % slower.")
 
 
 def test_a_setting_for_all_that_saves_nothing_points_to_the_blocks_that_could():
     rows = block({990: (0.8, 1.0)}) + block({990: (1.5, 1.0)}, block_id="c", task="cloze")
     [sentence] = advice(rows)
-    assert "leave the default clock; nothing else that may be set in all of them saves energy." in sentence
+    assert sentence.startswith("Leave the default clock on board: over 2 combinations ")
+    assert "nothing else that may be set in all of them saves energy." in sentence
     assert sentence.endswith("Set for each of them apart, 1 would save, as said below.")
 
 
@@ -52,10 +55,8 @@ def test_thin_evidence_is_said_instead_of_a_recommendation():
         *(trial(c, j, task="t", block_id="c") for c, j in ((None, 1.0), (990, 0.7))),
     ]
     [sentence] = advice(rows)
-    assert (
-        f"least energy at 990 MHz ({MINUS}25.0 % on average over them, +0.0 % in time), but do not rely on it"
-        in sentence
-    )
+    assert sentence.startswith("Least energy at 990 MHz on board, over 2 combinations ")
+    assert f": {MINUS}25.0 % on average, +0.0 % in time, quality not known for all of them; but do not " in sentence
 
 
 def row(**columns):
@@ -80,7 +81,40 @@ def test_outputs_are_told_with_what_two_default_trials_share():
 def test_a_mixed_load_without_a_choice_says_why():
     study = make_study(Limits(max_ttft_s=0.1))  # which nothing here tells
     [mixed] = study.mixed_loads.to_dicts()
-    assert "no recommendation, since no operating point keeps the limits" in describe_mixed_load(mixed)
+    text = describe_mixed_load(mixed)
+    assert text.startswith("No one setting on board is recommended over 5 combinations")
+    assert "since no operating point keeps the limits" in text
+
+
+def test_a_mixed_load_says_what_its_scores_lose_and_what_was_left_out():
+    [mixed] = study_trials(frame(*block(CHANGES), *block(CHANGES, block_id="c", task="cloze"))).mixed_loads.to_dicts()
+    assert ", quality the same." in describe_mixed_load(mixed | {"quality_change_worst": 0.0})
+    assert f", {MINUS}1.2 % in quality at worst." in describe_mixed_load(mixed | {"quality_change_worst": -0.012})
+    assert describe_mixed_load(mixed | {"num_blocks_left_out": 3}).endswith(" 3 more could not be compared.")
+
+
+def test_where_nothing_can_be_recommended_each_reason_is_said_once():
+    tasks = ("a", "b", "c")
+    alone = [trial(None, 1.0, task=task, block_id=task) for task in tasks]
+    [sentence] = advice(alone)
+    assert sentence == (
+        "No recommendation for any of 3 combinations of model, task and requests in flight: "
+        "only the default clock has a sound trial."
+    )
+    judged = [trial(990, 0.5, task=task, block_id=task, verdicts=["trace_gap"]) for task in tasks]
+    unsound = trial(None, 1.0, task="d", block_id="d", verdicts=["trace_gap"])
+    failed = trial(990, None, task="d", block_id="d", status="failed", error="out of memory")
+    first, second, third, fourth = advice([*alone, *judged, unsound, failed])
+    assert first.startswith("No recommendation for 3 of 4 combinations ")
+    assert second.startswith("No recommendation for 1 of 4 combinations ")
+    assert third == "4 of 8 trials carry verdicts (trace_gap) and do not count."
+    assert fourth == "1 of 8 trials failed."
+
+
+def test_who_states_no_limit_is_told_that_he_may():
+    assert "--max-slowdown 5%" in describe_options(make_study())
+    assert describe_options(make_study(Limits(max_slowdown=0.2))) == ""
+    assert describe_options(study_trials(frame(trial(None, 1.0)))) == ""
 
 
 def test_requests_in_flight_are_compared():

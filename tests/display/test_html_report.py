@@ -1,6 +1,7 @@
 """The page as a browser reads it. How it looks was judged by eye, on wide and narrow screens, light and dark."""
 
 import json
+import re
 from html.parser import HTMLParser
 from importlib.metadata import version
 
@@ -70,7 +71,7 @@ def test_the_page_needs_no_network():
 def test_what_to_do_comes_first():
     text = page_of(make_study()).text
     notice = next(i for i, line in enumerate(text) if line.startswith("SIMULATED BOARD: "))
-    sentence = next(i for i, line in enumerate(text) if "one setting for all 5 combinations" in line)
+    sentence = next(i for i, line in enumerate(text) if line.startswith("Set 990 MHz on board: over 5 combinations"))
     headings = [
         text.index(name)
         for name in ("What to do", "Energy", "Every operating point", "Verdicts and failures", "Method")
@@ -94,6 +95,45 @@ def test_numbers_of_the_study_are_on_the_page():
     assert "1 failed: out of memory" in text
     assert "NVIDIA H200, GPU-a, driver 580" in text
     assert "sweep run clocks.toml" in text
+
+
+def test_tables_say_what_their_marks_mean_and_whose_numbers_they_hold():
+    text = page_of(make_study()).text
+    assert text.count("At the default clock · SIMULATED BOARD") == 1
+    assert text.count("qa on org/small, 1 in flight · SIMULATED BOARD") == 1
+    assert any(line.startswith("▸ least energy of the sound ones · ! only trials with verdicts") for line in text)
+    assert any(line == "quality: exact_match, ± one standard error" for line in text)
+
+
+def test_prefill_and_decode_have_a_table():
+    phases = {"phase_method": "static_batches", "joules_per_prefill_token": 0.0123, "joules_per_decode_token": 0.456}
+    text = page_of(study_trials(frame(*(row | phases for row in block(CHANGES))))).text
+    assert "J/prefill token" in text
+    assert "0.456" in text
+    assert "prefill and decode by static_batches · ±: 95 %" in text
+
+
+def test_features_that_count_have_a_table_and_the_others_a_reason():
+    text = page_of(make_study()).text
+    start = text.index("Which features of an input count · SIMULATED BOARD")
+    table = text[start : start + 20]
+    assert table[1:7] == ["feature", "partial", "95 %", "q", "prompts", "energy"]
+    assert table[7:12] == ["num_prompt_tokens", "+0.90", "+0.80 to +1.00", "0.001", "60"]
+    assert "score: no correlation: no scores" in text
+    assert "not compared: digit_fraction (no digits)" in text
+
+
+def test_a_number_keeps_its_unit_on_its_line():
+    html = render_page(make_study(), MANIFEST, {})
+    assert "Set 990\N{NO-BREAK SPACE}MHz on board" in html
+    assert "20.0\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}" in html
+    assert not re.search(r"\d %", html.partition("</style>")[2])
+
+
+def test_a_run_without_a_trial_has_a_page():
+    text = page_of(study_trials(frame())).text
+    assert "No trial has finished yet." in text
+    assert "None: every trial is sound." not in text
 
 
 def test_columns_in_which_nothing_is_known_are_left_out():

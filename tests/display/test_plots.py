@@ -9,7 +9,7 @@ from runner.analysis.study import study_trials
 from runner.display import front_plots
 from runner.display.clock_plots import plot_energy, plot_times
 from runner.display.front_plots import plot_fronts, plot_heat_maps, plot_quality
-from runner.display.plots import MAX_PLOTS, shortest_point
+from runner.display.plots import MAX_PLOTS, axis_for, domain_of, shortest_point
 from runner.display.power_plots import plot_power
 from runner.display.run_plots import make_plots, write_pictures
 from runner.results.store import RunStore
@@ -119,6 +119,38 @@ def test_a_large_run_is_drawn_in_part(monkeypatch):
     assert len(plot.data["behind"]) <= 10
     assert len(plot.data["front"]) == study.front["is_on_front"].sum()
     assert "points behind it are not drawn" in plot.note
+
+
+def test_ends_of_a_front_are_labelled_with_what_varies(plots):
+    [plot] = [plot for plot in plots if plot.name == "pareto-qa-generate"]
+    labels = [row["label"] for row in plot.data["labelled"]]
+    assert labels
+    assert all(label.endswith((" · 1", " · 16")) for label in labels)
+    assert "label: clock · requests in flight" in plot.note
+    [plot] = plot_fronts(study_trials(frame(*block(CHANGES))).front)
+    assert [row["label"] for row in plot.data["labelled"]] == ["default", "990 MHz", "1500 MHz"]
+
+
+def test_a_front_of_one_point_is_not_drawn():
+    assert plot_fronts(study_trials(frame(trial(None, 1.0))).front) == []
+
+
+def test_an_axis_does_not_make_a_cliff_of_a_little():
+    assert domain_of([1.0, 1.01]) == pytest.approx((0.904, 1.106))
+    assert domain_of([1.0, None, 2.0]) == (1.0, 2.0)
+    assert domain_of([5.0]) == pytest.approx((4.5, 5.5))
+
+
+def test_every_line_of_a_logarithmic_axis_has_a_number():
+    assert axis_for([0.02, 0.9]).to_dict()["values"] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+    assert axis_for([0.002, 90.0]).to_dict()["values"] == [0.001, 0.01, 0.1, 1.0, 10.0, 100.0]
+    assert "values" not in axis_for([1.0, 2.0]).to_dict()
+
+
+def test_a_default_clock_with_verdicts_alone_bears_their_mark():
+    rows = [trial(None, 1.0, verdicts=["trace_gap"]), trial(990, 0.8), trial(750, 0.9)]
+    [plot] = plot_energy(study_trials(frame(*rows)).points)
+    assert [row["clock"] for row in plot.data["unsound"]] == [row["clock"] for row in plot.data["default"]]
 
 
 def test_what_is_not_known_is_not_drawn(store):

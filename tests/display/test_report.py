@@ -128,6 +128,24 @@ def test_columns_give_way_by_rank_and_are_named(render):
     assert "Left out for lack of width: " in render(render_report(study_trials(TRIALS), MANIFEST, 80), 80, 100)
 
 
+def test_all_blocks_stand_side_by_side_at_the_default_clock(render):
+    text = render(render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100)
+    _, _, table = text.partition("at the default clock · SIMULATED BOARD")
+    lines = [line.split() for line in table.splitlines()[1:5]]
+    headers = "task model in flight SM MHz J/token J/prompt token tokens/s latency s TPOT ms power W quality"
+    assert " ".join(lines[0]) == headers
+    assert lines[2] == ["tiny_cloze", "small", "4", "1980", "–", "0.00810", "–", "0.500", "–", "500", "–"]
+    assert lines[3] == ["tiny_qa", "small", "4", "1980", "0.530", "–", "128", "1.00", "31.2", "500", "0.620"]
+    one = study_trials(TRIALS.filter(task="tiny_qa"))
+    assert "at the default clock ·" not in render(render_report(one, MANIFEST, 120), 120, 100)
+
+
+def test_prefill_energy_is_not_said_twice(render):
+    rows = [trial(clock, joules, 1.0, phase_method="all_prefill", joules_per_prefill_token=joules)
+            for clock, joules in ((None, 0.5), (990, 0.4))]  # fmt: skip
+    assert "J/prefill token" not in render(render_report(study_trials(frame(*rows)), MANIFEST, 120), 120, 100)
+
+
 def test_axes_are_shown_only_where_they_vary(render):
     assert "limit W" not in render(render_report(study_trials(TRIALS), MANIFEST, 160), 160, 100)
     capped = frame(trial(None, 0.5, 1.0), trial(990, 0.4, 1.0, power_limit_w_requested=400.0))
@@ -259,8 +277,10 @@ def test_sentence_when_the_default_is_best_alone_or_missing():
     )
     assert "no default-clock trial" in sentence(trial(750, 0.5, 1.0), trial(990, 0.6, 1.2))
     assert "nothing can be said" in sentence(trial(None, 0.5, 1.0, verdicts=["trace_gap"]))
-    assert "do not trust the comparison" in sentence(
-        trial(None, 0.5, 1.0, verdicts=["trace_gap"]), trial(990, 0.4, 1.0)
+    unsound = trial(None, 0.5, 1.0, verdicts=["trace_gap"])
+    assert "do not trust the comparison" in sentence(unsound, trial(990, 0.4, 1.0), trial(1500, 0.45, 1.0))
+    assert "0.400 J/token at 990 MHz, which alone has a sound trial, so nothing" in sentence(
+        unsound, trial(990, 0.4, 1.0)
     )
 
 

@@ -2,8 +2,7 @@
 const plots = JSON.parse(document.getElementById("plots").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Set();
-const deep = ["#2f6db3", "#d9730d", "#2e8b57", "#8e5bb5", "#c23b4b", "#2b8f9e", "#8a6d3b", "#6b7785"];
-const bright = ["#7db4f0", "#ffab5c", "#6fd39b", "#c79bea", "#ff8a94", "#6fd0de", "#d8b878", "#aeb9c5"];
+const series = JSON.parse(document.getElementById("colours").textContent);
 
 function config() {
   const colours = getComputedStyle(document.documentElement);
@@ -12,17 +11,18 @@ function config() {
   const text = { labelColor: ink, titleColor: quiet, labelFont: font, titleFont: font, labelFontSize: 12, titleFontWeight: "normal" };
   return {
     background: "transparent",
-    axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontSize: 12 },
+    axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontSize: 12, titlePadding: 8 },
     legend: { ...text, rowPadding: 3 },
     title: { color: quiet, font },
     text: { color: ink, font },
     view: { stroke: null },
-    range: { category: dark.matches ? bright : deep },
+    range: { category: dark.matches ? series.dark : series.light },
   };
 }
 
 function draw(place) {
   drawn.add(place);
+  place.classList.toggle("on-dark", dark.matches);
   const actions = { export: true, source: false, compiled: false, editor: false };
   window.vegaEmbed(place, plots[place.dataset.plot], { config: config(), renderer: "svg", actions });
 }
@@ -31,10 +31,18 @@ const places = [...document.querySelectorAll("[data-plot]")];
 const observer = new IntersectionObserver(
   (entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
     observer.unobserve(target);
-    draw(target);
+    if (!drawn.has(target)) draw(target);
   }),
   { rootMargin: "800px" },
 );
 places.forEach((place) => observer.observe(place));
 dark.addEventListener("change", () => drawn.forEach(draw));
-addEventListener("beforeprint", () => places.filter((place) => !drawn.has(place)).forEach(draw));
+
+// A page that is printed has all plots: what nobody has scrolled to is drawn while the browser has nothing else to do.
+function drawNext(deadline) {
+  const waiting = places.filter((place) => !drawn.has(place));
+  while (waiting.length && deadline.timeRemaining() > 10) draw(waiting.shift());
+  if (waiting.length) idle(drawNext);
+}
+const idle = window.requestIdleCallback ?? ((callback) => setTimeout(() => callback({ timeRemaining: () => 20 }), 200));
+addEventListener("load", () => idle(drawNext));
