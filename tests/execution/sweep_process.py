@@ -56,8 +56,12 @@ class SweepProcess:
         return self._output.read_text()
 
     def wait(self, seconds: float = 600.0) -> int:
-        """Return the exit code; the limit is for a run that hangs, and no statement of how long it takes."""
-        return self.process.wait(seconds)
+        """Return the exit code as a shell shows it; the limit is for a run that hangs, not for one that is slow.
+
+        Where a signal interrupts an `exec`, as many imports have it, Python ends by SIGINT instead of with 130.
+        """
+        code = self.process.wait(seconds)
+        return code if code >= 0 else 128 - code
 
     def wait_for(self, text: str) -> None:
         """Wait for a line of output that holds a text."""
