@@ -3,14 +3,20 @@
 import pytest
 from tiny_model import prompt
 
-from runner.inference.engine_processes import CPU_ENVIRONMENT, ENVIRONMENT, default_environment
+from runner.inference.engine_processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
 
-pytestmark = pytest.mark.vllm
+# Two engines, the second of four processes, start within a minute; on a crowded machine one took thirteen.
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
-WINDOW, VOCAB_SIZE = 48, 384
+WINDOW = 48
+VOCAB_SIZE = 391
+"""Neither a multiple of what vLLM pads a vocabulary to nor even: its halves differ."""
 LENGTHS = (5, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW + 7, 190)
+MAX_MODEL_LEN = 256
 NUM_OUTPUT_TOKENS = 24
 """From the shorter prompts on, generation crosses the window's length too."""
+SINGLE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Threads of two processes on the same cores would wait for each other longer than they compute."""
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +28,7 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     config = GPTNeoConfig(
         vocab_size=VOCAB_SIZE,
-        max_position_embeddings=256,
+        max_position_embeddings=MAX_MODEL_LEN,
         hidden_size=128,
         num_layers=4,
         attention_types=[[["global", "local"], 1], [["local", "global"], 1]],
@@ -42,19 +48,21 @@ def prompts():
     return [[token % (VOCAB_SIZE - 1) + 1 for token in prompt(length, length)] for length in LENGTHS]
 
 
-@pytest.fixture(scope="module")
-def outputs(folder, prompts):
+@pytest.fixture(scope="module", params=[1, 2], ids=["whole", "tensor-parallel"])
+def outputs(request, folder, prompts):
     """vLLM's, all prompts together, in chunks that are shorter than most prompts."""
     from vllm import LLM, SamplingParams
     from vllm.inputs import tokens_input
 
-    with default_environment(ENVIRONMENT, CPU_ENVIRONMENT):
+    processes = EngineProcesses()
+    with default_environment(ENVIRONMENT, CPU_ENVIRONMENT, SINGLE_THREAD):
         llm = LLM(
             model=str(folder),
             skip_tokenizer_init=True,
             dtype="float32",
             enforce_eager=True,
-            max_model_len=256,
+            tensor_parallel_size=request.param,
+            max_model_len=MAX_MODEL_LEN,
             max_num_batched_tokens=64,
             enable_chunked_prefill=True,
             enable_prefix_caching=False,
@@ -68,8 +76,11 @@ def outputs(folder, prompts):
         ignore_eos=True,
         detokenize=False,
     )
-    yield llm.generate([tokens_input(tokens) for tokens in prompts], params, use_tqdm=False)
+    processes.find()
+    found = llm.generate([tokens_input(tokens) for tokens in prompts], params, use_tqdm=False)
     llm.llm_engine.engine_core.shutdown()
+    processes.end(timeout_s=60)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +131,32 @@ def test_the_window_matters_in_this_model(folder, prompts):
         everywhere = model(tokens).logits.log_softmax(-1)
     assert float((windowed - everywhere)[0, :WINDOW].abs().max()) < 1e-4
     assert float((windowed - everywhere)[0, 2 * WINDOW :].abs().max()) > 0.05
+
+
+@pytest.fixture
+def configure(folder):
+    """vLLM's configuration for some engine arguments, as every engine makes it first."""
+
+    def make(**engine_args):
+        from vllm import EngineArgs
+
+        arguments = {"model": str(folder), "skip_tokenizer_init": True, "dtype": "float32"}
+        return EngineArgs(**arguments, **engine_args).create_engine_config()
+
+    return make
+
+
+def test_heads_that_cannot_be_shared_out_are_named(configure):
+    with pytest.raises(ValueError, match=r"attention heads \(4\) must be divisible by tensor parallel size \(3\)"):
+        configure(tensor_parallel_size=3)
+
+
+def test_more_positions_than_were_learned_are_refused(configure, monkeypatch):
+    from runner.inference.models.gpt_neo import GPTNeoModel
+
+    with pytest.raises(ValueError, match=r"max_model_len \(257\) is greater than .* \(max_position_embeddings=256"):
+        configure(max_model_len=MAX_MODEL_LEN + 1)
+    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    config = configure(max_model_len=MAX_MODEL_LEN + 1)
+    with pytest.raises(ValueError, match="max_model_len is 257, but this GPT-Neo has learned 256 positions"):
+        GPTNeoModel(vllm_config=config)

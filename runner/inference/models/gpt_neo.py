@@ -128,6 +128,12 @@ class GPTNeoModel(nn.Module):  # type: ignore[misc]
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         config, quant_config = vllm_config.model_config.hf_config, vllm_config.quant_config
+        max_model_len = vllm_config.model_config.max_model_len
+        if max_model_len > config.max_position_embeddings:  # VLLM_ALLOW_LONG_MAX_MODEL_LEN lets it through
+            raise ValueError(
+                f"max_model_len is {max_model_len}, but this GPT-Neo has learned {config.max_position_embeddings} "
+                "positions and no others; allowed: 1 to as many"
+            )
         self.wte = VocabParallelEmbedding(
             config.vocab_size, config.hidden_size, quant_config=quant_config, prefix=f"{prefix}.wte"
         )
