@@ -103,6 +103,8 @@ def test_a_machine_whose_clock_is_set_meanwhile_is_noticed(step_s: float, proble
     measured = account(12.0, power=power.sort("time_ns"), counter_end=counter_end)
     assert measured.problems == problems
     assert (abs(measured.disagreement or 0.0) > 0.02) == disagrees
+    assert measured.row["energy_source"] == ("trace" if disagrees else "counter")
+    assert (measured.row["energy_counter_j"] is None) == disagrees
 
 
 @pytest.mark.parametrize(
