@@ -176,9 +176,9 @@ def test_a_guard_on_a_full_disk_stays_on_duty_and_knows_the_children(
     monkeypatch.setattr(guard_module, "write_journal", fail)
     with ThreadPoolExecutor() as thread:
         watching = thread.submit(guard_module.watch, path, journal.lease_id)
-        assert has_looked.wait(30.0)
+        assert has_looked.wait(120.0)
         owner.kill_with_guard()
-        last = watching.result(30.0)
+        last = watching.result(120.0)
     assert {owner.marked, owner.forked} <= set(last.descendants)
 
 

@@ -214,7 +214,7 @@ def test_a_journal_that_was_spoilt_is_written_anew_and_carried_out(
         now = read_sound_journal(path_of(folders))
         return now is not None and len(now.descendants) == 2  # the new guard has looked round
 
-    assert wait_until(is_renewed, 30.0)
+    assert wait_until(is_renewed)
     renewed = read_journal(path_of(folders))
     assert renewed == replace(journal, descendants=renewed.descendants)
     owner.kill()
