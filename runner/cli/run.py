@@ -164,12 +164,11 @@ def watch(
 
 
 def _load(file: Path) -> "SweepSpec":
+    from runner.execution.feasibility import require_known_names
     from runner.spec.sweep import load_sweep
-    from runner.tasks.loading import check_task_name
 
     sweep = load_sweep(file)
-    for task in sweep.task:
-        check_task_name(task.name)
+    require_known_names(sweep, file)
     return sweep
 
 

@@ -18,7 +18,7 @@ from runner.hardware.gpu import GpuInfo, NoGpuError
 from runner.hardware.nvml import is_simulated, open_nvml
 from runner.hardware.permission import find_obstacle
 from runner.hardware.read_only import CLOCKS_VARIABLE
-from runner.hardware.selection import select_gpus
+from runner.hardware.selection import require_readable, select_gpus
 from runner.hardware.simulated import PERMISSION_VARIABLE
 from runner.hardware.sudo import SETTER_VARIABLE
 from runner.physics.clock import WallClock
@@ -76,6 +76,8 @@ def choose_gpus(gpu: str) -> tuple[str, list[GpuInfo]]:
     """
     if is_simulated(gpu):
         return gpu, select_gpus(open_nvml(gpu, WallClock()), "all", None)
+    if gpu != "auto":
+        require_readable(gpu)
     try:
         nvml = open_nvml("nvidia", WallClock())
         return "nvidia", select_gpus(nvml, "all" if gpu == "auto" else gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -119,6 +121,20 @@ def ray_session(address: str | None) -> Iterator[None]:
         signal.signal(signal.SIGTERM, on_sigterm)  # it has put back the system's, which ends a process at once
 
 
+def _describe_job() -> Any:
+    """Return Ray's settings of a job, but for the current folder at the front of the workers' search path.
+
+    A `runner.py` that lies there, or another checkout of this program, would be imported in place of this package.
+    """
+    from ray.job_config import JobConfig
+
+    class OwnCode(JobConfig):  # type: ignore[misc]  # Ray's is untyped
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True  # a job with a folder of its own is what Ray leaves the current one out for
+
+    return OwnCode()
+
+
 def _join_ray(address: str) -> None:
     """Raises: ClusterError: no cluster answers there."""
     import ray
@@ -128,7 +144,7 @@ def _join_ray(address: str) -> None:
         if host and "/" not in host and port.isdecimal():
             # Where nobody listens at HOST:PORT, Ray itself would wait for minutes.
             socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
-        ray.init(address=address, **_QUIET)
+        ray.init(address=address, job_config=_describe_job(), **_QUIET)
     except OSError as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
 
@@ -149,6 +165,7 @@ def _start_ray() -> None:
                 num_gpus=0,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
+                job_config=_describe_job(),
                 **_QUIET,
             )
             return

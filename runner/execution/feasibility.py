@@ -1,15 +1,57 @@
-"""What can be known before any engine is loaded: whether the boards can be set to what a sweep asks for.
+"""What can be known before any engine is loaded: whether what a sweep names is there, and boards can be set to it.
 
-Blocks and seats enter; nothing leaves, or one message with everything that is wrong.
+A sweep, or its blocks and seats, enter; nothing leaves, or one message with everything that is wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from runner.execution.cluster import Seat
 from runner.hardware.gpu import NotSupportedError
 from runner.hardware.operating_point import resolve_clocks
 from runner.hardware.permission import denied
+from runner.inference.vllm_engine import SHAPES_PREFIX
+from runner.physics.shape import shape_names
+from runner.spec.problems import did_you_mean
+from runner.spec.sweep import SweepFileError, SweepSpec
 from runner.spec.trial import Block
+from runner.tasks.loading import check_task_name
+from runner.tasks.task import TaskError
+
+
+def require_known_names(sweep: SweepSpec, path: Path) -> None:
+    """Refuse a sweep whose tasks, shapes, twins or folders of models do not exist; the hub is not asked.
+
+    Raises: SweepFileError: all of them, each with its field in the file at `path`.
+    """
+    if problems := [*_find_unknown_models(sweep), *_find_unknown_tasks(sweep)]:
+        raise SweepFileError(path, problems)
+
+
+def _find_unknown_models(sweep: SweepSpec) -> Iterator[str]:
+    names = shape_names()
+    for index, model in enumerate(sweep.model):
+        shape = model.id.removeprefix(SHAPES_PREFIX)
+        if shape != model.id and shape not in names:
+            yield (
+                f'model[{index}].id = "{model.id}" is not there: shapes are {", ".join(names)}'
+                f"{did_you_mean(shape, names)}"
+            )
+        elif Path(model.id).is_dir() and not (Path(model.id) / "config.json").is_file():
+            yield f'model[{index}].id = "{model.id}" is a folder without config.json: vLLM cannot open it'
+        if model.twin is not None and model.twin not in names:
+            yield (
+                f'model[{index}].twin = "{model.twin}" is not there: shapes are {", ".join(names)}'
+                f"{did_you_mean(model.twin, names)}"
+            )
+
+
+def _find_unknown_tasks(sweep: SweepSpec) -> Iterator[str]:
+    for index, task in enumerate(sweep.task):
+        try:
+            check_task_name(task.name)
+        except TaskError as error:
+            yield f'task[{index}].name = "{task.name}": {error}'
 
 
 def require_settable(blocks: Sequence[Block], seats: Sequence[Seat]) -> None:

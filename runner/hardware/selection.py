@@ -31,6 +31,18 @@ def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> li
     return [NvmlGpu(nvml, index, read_only=True).info for index in chosen]
 
 
+def require_readable(request: str) -> None:
+    """Raises: ValueError: no machine could understand the request, whatever boards it has."""
+    if request == "all":
+        return
+    for entry in (part.strip() for part in request.split(",")):
+        if not (entry.isascii() and entry.isdigit()) and not entry.startswith("GPU-"):
+            raise ValueError(
+                f"{entry!r} in --gpu {request!r} is no board: say all, auto, sim, sim:h200x4, or indices and UUIDs "
+                "separated by commas, such as 0,2 or GPU-1a2b3c4d"
+            )
+
+
 def _list_uuids(nvml: Any) -> list[str]:
     uuids = []
     for index in range(call_nvml(nvml, "nvmlDeviceGetCount")):
@@ -59,13 +71,9 @@ def _allowed_indices(uuids: list[str], cuda_visible_devices: str | None) -> list
 
 
 def _parse_request(request: str, uuids: list[str]) -> list[int]:
+    require_readable(request)
     chosen: list[int] = []
     for entry in (part.strip() for part in request.split(",")):
-        if not (entry.isascii() and entry.isdigit()) and not entry.startswith("GPU-"):
-            raise ValueError(
-                f"{entry!r} in --gpu {request!r} is no board: say all, auto, sim, sim:h200x4, or indices and UUIDs "
-                "separated by commas, such as 0,2 or GPU-1a2b3c4d"
-            )
         index = _find(entry, uuids)
         if index is None:
             found = ", ".join(f"{i} ({uuid})" for i, uuid in enumerate(uuids))

@@ -3,6 +3,7 @@
 docs/recommendation.md, "Importing a published grid", describes the form. Next: execution.
 """
 
+import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ _HIGHER = "quality_higher_is_better"
 _WORDS = ("model", "task", "gpu_name", "quality_metric", _HIGHER)
 COLUMNS = (*_NUMBERS, *_WORDS)
 _MAY_BE_ZERO = ("quality", "quality_stderr")
+_WHOLE = ("sm_clock_mhz", "mem_clock_mhz", "concurrency")
 _BLOCK = ("model", "task", "concurrency", "gpu_name")
 _OF_DEFAULT = "of_default"
 
@@ -42,14 +44,11 @@ def read_published(path: Path) -> pl.DataFrame:
         and the clocks are in sm_clock_mhz and mem_clock_mhz.
     Raises: PublishedFileError; OSError: the file cannot be read.
     """
-    try:
-        table = pl.read_csv(path.read_bytes(), infer_schema=False)
-    except FileNotFoundError:
-        raise PublishedFileError(f"{path}: no such file") from None
-    except pl.exceptions.PolarsError as error:
-        raise PublishedFileError(f"{path} is not CSV: {str(error).splitlines()[0]}") from None
+    table = _read_text(path)
     rates = _find_rates(path, table.columns)
-    table = table.with_row_index("line", offset=2)
+    table = table.with_row_index("line", offset=2).filter(
+        ~pl.all_horizontal(pl.col(table.columns).str.strip_chars().replace("", None).is_null())  # an empty line
+    )
     lines = _read_values(path, pl.concat([_take_rate(table, rates, rate) for rate in rates]))
     _require_energy(path, lines)
     _require_different(path, lines)
@@ -60,6 +59,38 @@ def read_published(path: Path) -> pl.DataFrame:
         quality_higher_is_better=pl.col("quality_higher_is_better").fill_null("true") == "true",
     )
     return _as_trials(_find_default(lines))
+
+
+def _read_text(path: Path) -> pl.DataFrame:
+    """The cells as text, under names without spaces around them."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        table = pl.read_csv(text.encode(), infer_schema=False)
+    except FileNotFoundError:
+        raise PublishedFileError(f"{path}: no such file") from None
+    except OSError as error:
+        raise PublishedFileError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PublishedFileError(
+            f"{path} is not text in UTF-8 (byte {error.start}): save it as CSV in that encoding"
+        ) from None
+    except pl.exceptions.NoDataError:
+        raise PublishedFileError(f"{path} is empty") from None
+    except pl.exceptions.PolarsError as error:
+        raise PublishedFileError(f"{path} is not CSV: {_find_longest(text) or str(error).splitlines()[0]}") from None
+    names = [name.strip() for name in next(csv.reader(text.splitlines()))]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise PublishedFileError(f"{path}: column {repeated[0]!r} stands twice: leave one of them out")
+    if len(names) == 1 and (other := [mark for mark in ";\t" if mark in names[0]]):
+        raise PublishedFileError(f"{path}: its columns are separated by {other[0]!r}: commas are needed")
+    return table.rename(dict(zip(table.columns, names, strict=True)))
+
+
+def _find_longest(text: str) -> str | None:
+    """Name the first line that has more cells than there are columns; None where no line has."""
+    names, *lines = csv.reader(text.splitlines())
+    longer = [number for number, cells in enumerate(lines, start=2) if len(cells) > len(names)]
+    return f"line {longer[0]} has more cells than the {len(names)} that the first line names" if longer else None
 
 
 def _find_rates(path: Path, columns: Sequence[str]) -> list[str]:
@@ -101,8 +132,12 @@ def _read_values(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     for name in _NUMBERS:
         number, may_be_zero = pl.col(name).cast(pl.Float64, strict=False), name in _MAY_BE_ZERO
         is_right = number.is_finite() & (number >= 0 if may_be_zero else number > 0)
-        allowed = f"a number {'from 0 on' if may_be_zero else 'greater than 0'}, or nothing"
+        if name in _WHOLE:
+            is_right &= number == number.round()
+        kind = "a whole number" if name in _WHOLE else "a number"
+        allowed = f"{kind} {'from 0 on' if may_be_zero else 'greater than 0'}, or nothing"
         _require(path, lines, name, is_right.fill_null(value=False), allowed)
+    lines = lines.with_columns(pl.col(_HIGHER).str.to_lowercase())
     _require(path, lines, _HIGHER, pl.col(_HIGHER).is_in(["true", "false"]), "true or false, or nothing")
     return lines.with_columns(pl.col(*_NUMBERS).cast(pl.Float64))
 
@@ -116,11 +151,13 @@ def _require(path: Path, lines: pl.DataFrame, name: str, is_right: pl.Expr, allo
 
 def _require_energy(path: Path, lines: pl.DataFrame) -> None:
     has_energy = pl.col("mean_power_w").is_not_null() | pl.col("joules_per_output_token").is_not_null()
-    wrong = lines.filter(pl.col(RATE).is_null() | ~has_energy)
-    if wrong.height:
-        raise PublishedFileError(
-            f"{path}, line {wrong['line'][0]}: a throughput, and a power or joules per token, are needed"
-        )
+    for is_there, what in (
+        (pl.col(RATE).is_not_null(), f"{RATE} is empty: a throughput is needed"),
+        (has_energy, "mean_power_w and joules_per_output_token are empty: one of them is needed"),
+    ):
+        wrong = lines.filter(~is_there)
+        if wrong.height:
+            raise PublishedFileError(f"{path}, line {wrong['line'][0]}: {what}")
     if lines.is_empty():
         raise PublishedFileError(f"{path} has no line of numbers")
 

@@ -55,9 +55,14 @@ class RunStore:
         self._lock_fd: int | None = None
 
     def __enter__(self) -> Self:
-        """Take the directory for writing. Raises: RunDirectoryError: another run holds it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Take the directory for writing. Raises: RunDirectoryError: another run holds it, or it cannot be written."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{self.directory} cannot be a run directory ({error.strerror}): give another --out"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -107,7 +112,7 @@ class RunStore:
         path = self.directory / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}): start anew with --fresh") from None
@@ -237,7 +242,8 @@ def open_run(directory: Path) -> RunStore:
     """Return the store of a run that exists. Raises: RunDirectoryError: there is none."""
     store = RunStore(directory)
     if store.read_manifest() is None:
-        others = sorted(str(path.parent) for path in directory.parent.glob("*/manifest.json"))
-        there = f"; runs there: {', '.join(others)}" if others else ""
+        found = {path.parent for folder in (directory.parent, Path("runs")) for path in folder.glob("*/manifest.json")}
+        others = sorted(map(str, found))
+        there = f"; runs: {', '.join(others)}" if others else ""
         raise RunDirectoryError(f"{directory} holds no run (no manifest.json){there}")
     return store

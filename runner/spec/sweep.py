@@ -4,6 +4,7 @@ A TOML file enters; a frozen `SweepSpec` leaves, or a `SweepFileError` that name
 is allowed. Whether a task or a model exists is checked by their own rooms. Next: `trial.py` expands it.
 """
 
+import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ Concurrencies = Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple), Fi
 Phases = Literal["static_batches", "output_lengths"]
 MIN_OUTPUT_TOKENS_FOR_LENGTHS = 4
 """Half of it must leave both trials some decoding, and a difference between them."""
+NUM_FILES_NAMED = 10
+"""In the message about a sweep file that is not there."""
 MIN_REPEAT_EACH_S = 2.0
 """As long as the shortest window: 100 power samples for one prompt's energy."""
 
@@ -258,19 +261,30 @@ def load_sweep(path: Path) -> SweepSpec:
     Raises: SweepFileError: no such file, not TOML, or anything in it that is not allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() else Path("sweeps")
-        here = sorted(str(other) for other in folder.glob("*.toml"))
-        listing = f"; there are {', '.join(here)}" if here else ""
-        raise SweepFileError(path, [f"there is no such file{listing}{did_you_mean(str(path), here)}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SweepFileError(path, [f"cannot be read: {error}"]) from None
+        raise SweepFileError(path, [f"there is no such file{_name_others(path)}"]) from None
+    except IsADirectoryError:
+        raise SweepFileError(path, [f"is a folder, not a sweep file{_name_others(path)}"]) from None
+    except UnicodeDecodeError as error:
+        raise SweepFileError(path, [f"is not text in UTF-8 (byte {error.start}): save it in that encoding"]) from None
+    except OSError as error:
+        raise SweepFileError(path, [f"cannot be read: {error.strerror}"]) from None
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SweepFileError(path, [f"is not TOML: {error}"]) from None
     return parse_sweep(document, path)
+
+
+def _name_others(path: Path) -> str:
+    """Say which sweep files there are: the one that must have been meant, else the first few."""
+    folder = path if path.is_dir() else path.parent if path.parent.is_dir() else Path("sweeps")
+    here = sorted(other for other in folder.glob("*.toml") if other.is_file())
+    if near := difflib.get_close_matches(path.name, [other.name for other in here], n=1):
+        return f'; did you mean "{folder / near[0]}"?'
+    more = f" and {len(here) - NUM_FILES_NAMED} more" if len(here) > NUM_FILES_NAMED else ""
+    return f"; there are {', '.join(map(str, here[:NUM_FILES_NAMED]))}{more}" if here else ""
 
 
 def parse_sweep(document: dict[str, Any], path: Path | None = None) -> SweepSpec:

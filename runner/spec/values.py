@@ -23,6 +23,8 @@ def as_tuple(value: object) -> object:
 
 
 _PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
+_SPACED = re.compile(r"^spaced (\d+)/(\d+)$")
+MAX_SPACED = 64
 
 ClockValue = int | str
 """MHz, "80%" of the highest supported, "default", or "spaced 2/8": the second of eight from highest to lowest."""
@@ -36,8 +38,8 @@ def _expand_spaced(value: object) -> object:
     for item in values:
         if isinstance(item, dict) and set(item) == {"spaced"}:
             count = item["spaced"]
-            if type(count) is not int or not 2 <= count <= 64:
-                raise ValueError(f"spaced = {count!r} is not a whole number from 2 to 64")
+            if type(count) is not int or not 2 <= count <= MAX_SPACED:
+                raise ValueError(f"spaced = {count!r} is not a whole number from 2 to {MAX_SPACED}")
             expanded += [f"spaced {k}/{count}" for k in range(1, count + 1)]
         else:
             expanded.append(item)
@@ -45,18 +47,25 @@ def _expand_spaced(value: object) -> object:
 
 
 def _check_point(value: object, unit: str) -> object:
-    allowed = f'"{DEFAULT}", a percentage such as "80%", or a number of {unit}'
+    spaced = ", or { spaced = 8 }" if unit == "MHz" else ""
+    allowed = f'"{DEFAULT}", a percentage such as "80%", or a number of {unit}{spaced}'
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"is not allowed here: give {allowed}")
     if isinstance(value, str):
         match = _PERCENT.match(value)
-        if value != DEFAULT and not value.startswith("spaced ") and not match:
+        if value != DEFAULT and not _is_spaced(value) and not match:
             raise ValueError(f"is not allowed here: give {allowed}{did_you_mean(value, [DEFAULT])}")
         if match and not 0 < float(match[1]) <= 100:
             raise ValueError("is out of range: a percentage lies above 0% and at most at 100%")
     elif value <= 0:
         raise ValueError(f"is out of range: {unit} are greater than 0")
     return value
+
+
+def _is_spaced(text: str) -> bool:
+    """Whether it is one of the values that { spaced = N } stands for, as manifests hold them."""
+    match = _SPACED.match(text)
+    return match is not None and 1 <= int(match[1]) <= int(match[2]) <= MAX_SPACED and int(match[2]) >= 2
 
 
 def _check_clock(value: object) -> object:

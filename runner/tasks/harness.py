@@ -218,13 +218,17 @@ def _set_fewshot(name: str, task: Any, num_fewshot: int | None, seed: int) -> No
 
 def _build_instances(name: str, task: Any, limit: int | None, seed: int, render_chat: RenderChat | None) -> list[Any]:
     # The harness draws a progress bar on stderr, which is the dashboard's.
-    with seeded(seed), contextlib.redirect_stderr(io.StringIO()):
-        task.build_all_requests(
-            limit=limit,
-            apply_chat_template=render_chat is not None,
-            fewshot_as_multiturn=render_chat is not None,
-            chat_template=render_chat,
-        )
+    try:
+        with seeded(seed), contextlib.redirect_stderr(io.StringIO()):
+            task.build_all_requests(
+                limit=limit,
+                apply_chat_template=render_chat is not None,
+                fewshot_as_multiturn=render_chat is not None,
+                chat_template=render_chat,
+            )
+    except ValueError as error:  # more examples than there are
+        num_fewshot = task.get_config("num_fewshot")
+        raise TaskError(f"task {name!r} has no prompts with num_fewshot = {num_fewshot}: {error}") from error
     instances: list[Any] = task.instances
     kinds = {instance.request_type for instance in instances}
     if not kinds <= {"generate_until"} and not kinds <= {"loglikelihood"}:

@@ -169,7 +169,25 @@ def test_a_wrong_file_is_explained(sweep: Sweep, tmp_path: Path, right: str, wro
 def test_a_task_that_nobody_knows_is_explained(sweep: Sweep, tmp_path: Path) -> None:
     lengths = "num_prompt_tokens = 64\nnum_output_tokens = 16\nnum_requests = 8\n"
     (tmp_path / "wrong.toml").write_text(SWEEP.replace('"synthetic"', '"hellaswagg"').replace(lengths, ""))
-    assert_explained(sweep("plan", "wrong.toml"), 2, "hellaswagg", "hellaswag")
+    assert_explained(
+        sweep("plan", "wrong.toml"), 2, 'wrong.toml: task[0].name = "hellaswagg"', "did you mean hellaswag or"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ('id = "shapes/lama-3.2-1b"', ['model[0].id = "shapes/lama-3.2-1b" is not there', 'mean "llama-3.2-1b"']),
+        ('id = "boards"\ntwin = "qwen2.5-32"', ["without config.json", 'model[0].twin = "qwen2.5-32" is not there']),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_model_that_is_not_here_is_explained(
+    sweep: Sweep, tmp_path: Path, command: str, model: str, words: list[str]
+) -> None:
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "wrong.toml").write_text(SWEEP.replace('id = "shapes/llama-3.2-1b"', model))
+    assert_explained(sweep(command, "wrong.toml", "--gpu", "sim"), 2, "wrong.toml: ", *words)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,11 @@ def test_a_simulated_board_that_does_not_exist_is_explained(sweep: Sweep, comman
     assert_explained(sweep(command, "small.toml", "--gpu", gpu), 2)
 
 
+@pytest.mark.parametrize("gpu", ["al", "SIM", "-1", "0,,1", ""])
+def test_boards_that_nobody_could_mean_are_explained_wherever_it_is_asked(sweep: Sweep, gpu: str) -> None:
+    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, f"in --gpu {gpu!r} is no board: say all, auto, sim")
+
+
 def test_an_order_that_cannot_be_understood_is_explained(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEP_CLOCKS", "yes")
     assert_explained(sweep("run", "small.toml"), 2, "SWEEP_CLOCKS", "apply or read-only")
@@ -206,7 +229,13 @@ def test_a_directory_without_a_run_is_explained(sweep: Sweep, tmp_path: Path) ->
     (tmp_path / "runs" / "empty").mkdir(parents=True)
     RunStore(tmp_path / "runs" / "other").write_manifest({"sweep": {}, "options": {}})
     assert_explained(sweep("report", "runs/empty"), 2, "runs/empty holds no run", "runs/other")
-    assert_explained(sweep("report", "nowhere/at/all"), 2, "holds no run")
+    assert_explained(sweep("report", "nowhere/at/all"), 2, "nowhere/at/all holds no run", "runs/other")
+    assert_explained(sweep("report", "small.toml"), 2, "small.toml holds no run", "runs/other")
+
+
+def test_a_run_directory_that_cannot_be_made_is_explained(sweep: Sweep) -> None:
+    result = sweep("run", "small.toml", "--gpu", "sim", "--out", "small.toml")
+    assert_explained(result, 2, "small.toml cannot be a run directory (File exists): give another --out")
 
 
 def test_a_damaged_manifest_is_explained(sweep: Sweep, tmp_path: Path) -> None:

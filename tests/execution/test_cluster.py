@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 import ray
 
+import runner
 from runner.execution.cluster import ClusterError, _start_ray
 
 
@@ -37,6 +39,19 @@ def slow_ray(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
 def test_a_worker_comes_no_later_than_whoever_started_it(address: str) -> None:
     niceness = ray.remote(num_cpus=0)(lambda: os.getpriority(os.PRIO_PROCESS, 0)).remote()
     assert ray.get(niceness) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_what_lies_in_the_current_folder_is_not_taken_for_this_program(address: str, tmp_path: Path) -> None:
+    (tmp_path / "runner.py").write_text("raise ImportError('not that one')\n")
+    program = (
+        "import ray\nfrom runner.execution.cluster import ray_session\n"
+        f"with ray_session({address!r}):\n"
+        "    find = ray.remote(num_cpus=0)(lambda: __import__('runner').__file__)\n"
+        "    print(ray.get(find.remote()))\n"
+    )
+    command = [sys.executable, "-P", "-c", program]  # -P: nor by the driver
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == runner.__file__
 
 
 @pytest.mark.parametrize("slow_ray", [1], indirect=True)

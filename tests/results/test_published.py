@@ -29,6 +29,22 @@ def test_lines_become_rows_like_any_other(tmp_path):
         assert trials[unknown].null_count() == 2, unknown
 
 
+def test_a_spreadsheets_byte_order_mark_spaces_and_empty_lines_are_no_mistakes(tmp_path):
+    text = "\ufeff" + SMALL.replace(",", " , ").replace("\n1000", "\n\n , ,\n1000").replace("\n", "\r\n")
+    assert read(tmp_path, text)["joules_per_output_token"].to_list() == [3.0, 2.0]
+    assert read(tmp_path, SMALL.replace("w\n", "w,quality_higher_is_better\n").replace("160", "160,False"))[
+        "quality_higher_is_better"
+    ].to_list() == [True, False]
+
+
+def test_a_file_that_is_no_text_is_explained(tmp_path):
+    (tmp_path / "grid.csv").write_text(SMALL, encoding="utf-16")
+    with pytest.raises(PublishedFileError, match=r"grid\.csv is not text in UTF-8 \(byte 0\)"):
+        read_published(tmp_path / "grid.csv")
+    with pytest.raises(PublishedFileError, match="cannot be read: Is a directory"):
+        read_published(tmp_path)
+
+
 def test_the_highest_clocks_stand_for_a_default_that_is_not_named(tmp_path):
     trials = read(tmp_path, SMALL)
     assert trials["sm_clock_mhz_requested"].to_list() == [None, 1000]
@@ -81,13 +97,19 @@ def test_throughputs_of_several_tasks_stand_side_by_side():
         (SMALL.replace("mean_power_w", "concurrency"), ["neither a column mean_power_w nor joules_per_output_token"]),
         (SMALL.replace("160", "-160"), ["line 3: mean_power_w = '-160'", "a number greater than 0"]),
         (SMALL.replace("80", "fast"), ["line 3: output_tokens_per_s = 'fast'"]),
-        (SMALL.replace("80", ""), ["line 3: a throughput, and a power or joules per token, are needed"]),
+        (SMALL.replace("80", ""), ["line 3: output_tokens_per_s is empty: a throughput is needed"]),
+        (SMALL.replace("160", ""), ["line 3: mean_power_w and joules_per_output_token are empty: one of them"]),
+        (SMALL.replace(",80,160", ""), ["line 3: output_tokens_per_s is empty"]),
+        (SMALL.replace("160", "160,7"), ["is not CSV: line 3 has more cells than the 3 that the first line names"]),
+        (SMALL.replace("1000", "1000.5"), ["line 3: sm_clock_mhz = '1000.5'", "give a whole number greater than 0"]),
+        (SMALL.replace("mean_power_w", "sm_clock_mhz"), ["column 'sm_clock_mhz' stands twice"]),
+        (SMALL.replace(",", ";"), ["separated by ';': commas are needed"]),
         (SMALL + "1000,80,160\n", ["lines 3 and 4 are the same"]),
         (SMALL.replace("mean_power_w", "mean_power_w,quality_higher_is_better").replace("300", "300,yes").replace(
             "160", "160,"), ["line 2: quality_higher_is_better = 'yes'", "true or false"]),
         ("task,sm_clock_mhz,a_output_tokens_per_s,b_output_tokens_per_s,mean_power_w\nx,1,2,3,4\n",
          ["name the tasks themselves"]),
-        ("", ["is not CSV"]),
+        ("", ["is empty"]),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_explained(tmp_path, wrong, words):

@@ -260,7 +260,7 @@ def test_the_manifest_reads_back_and_its_sweep_expands_to_the_same_trials(store:
 def test_a_directory_without_a_manifest_is_no_run_and_the_others_are_named(store: RunStore) -> None:
     assert store.read_manifest() is None
     RunStore(store.directory.parent / "other").write_manifest({"sweep": SWEEP, "options": {}})
-    with pytest.raises(RunDirectoryError, match=r"holds no run \(no manifest\.json\); runs there: .*other"):
+    with pytest.raises(RunDirectoryError, match=r"holds no run \(no manifest\.json\); runs: .*other"):
         open_run(store.directory)
 
 

@@ -38,8 +38,15 @@ MALFORMED = [
     (
         HEAD + BODY + '[axes]\nsm_clock = ["defualt"]\n',
         'axes.sm_clock[0] = "defualt" is not allowed here: give "default", a percentage such as "80%", or a number of '
-        'MHz; did you mean "default"?',
+        'MHz, or { spaced = 8 }; did you mean "default"?',
     ),
+    (
+        HEAD + BODY + '[axes]\nsm_clock = ["spaced 8"]\n',
+        'axes.sm_clock[0] = "spaced 8" is not allowed here: give "default", a percentage such as "80%", or a number of '
+        "MHz, or { spaced = 8 }",
+    ),
+    (HEAD + BODY + '[axes]\nsm_clock = ["spaced 9/8"]\n', 'axes.sm_clock[0] = "spaced 9/8" is not allowed here: give'),
+    (HEAD + BODY + '[axes]\nsm_clock = ["spaced 0/8"]\n', 'axes.sm_clock[0] = "spaced 0/8" is not allowed here: give'),
     (HEAD + BODY + '[axes]\nsm_clock = ["120%"]\n', 'axes.sm_clock[0] = "120%" is out of range: a percentage lies above 0%'),
     (HEAD + BODY + "[axes]\nsm_clock = [-5]\n", "axes.sm_clock[0] = -5 is out of range: MHz are greater than 0"),
     (HEAD + BODY + "[axes]\nsm_clock = { spaced = 1 }\n", "spaced = 1 is not a whole number from 2 to 64"),
@@ -122,10 +129,25 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 2
 
 
-def test_missing_file_names_those_that_exist(tmp_path: Path) -> None:
+def test_a_missing_file_names_the_one_that_is_nearest_or_the_first_few(tmp_path: Path) -> None:
     (tmp_path / "demo.toml").write_text(HEAD + BODY)
-    with pytest.raises(SweepFileError, match=r'there is no such file; there are .*demo\.toml; did you mean ".*demo'):
+    with pytest.raises(SweepFileError, match=r'there is no such file; did you mean ".*demo\.toml"\?$'):
         load_sweep(tmp_path / "dem.toml")
+    for number in range(11):
+        (tmp_path / f"{number:02}.toml").write_text(HEAD + BODY)
+    with pytest.raises(SweepFileError, match=r"there is no such file; there are .*00\.toml, .*09\.toml and 2 more$"):
+        load_sweep(tmp_path / "something-else")
+    with pytest.raises(SweepFileError, match=r"is a folder, not a sweep file; there are .*00\.toml"):
+        load_sweep(tmp_path)
+
+
+def test_a_file_in_another_encoding_is_explained_and_a_byte_order_mark_is_none_of_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(HEAD + BODY, encoding="utf-16")
+    with pytest.raises(SweepFileError, match=r"is not text in UTF-8 \(byte 0\): save it in that encoding"):
+        load_sweep(path)
+    path.write_text(HEAD + BODY, encoding="utf-8-sig")
+    assert load_sweep(path).name == "x"
 
 
 def test_phases_take_a_harness_task_whose_outputs_have_one_length(tmp_path: Path) -> None:

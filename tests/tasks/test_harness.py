@@ -279,6 +279,8 @@ def test_unsupported_kinds_say_so(tmp_path):
         HarnessTask("mixed", mixed)
     with pytest.raises(TaskError, match="takes no few-shot examples"):
         make_task(make_config(tmp_path, **CHOICES, num_fewshot=0), num_fewshot=2)
+    with pytest.raises(TaskError, match="has no prompts with num_fewshot = 1000000: Sample larger than population"):
+        make_task(make_config(tmp_path, **CHOICES), num_fewshot=1_000_000)
 
 
 def test_chance_of_choices_is_one_over_their_number(tmp_path):
