@@ -11,7 +11,7 @@ import polars as pl
 
 from runner.analysis.correlation import ALL_MODELS, make_heat_map
 from runner.analysis.prompts import FEATURES, TARGETS
-from runner.display.correlations import BY_CONSTRUCTION, NAMES
+from runner.display.correlations import BY_CONSTRUCTION, MAX_Q_VALUE, NAMES
 from runner.display.findings import short_names
 from runner.display.labels import FONT_SIZE, place_labels
 from runner.display.plots import (
@@ -35,7 +35,10 @@ _PADDING = 24
 _WIDTH = 270
 """Pixels between the axes of the narrowest plot, on a phone; labels that fit there fit everywhere."""
 _GROUP = ("task", "request_kind")
-_HEAT_MAP_NOTE = "partial correlation, with the lengths of prompt and output held constant"
+_HEAT_MAP_NOTE = (
+    "partial correlation, with the lengths of prompt and output held constant · "
+    f"*: holds, with a share of false discoveries under {MAX_Q_VALUE}"
+)
 
 
 def plot_fronts(front: pl.DataFrame) -> list[Plot]:
@@ -187,6 +190,8 @@ def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> 
     cells = matrix.unpivot(index="feature", variable_name="model", value_name="coefficient").drop_nulls()
     if cells.is_empty():
         return None
+    held = correlations.filter(pl.col("partial_q_value") < MAX_Q_VALUE, target=target).filter(pl.col("scope") != "task")
+    stars = set(held.select("feature", pl.col("model").fill_null(ALL_MODELS)).rows())
     models = [*short.values(), ALL_MODELS]
     features = [name for name in FEATURES if name in set(cells["feature"])]
     rows = [
@@ -194,7 +199,9 @@ def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> 
             "feature": row["feature"],
             "model": short.get(row["model"], row["model"]),
             "coefficient": row["coefficient"],
-            "text": f"{row['coefficient']:+.2f}".replace("-", "−"),
+            "text": f"{row['coefficient']:+.2f}{'*' if (row['feature'], row['model']) in stars else ''}".replace(
+                "-", "−"
+            ),
             "is_strong": abs(row["coefficient"]) > 0.6,
         }
         for row in cells.to_dicts()

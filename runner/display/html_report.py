@@ -39,6 +39,8 @@ Sections = Mapping[str, Sequence[Plot]]
 
 _NAMING, _MARKED = ("task", "model"), ("set", "energy", "evidence")
 """Columns of the recommendations: what a row is about, and what its conclusion colours."""
+MAX_SENTENCES = 8
+"""Of a kind; more are folded, so that the plots are not far below."""
 MAX_BLOCKS = 60
 """Tables that are written out; a page with more is not read."""
 
@@ -170,7 +172,12 @@ def _sentences(study: Study) -> Iterator[dict[str, Any]]:
     )
     for title, texts, note in groups:
         if sentences := list(texts):
-            yield {"title": title, "sentences": sentences, "note": note}
+            yield {
+                "title": title,
+                "sentences": sentences,
+                "note": note,
+                "is_long": len(sentences) > MAX_SENTENCES,
+            }
 
 
 def _place(plot: Plot, key: str) -> dict[str, Any]:

@@ -130,10 +130,14 @@ def test_a_number_keeps_its_unit_on_its_line():
     assert not re.search(r"\d %", html.partition("</style>")[2])
 
 
-def test_a_run_without_a_trial_has_a_page():
-    text = page_of(study_trials(frame())).text
-    assert "No trial has finished yet." in text
-    assert "None: every trial is sound." not in text
+def test_many_comparisons_are_folded():
+    assert not any(line.endswith(" comparisons") for line in page_of(make_study()).text)
+    rows = [
+        row | {"joules_per_request": 100 * row["joules_per_output_token"]}
+        for i in range(html_report.MAX_SENTENCES + 2)
+        for row in block(CHANGES, model=f"m{i}", block_id=f"b{i}")
+    ]
+    assert f"{html_report.MAX_SENTENCES + 1} comparisons" in page_of(study_trials(frame(*rows))).text
 
 
 def test_columns_in_which_nothing_is_known_are_left_out():
@@ -171,7 +175,10 @@ def test_real_boards_and_imported_tables_are_called_what_they_are():
 
 
 def test_a_run_without_a_trial_makes_a_page():
-    assert "0 trials, 0 sound" in page_of(study_trials(frame())).text
+    text = page_of(study_trials(frame())).text
+    assert "0 trials, 0 sound" in text
+    assert "No trial has finished yet." in text
+    assert "None: every trial is sound." not in text
 
 
 def test_only_so_many_tables_are_written_out(monkeypatch):

@@ -131,6 +131,13 @@ def test_ends_of_a_front_are_labelled_with_what_varies(plots):
     assert [row["label"] for row in plot.data["labelled"]] == ["default", "990 MHz", "1500 MHz"]
 
 
+def test_a_heat_map_marks_what_holds(plots):
+    [plot] = [plot for plot in plots if plot.name == "features-energy_j"]
+    texts = {(row["feature"], row["model"]): row["text"] for row in plot.data["cells"]}
+    assert texts["num_prompt_tokens", "all models"] == texts["num_prompt_tokens", "small"] == "+0.90*"
+    assert texts["mtld", "small"] == "−0.10"
+
+
 def test_a_front_of_one_point_is_not_drawn():
     assert plot_fronts(study_trials(frame(trial(None, 1.0))).front) == []
 
