@@ -9,8 +9,8 @@ VENV := .venv
 # Ray starts six Python processes and vLLM two more: without bytecode on disk each of them compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
-# The run directory of a sweep file, as the sweep names it.
-RUN ?= $(shell ls -td runs/*/ 2>/dev/null | head -n 1)
+# The last run: a command that was refused leaves a directory without a manifest.
+RUN ?= $(patsubst %/manifest.json,%,$(shell ls -t runs/*/manifest.json 2>/dev/null | head -n 1))
 
 .PHONY: sweep plan test check bench kill-campaign report doctor lock setup clean
 

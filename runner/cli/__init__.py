@@ -3,6 +3,8 @@
 Nothing heavy is imported until a command needs it, so that `sweep --help` answers at once.
 """
 
+from collections.abc import Callable
+
 import typer
 
 from runner.cli.machine import doctor, tasks
@@ -13,15 +15,26 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="What does a token cost in joules, seconds and quality, at every clock the GPU can run?",
-    epilog="Start with: sweep run sweeps/demo.toml   (no GPU needed; then: sweep report runs/demo)",
+    epilog="Start with: sweep run sweeps/demo.toml   (no GPU needed; then: sweep report runs/demo)\n\n"
+    "Exit codes: 0 done, 1 some trials failed, 2 the sweep file or the command is wrong, 3 the machine cannot do it.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # its help imports rich and markdown, which takes longer than all the rest
     pretty_exceptions_enable=False,
 )
-for command in (run, plan, watch, report, doctor, tasks):
-    app.command()(command)
-app.command(name="import")(import_table)
+# In the list of commands: a line of 80 columns holds no more than this.
+_IN_SHORT: dict[Callable[..., None], str] = {
+    run: "Run a sweep, or go on with it.",
+    plan: "What would run, for how long, at what energy; sets nothing.",
+    watch: "The dashboard of a run that goes on in another terminal.",
+    report: "Which clock to set, what it saves, and all that was found.",
+    doctor: "Can this machine measure, can it set clocks, what is missing?",
+    tasks: "The tasks that a sweep file may name.",
+}
+for command, in_short in _IN_SHORT.items():
+    app.command(short_help=in_short)(command)
+app.command(name="import", short_help="A published grid, made into a run that report reads.")(import_table)
 
 
 def main() -> None:

@@ -17,7 +17,10 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Can this machine measure, can it set clocks, and what is missing?"""
+    """Can this machine measure, can it set clocks, and what is missing?
+
+    For example: `sweep doctor --gpu all`. Exit code 3 where it cannot measure.
+    """
     with explained_errors():
         from rich.console import Console
 

@@ -31,18 +31,30 @@ class PictureFormat(StrEnum):
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file, e.g. sweeps/demo.toml.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/demo.")]
 GpuOption = Annotated[
-    str, typer.Option("--gpu", metavar="GPUS", help="all, auto, indices or UUIDs (0,2), sim, or sim:h200x4.")
+    str,
+    typer.Option(
+        "--gpu",
+        metavar="GPUS",
+        help="all, auto (all, or sim where there is none), indices or UUIDs (0,2), sim, or sim:h200x4.",
+    ),
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the sweep> unless given.")
 ]
 ClocksOption = Annotated[
     ClocksMode | None,
-    typer.Option("--clocks", help="read-only sets nothing and measures at the board's own clocks."),
+    typer.Option(
+        "--clocks",
+        help="read-only sets nothing and measures at the board's own clocks; unless given, as the sweep file says, "
+        "else apply. SWEEP_CLOCKS=read-only allows nothing else.",
+    ),
 ]
 EngineOption = Annotated[
     EngineKind,
     typer.Option("--engine", help="simulated: the board model alone, in virtual time; no tokens and no quality."),
 ]
-AddressOption = Annotated[str | None, typer.Option("--address", metavar="RAY", help="A Ray cluster to run on.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="RAY", help="A Ray cluster to run on, HOST:PORT; RAY_ADDRESS unless given."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]

@@ -49,7 +49,12 @@ def run(
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most N trials now; the next run goes on.")
     ] = None,
 ) -> None:
-    """Run a sweep. Running it again goes on where it stopped; finished trials are not repeated."""
+    """Run a sweep. Running it again goes on where it stopped; finished trials are not repeated.
+
+    Clocks are put back whatever happens. For example: `sweep run sweeps/shapes.toml --gpu 0,2`; where clocks may not be
+    set, `sweep run sweeps/shapes.toml --clocks read-only`; without a GPU and without vLLM, in a minute,
+    `sweep run sweeps/inputs.toml --gpu sim --engine simulated`.
+    """
     with explained_errors():
         sweep = _load(file)
         read_only = _is_read_only(clocks, sweep)
@@ -106,7 +111,11 @@ def plan(
     clocks: ClocksOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what would run, in which order, for how long and at what energy. Nothing is started or set."""
+    """Show what would run, in which order, for how long and at what energy. Nothing is started or set.
+
+    What is finished in the run directory is not counted again. For example: `sweep plan sweeps/paper.toml`, or for
+    machines that are not here `sweep plan sweeps/paper.toml --gpu sim:h200x4`.
+    """
     with explained_errors():
         sweep = _load(file)
         read_only = _is_read_only(clocks, sweep)
@@ -143,7 +152,10 @@ def watch(
     run_directory: RunDirectory,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the dashboard.")] = False,
 ) -> None:
-    """Show the dashboard of a run that goes on in another terminal, until it ends. Ctrl-C ends the watching alone."""
+    """Show the dashboard of a run that goes on in another terminal, until it ends. Ctrl-C ends the watching alone.
+
+    For example: `sweep watch runs/shapes`.
+    """
     with explained_errors():
         from runner.results.live_file import read_view
         from runner.results.store import open_run

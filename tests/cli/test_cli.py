@@ -129,6 +129,20 @@ def test_help_names_every_command_and_where_to_start(sweep: Sweep) -> None:
     assert "sweep run sweeps/demo.toml" in result.stdout
 
 
+@pytest.mark.parametrize("name", ["run", "plan", "watch", "report", "doctor", "tasks"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_each_commands_help_has_an_example(sweep: Sweep, name: str, flag: str) -> None:
+    result = sweep(name, flag)
+    assert result.exit_code == 0
+    assert f"For example: `sweep {name}" in " ".join(result.stdout.split())
+
+
+def test_the_list_of_commands_cuts_no_sentence_off(sweep: Sweep) -> None:
+    result = sweep("--help")
+    assert "..." not in result.stdout.partition("Commands:")[2]
+    assert "3 the machine cannot do it" in " ".join(result.stdout.split())
+
+
 def test_help_imports_nothing_heavy() -> None:
     heavy = ("ray", "polars", "vllm", "torch", "pydantic", "rich", "lm_eval", "pynvml", "numpy")
     program = (
