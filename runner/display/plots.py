@@ -53,12 +53,13 @@ class Plot:
 
     def for_file(self) -> dict[str, Any]:
         """Return the Vega-Lite specification of a picture that stands alone."""
-        return self._specify(_FILE_WIDTH, _title(self, with_name=True))
+        colours = {"config": {"range": {"category": ON_LIGHT}}}  # a page's own would give way to it
+        return self._specify(_FILE_WIDTH, _title(self, with_name=True)) | colours
 
     def _specify(self, width: int | str, title: Mapping[str, Any]) -> dict[str, Any]:
         # Validation takes longer than all the rest; tests draw every plot.
         specification: dict[str, Any] = self.chart.properties(width=width, **title).to_dict(validate=False)
-        specification["config"] = {"range": {"category": ON_LIGHT}}  # the page sets its own
+        specification.pop("config", None)
         specification["autosize"] = {"type": "fit-x", "contains": "padding"}
         specification["datasets"] = {
             name: [{key: _round(value) for key, value in row.items() if value is not None} for row in rows]

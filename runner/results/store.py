@@ -164,7 +164,8 @@ class RunStore:
         if not paths:
             return pl.DataFrame(schema=TRIALS)
         frames = [pl.read_parquet(path) for path in paths]
-        return pl.concat(frames, how="diagonal_relaxed").sort("start_ns", "trial_id")
+        known = pl.DataFrame(schema=TRIALS)  # a row that an earlier version wrote lacks the columns added since
+        return pl.concat([known, *frames], how="diagonal_relaxed").sort("start_ns", "trial_id")
 
     def is_finished(self, trial_id: str) -> bool:
         """Return whether a trial has ended well, so that its row is never written again."""

@@ -9,7 +9,7 @@ from runner.analysis.study import study_trials
 from runner.display import front_plots
 from runner.display.clock_plots import plot_energy, plot_times
 from runner.display.front_plots import plot_fronts, plot_heat_maps, plot_quality
-from runner.display.plots import MAX_PLOTS, axis_for, domain_of, shortest_point
+from runner.display.plots import MAX_PLOTS, ON_LIGHT, axis_for, domain_of, shortest_point
 from runner.display.power_plots import plot_power
 from runner.display.run_plots import make_plots, write_pictures
 from runner.results.store import RunStore
@@ -129,6 +129,11 @@ def test_ends_of_a_front_are_labelled_with_what_varies(plots):
     assert "label: clock · requests in flight" in plot.note
     [plot] = plot_fronts(study_trials(frame(*block(CHANGES))).front)
     assert [row["label"] for row in plot.data["labelled"]] == ["default", "990 MHz", "1500 MHz"]
+
+
+def test_only_the_page_chooses_colours_by_its_ground(plots):
+    assert not any("config" in plot.for_page() for plot in plots)
+    assert all(plot.for_file()["config"]["range"]["category"] == ON_LIGHT for plot in plots)
 
 
 def test_a_heat_map_marks_what_holds(plots):

@@ -123,6 +123,15 @@ def test_trials_are_gathered_in_order_of_start(store: RunStore) -> None:
     assert pl.read_parquet(store.directory / "trials.parquet").equals(store.read_trials())
 
 
+def test_a_row_of_an_earlier_version_lacks_no_column(store: RunStore) -> None:
+    write_trial(store, "t")
+    path = store.directory / "trials" / "t.parquet"
+    pl.read_parquet(path).drop("sm_clock_mhz", "verdicts").write_parquet(path)
+    trials = store.read_trials()
+    assert trials.schema == pl.Schema(TRIALS)
+    assert trials.select("trial_id", "sm_clock_mhz", "verdicts").row(0) == ("t", None, None)
+
+
 def test_only_the_trials_asked_for_are_read(store: RunStore) -> None:
     for trial_id in ("a", "b", "c"):
         write_trial(store, trial_id)

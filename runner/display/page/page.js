@@ -1,6 +1,6 @@
 // Each plot is drawn when it comes near the screen, in the page's own colours, and again when those change.
 const plots = JSON.parse(document.getElementById("plots").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 const drawn = new Set();
 const series = JSON.parse(document.getElementById("colours").textContent);
 
@@ -36,7 +36,12 @@ const observer = new IntersectionObserver(
   { rootMargin: "800px" },
 );
 places.forEach((place) => observer.observe(place));
-dark.addEventListener("change", () => drawn.forEach(draw));
+
+// Paper is light, but a plot takes too long to draw for a printer that does not wait: it stays as the screen shows it.
+let printing = false;
+addEventListener("beforeprint", () => (printing = true));
+addEventListener("afterprint", () => (printing = false));
+dark.addEventListener("change", () => printing || drawn.forEach(draw));
 
 // A page that is printed has all plots: what nobody has scrolled to is drawn while the browser has nothing else to do.
 function drawNext(deadline) {
