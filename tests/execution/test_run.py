@@ -35,7 +35,8 @@ Start = Callable[..., SweepProcess]
 Run = Callable[..., RunOutcome]
 Write = Callable[..., Path]
 
-UNKNOWN_TWIN = '[[model]]\nid = "broken"\ntwin = "no-such-shape"\n'
+TOO_LARGE = '[[model]]\nid = "broken"\ntwin = "qwen2.5-32b"\n'
+SMALL_BOARD = "sim:rtx5090"
 GOOD = '[[model]]\nid = "good"\ntwin = "llama-3.2-1b"\n'
 
 
@@ -158,8 +159,8 @@ def test_two_boards_share_the_blocks_of_one_model(run_here: Run, write_sweep: Wr
 def test_what_cannot_load_becomes_rows_and_is_tried_again(
     run_here: Run, start_sweep: Start, write_sweep: Write, address: str, tmp_path: Path
 ) -> None:
-    file = write_sweep(models=UNKNOWN_TWIN + GOOD)
-    run = start_sweep(file, "--address", address)
+    file = write_sweep(models=TOO_LARGE + GOOD)
+    run = start_sweep(file, "--address", address, "--gpu", SMALL_BOARD)
     assert run.wait() == 1, run.output
     first = read_rows(tmp_path / "run")
     by_model = {model: [r for r in first.values() if r["model"] == model] for model in ("good", "broken")}
@@ -167,12 +168,12 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
     assert {row["status"] for row in by_model["good"]} == {"ok"}
     for row in by_model["broken"]:
         assert row["status"] == "failed"
-        assert "no-such-shape" in row["error"]
+        assert "GiB: choose a smaller shape" in row["error"]
         assert row["energy_j"] is None
-        assert row["gpu_uuids"] == ["GPU-SIM-H200-0"]
+        assert row["gpu_uuids"] == ["GPU-SIM-GEFORCE-RTX-5090-0"]
     assert read_manifest(tmp_path / "run")["runs"][-1]["outcome"] == "failed"
 
-    outcome = run_here(file)
+    outcome = run_here(file, gpu=SMALL_BOARD)
     assert (outcome.num_ok, outcome.num_failed, outcome.num_left) == (4, 4, 0)
     second = read_rows(tmp_path / "run")
     assert all((second[i] == row) == (row["status"] == "ok") for i, row in first.items())
