@@ -66,13 +66,16 @@ def test_every_planned_trial_is_ok_and_simulated(trials: pl.DataFrame) -> None:
     assert trials["num_failed_requests"].sum() == 0
 
 
-def test_windows_carry_no_verdict_but_for_a_pace_that_was_not_kept(trials: pl.DataFrame, sound: pl.DataFrame) -> None:
-    others = trials.join(sound, on="trial_id", how="anti")
-    # Whether real steps keep up with the board depends on who else uses this machine, so that a few may not.
-    assert set(others.explode("verdicts")["verdicts"]) <= {"pace_overrun"}, others
-    assert set(others.filter(attempt=1)["trial_id"]) == {
-        trial_id.removesuffix("-2") for trial_id in trials.filter(attempt=2)["trial_id"]
-    }
+@pytest.mark.usefixtures("sound")
+def test_windows_carry_no_verdict_but_a_busy_machines(trials: pl.DataFrame) -> None:
+    found = trials.filter(pl.col("verdicts").list.len() > 0).select("trial_id", "attempt", "verdicts")
+    # Whether steps and new requests come in time depends on who else uses this machine, so that a few may not.
+    late = {"pace_overrun", "concurrency_not_reached", "sentinel_drift"}
+    assert set(found.explode("verdicts")["verdicts"]) <= late, found
+    # What is seen when all is over, or not expected to be better the second time, is not measured again.
+    retried = pl.col("verdicts").list.set_difference(["sentinel_drift"]) == ["pace_overrun"]
+    again = trials.filter(attempt=2)["trial_id"].str.strip_suffix("-2")
+    assert set(again) == set(found.filter(retried, attempt=1)["trial_id"]), found
 
 
 def test_clocks_settle_under_load_and_idle_power_is_their_own(trials: pl.DataFrame) -> None:
