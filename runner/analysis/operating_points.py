@@ -61,6 +61,7 @@ OPERATING_POINTS: dict[str, pl.DataType] = {
     **{name: pl.Float64() for name in PHASES},
     "phase_method": pl.String(),
     "phase_reason": pl.String(),
+    "truncated_fraction": pl.Float64(),
     "quality": pl.Float64(),
     "quality_stderr": pl.Float64(),
     "quality_difference": pl.Float64(),
@@ -93,6 +94,7 @@ slowdown: how much longer the same work takes than at the default clock (0.05: 5
 energy_j, energy_uncertainty_j: means over the averaged trials, not of their sum.
 joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, their bounds too, which makes the
     intervals too wide rather than too narrow. phase_reason: of the trials that have phases, if any has.
+truncated_fraction: share of the requests whose prompt was cut from the left to fit the model's context.
 quality_stderr: the score's own standard error over documents. Repeats answer the same documents, so it is not divided
     by their number.
 quality_difference: score minus the default row's, in the metric's own unit. Its stderr treats the two as independent;

@@ -31,7 +31,8 @@ energy_j, latency_s: what is compared: of a request (p50); of a token where a ta
     published tables.
 compared_quality: the score, or the default clock's where the two lie within two standard errors of each other:
     otherwise the noise of the scores would put every clock on the front.
-compares_quality: whether quality was compared: only where every point of the task has a score.
+compares_quality: whether quality was compared: only where every point of the task has a score, and no prompt was cut to
+    fit one of several models (`common_samples` compares those).
 is_on_front: no other point of the task, of any model, is as good in all and better in one.
 """
 
@@ -62,11 +63,14 @@ def _add_objectives(points: pl.DataFrame) -> pl.DataFrame:
     has_error = pl.col("quality_difference_stderr").is_not_null()
     is_alike = has_error & (pl.col("quality_difference").abs() <= 2 * pl.col("quality_difference_stderr"))
     of_default = pl.col("quality") - pl.col("quality_difference")
+    has_quality = pl.col("quality").is_not_null().all()
+    is_one_model = pl.col("model").n_unique() == 1
+    is_uncut = (pl.col("truncated_fraction").fill_null(0.0) == 0).all()
     return points.with_columns(
         energy_j=pl.when(by_request).then("joules_per_request").otherwise("joules_per_token"),
         latency_s=pl.when(by_request).then("latency_s_p50").otherwise(1 / pl.col("output_tokens_per_s")),
         compared_quality=pl.when(is_alike).then(of_default).otherwise("quality"),
-        compares_quality=pl.col("quality").is_not_null().all().over(*_GROUP),
+        compares_quality=(has_quality & (is_one_model | is_uncut)).over(*_GROUP),
     )
 
 

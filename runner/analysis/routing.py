@@ -15,7 +15,7 @@ from runner.analysis.intervals import CONFIDENCE
 from runner.analysis.operating_points import POINT
 
 _GROUP = ("task", "request_kind", "concurrency")
-_COLUMNS = ("trial_id", "request_id", "sample_id", "score", "energy_j", "energy_method", "error")
+_COLUMNS = ("trial_id", "request_id", "sample_id", "score", "energy_j", "energy_method", "truncated")
 MAX_TRIALS = 3
 """Of each model: the scores of one are enough, and energies vary little from one to the next."""
 MIN_SAMPLES = 10
@@ -63,7 +63,8 @@ def bound_routing(
         trials: [num_trials] rows of `tables.TRIALS`.
         scan_requests: returns rows of `tables.REQUESTS` of several trials, not yet read.
         seed: of the resampling.
-    Returns: rows of `ROUTES`; only models that answered the same samples can be compared, so only those samples count.
+    Returns: rows of `ROUTES`; only models that answered the same samples can be compared, so only those samples count
+        that all were asked and none had to cut.
     """
     is_default = pl.all_horizontal(pl.col(name).is_null() for name in POINT)
     sound = trials.filter(
@@ -89,9 +90,15 @@ def _read_samples(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]
             pl.col("score").first(),
             energy_j=pl.when(pl.col("energy_j").is_not_null().all()).then(pl.col("energy_j").sum()),
             energy_method=pl.col("energy_method").drop_nulls().first(),
+            is_truncated=pl.col("truncated").fill_null(value=False).any(),
         )
         .group_by("model", "sample_id")
-        .agg(pl.col("score", "energy_j").mean(), pl.col("energy_method").drop_nulls().first())
+        .agg(
+            pl.col("score", "energy_j").mean(),
+            pl.col("energy_method").drop_nulls().first(),
+            pl.col("is_truncated").any(),
+        )
+        .filter(~pl.col("is_truncated"))
         .drop_nulls(["score", "energy_j"])
     )
 

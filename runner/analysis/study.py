@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
+from runner.analysis.common_samples import COMMON_QUALITY, compare_on_common_samples
 from runner.analysis.correlation import CORRELATIONS, correlate
 from runner.analysis.limits import NO_LIMITS, Limits
 from runner.analysis.mixed_load import recommend_for_all
@@ -45,6 +46,8 @@ class Study:
     failures: pl.DataFrame
     routes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ROUTES))
     """`routing.ROUTES`"""
+    common_quality: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=COMMON_QUALITY))
+    """`common_samples.COMMON_QUALITY`; of the tasks of which a prompt was cut to fit one of several models"""
     correlations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CORRELATIONS))
     """`correlation.CORRELATIONS`; empty unless requests' own energies were measured"""
 
@@ -58,6 +61,7 @@ class Study:
             "concurrencies": self.concurrencies,
             "pareto": self.front,
             "routing": self.routes,
+            "common_quality": self.common_quality,
             "correlations": self.correlations,
             "verdicts": self.verdicts,
             "failures": self.failures,
@@ -94,7 +98,7 @@ def study_requests(
     samples: pl.DataFrame,
     scan_requests: Callable[[Collection[str]], pl.LazyFrame],
 ) -> Study:
-    """Return a study with what its trials' requests say: what a router could save, and what an input costs.
+    """Return a study with what its trials' requests say: of models on samples that fit them all, of routers, of inputs.
 
     Args:
         samples: [num_samples] rows of `tables.SAMPLES`.
@@ -103,8 +107,20 @@ def study_requests(
     return replace(
         study,
         routes=bound_routing(study.trials, scan_requests),
+        common_quality=_compare_where_cut(study.trials, scan_requests),
         correlations=_correlate_measured(study.trials, samples, scan_requests),
     )
+
+
+def _compare_where_cut(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]) -> pl.DataFrame:
+    # The words are the same at every clock but for rounding: one trial of each model says enough.
+    answered = trials.filter(pl.col("status") == "ok", pl.col("phase_role").is_null()).sort("start_ns")
+    is_cut = (pl.col("num_truncated_requests").fill_null(0) > 0).any() & (pl.col("model").n_unique() > 1)
+    chosen = answered.filter(is_cut.over("task")).unique(["model", "task"], keep="first", maintain_order=True)
+    if chosen.is_empty():
+        return pl.DataFrame(schema=COMMON_QUALITY)
+    requests = scan_requests(chosen["trial_id"].to_list()).select("trial_id", "sample_id", "truncated", "score")
+    return compare_on_common_samples(requests.collect().join(chosen.select("trial_id", "model", "task"), on="trial_id"))
 
 
 def _correlate_measured(

@@ -106,6 +106,7 @@ def _average_trials(trials: pl.DataFrame) -> pl.DataFrame:
         pl.col("gpu_uuids").explode(empty_as_null=True).drop_nulls().unique().sort(),
         pl.col("simulated").any(),
         pl.col("verdicts").explode(empty_as_null=True).drop_nulls().unique().sort(),
+        truncated_fraction=(pl.col("num_truncated_requests") / pl.col("num_requests")).filter(averaged).mean(),
         num_trials=pl.len(),
         num_averaged=averaged.sum(),
         num_with_verdicts=(pl.col("is_ok") & pl.col("has_verdict")).sum(),

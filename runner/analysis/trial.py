@@ -121,6 +121,7 @@ def _count_work(completions: Sequence[Completion], sound: Sequence[Completion]) 
     return {
         "num_requests": len(completions),
         "num_failed_requests": len(completions) - len(sound),
+        "num_truncated_requests": sum(completion.truncated for completion in completions),
         "num_prompt_tokens": sum(completion.num_prompt_tokens for completion in sound),
         "num_cached_tokens": sum(cached) if len(cached) == len(sound) else None,
         "num_output_tokens": sum(completion.num_output_tokens for completion in sound),

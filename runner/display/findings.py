@@ -14,6 +14,7 @@ Point = Mapping[str, Any]
 Interval = tuple[float, float | None, float | None]
 """A fraction and its bounds, which may be unknown."""
 
+ON_EQUAL_SAMPLES = "on the samples that no model had to cut"
 _BOARD_PERCENT = f"{100 * BOARD_SPREAD:.0f} %"
 
 
@@ -79,6 +80,22 @@ def describe_models(comparison: Mapping[str, Any]) -> str:
         finding = f"{model} and {reference} cannot be told apart by joules per request: {ratio:.2f}"
     remark = f" ({', '.join(notes)})" if notes else ""
     return f"{comparison['task']}, {comparison['concurrency']} in flight: {finding}{remark}."
+
+
+def describe_common_quality(row: Mapping[str, Any]) -> str:
+    """Say how well a model does on the samples that fit every model.
+
+    Args:
+        row: of `analysis.common_samples.COMMON_QUALITY`.
+    """
+    cut = f"{row['num_truncated_samples']} of its {row['num_samples']} samples were cut to fit it"
+    subject = f"{row['task']} on {row['model']}"
+    if row["quality"] is None:
+        return f"{subject}: not compared, {row['reason']}; {cut}."
+    stderr = "" if row["quality_stderr"] is None else f" ± {row['quality_stderr']:.3f}"
+    return (
+        f"{subject}: {row['quality']:.3f}{stderr} on the {row['num_common_samples']} that all models had whole; {cut}."
+    )
 
 
 def describe_quality(point: Point) -> str:

@@ -27,7 +27,15 @@ from runner.display.advice import (
 from runner.display.columns import Column, build_columns, default_columns, phase_columns
 from runner.display.correlations import correlation_columns, describe_correlations
 from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
-from runner.display.findings import describe_block, describe_models, describe_quality, name_block, short_names
+from runner.display.findings import (
+    ON_EQUAL_SAMPLES,
+    describe_block,
+    describe_common_quality,
+    describe_models,
+    describe_quality,
+    name_block,
+    short_names,
+)
 from runner.display.notes import choose_phased, describe_marks, describe_phases, warn_of_guessing
 from runner.display.plots import ON_DARK, ON_LIGHT, Plot, short_point
 from runner.display.quantities import UNKNOWN, format_change, format_change_interval
@@ -168,6 +176,11 @@ def _sentences(study: Study) -> Iterator[dict[str, Any]]:
     groups = (
         ("Requests in flight", map(describe_concurrency, study.concurrencies.to_dicts()), "Each at its best point."),
         ("Models", map(describe_models, study.models.to_dicts()), "Each at its own least energy."),
+        (
+            "Quality of models",
+            map(describe_common_quality, study.common_quality.to_dicts()),
+            f"{ON_EQUAL_SAMPLES.capitalize()}.",
+        ),
         ("A router between models", map(describe_route, study.routes.to_dicts()), ROUTING_MEANING),
     )
     for title, texts, note in groups:

@@ -38,6 +38,8 @@ def describe_marks(points: Sequence[Point]) -> Iterator[str]:
     if metric is not None:
         has_error = any(point["quality_stderr"] is not None for point in points)
         yield f"quality: {metric}{', ± one standard error' if has_error else ''}"
+    if cut := max((point["truncated_fraction"] or 0.0 for point in points), default=0.0):
+        yield f"{max(100 * cut, 1):.0f} % of the prompts were cut from the left to fit the model"
     for reason in dict.fromkeys(p["quality_reason"] for p in points if p["quality"] is None and p["quality_reason"]):
         yield f"{UNKNOWN} in quality: {one_line(reason)}"
 

@@ -34,7 +34,14 @@ from runner.display.columns import (
 )
 from runner.display.correlations import render_correlations
 from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
-from runner.display.findings import Point, describe_block, describe_models, name_block
+from runner.display.findings import (
+    ON_EQUAL_SAMPLES,
+    Point,
+    describe_block,
+    describe_common_quality,
+    describe_models,
+    name_block,
+)
 from runner.display.notes import choose_phased, describe_marks, describe_phases, one_line, warn_of_guessing
 from runner.display.quantities import format_energy
 
@@ -71,6 +78,9 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
         parts += [*_phases(points, width), Text(describe_block(points)), *_advice(study, points[0])]
         no_phases |= dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"])
     parts += _ruled("models, each at its least energy", map(describe_models, study.models.to_dicts()))
+    parts += _ruled(
+        f"quality of models, {ON_EQUAL_SAMPLES}", map(describe_common_quality, study.common_quality.to_dicts())
+    )
     parts += _ruled("requests in flight, each at its best", map(describe_concurrency, study.concurrencies.to_dicts()))
     if study.routes.height:
         parts += _ruled("a router between models", [*map(describe_route, study.routes.to_dicts()), ROUTING_MEANING])

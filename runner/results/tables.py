@@ -53,6 +53,7 @@ TRIALS: dict[str, pl.DataType] = {
     # work
     "num_requests": pl.Int64(),
     "num_failed_requests": pl.Int64(),
+    "num_truncated_requests": pl.Int64(),  # prompts cut from the left to fit the model's context
     "num_prompt_tokens": pl.Int64(),
     "num_cached_tokens": pl.Int64(),
     "num_output_tokens": pl.Int64(),

@@ -56,6 +56,16 @@ def test_a_better_answer_keeps_a_model_on_the_front():
     assert on_front(without, "model") == ["small"]
 
 
+def test_models_that_had_to_cut_prompts_are_not_compared_by_quality():
+    def scored(num_truncated, *models):
+        cut = {"num_requests": 40, "num_truncated_requests": num_truncated}
+        return front(*(trial(None, 1.0, quality=0.60, **model, **cut) for model in models))
+
+    assert scored(0, SMALL, LARGE)["compares_quality"].all()
+    assert not scored(1, SMALL, LARGE)["compares_quality"].any()
+    assert scored(1, SMALL)["compares_quality"].all()
+
+
 def test_noise_of_the_scores_puts_no_clock_on_the_front():
     points = front(
         trial(None, 1.0, 1.0, quality=0.60, **SMALL),

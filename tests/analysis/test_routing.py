@@ -82,6 +82,13 @@ def test_a_samples_energy_is_the_sum_of_its_requests_and_the_mean_over_rounds():
     assert route["energy_method"] == "measured"
 
 
+def test_samples_that_a_model_had_to_cut_do_not_count():
+    cut = [row | {"truncated": row["sample_id"] in {"qa/0", "qa/1"}} for row in requests(RIGHT_ON_60, 1.0)]
+    [route] = bound({"small": cut, "large": requests(RIGHT_ON_80, 4.0)}).to_dicts()
+    assert route["num_samples"] == NUM_SAMPLES - 2
+    assert route["shares"] == pytest.approx([68 / 98, 30 / 98])
+
+
 def test_a_model_that_is_cheapest_and_best_leaves_nothing_to_route():
     [route] = bound({"small": requests(RIGHT_ON_80, 1.0), "large": requests(RIGHT_ON_60, 4.0)}).to_dicts()
     assert (route["reference_model"], route["smaller_suffices"], route["saving"]) == ("small", 0.0, 0.0)

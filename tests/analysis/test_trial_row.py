@@ -204,6 +204,11 @@ def test_failed_requests_are_counted_and_their_tokens_are_not() -> None:
     assert row["verdicts"] == ["concurrency_not_reached", "requests_failed"]
 
 
+def test_prompts_that_were_cut_are_counted() -> None:
+    requests = [make_completion(f"task/{k}#0", k, k + 0.5, k + 1.0, truncated=k > 0) for k in range(3)]
+    assert_row(build(make_measurement(requests, 3.0)), num_requests=3, num_truncated_requests=2)
+
+
 def test_where_every_request_failed_nothing_is_divided_by_nothing() -> None:
     failed = make_completion("task/0#0", 0, 1, 2, error="refused", num_output_tokens=0, last_token_ns=None)
     row = build(make_measurement([failed], 3.0))

@@ -1,12 +1,14 @@
 """The report's numbers are checked by hand here; how it looks is in tests/display/golden/report_*.txt."""
 
 import math
+from dataclasses import replace
 from statistics import geometric_mean
 
 import polars as pl
 import pytest
 from rich.cells import cell_len
 
+from runner.analysis.common_samples import COMMON_QUALITY
 from runner.analysis.study import study_trials
 from runner.analysis.summary import summarise_operating_points
 from runner.display.columns import build_columns, fit_columns
@@ -191,6 +193,23 @@ def test_models_are_compared_per_request_and_more_widely_between_boards(render):
     assert "models, each at its least energy" not in render(
         render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100
     )
+
+
+def test_models_that_cut_prompts_are_compared_on_equal_samples(render):
+    cut = frame(trial(None, 0.5, 1.0, num_requests=40, num_truncated_requests=28, quality=0.2, quality_metric="rougeL"))
+    rows = [
+        {"task": "qa", "model": "long", "num_samples": 40, "num_truncated_samples": 0, "num_common_samples": 12,
+         "quality": 0.25, "quality_stderr": 0.031},
+        {"task": "qa", "model": "short", "num_samples": 40, "num_truncated_samples": 28, "num_common_samples": 12,
+         "reason": "its metric is no mean over samples"},
+    ]  # fmt: skip
+    study = replace(study_trials(cut), common_quality=pl.DataFrame(rows, schema=COMMON_QUALITY))
+    text = render(render_report(study, MANIFEST, 120), 120, 100)
+    assert "70 % of the prompts were cut from the left to fit the model" in text
+    assert "quality of models, on the samples that no model had to cut" in text
+    assert "qa on long: 0.250 ± 0.031 on the 12 that all models had whole; 0 of its 40 samples were cut" in text
+    assert "qa on short: not compared, its metric is no mean over samples; 28 of its 40" in text
+    assert "quality of models" not in render(render_report(study_trials(cut), MANIFEST, 120), 120, 100)
 
 
 def test_prefill_and_decode_have_a_table_where_they_were_measured(render):
