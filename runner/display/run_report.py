@@ -43,10 +43,12 @@ def format_json(study: Study, manifest: Mapping[str, Any]) -> str:
 def write_tables(store: RunStore, study: Study) -> list[str]:
     """Write every table that has rows into the run directory as CSV; returns the files' names.
 
-    Lists are joined by blanks.
+    Lists are joined by blanks. Each table says whether a board was simulated.
     """
     written = []
-    for name, table in study.tables().items():
+    is_simulated = pl.lit(bool(study.trials["simulated"].any())).alias("simulated")
+    for name, kept in study.tables().items():
+        table = kept if "simulated" in kept.columns else kept.with_columns(is_simulated)
         lists = [column for column, dtype in table.schema.items() if dtype.base_type() is pl.List]
         flat = table.with_columns(pl.col(column).cast(pl.List(pl.String)).list.join(" ") for column in lists)
         path = store.directory / TABLES / f"{name}.csv"

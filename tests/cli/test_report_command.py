@@ -74,6 +74,7 @@ def test_tables_and_pictures_are_written_where_asked_for(run: Path) -> None:
     assert set(tables) == {"points", "recommendations", "mixed_loads", "pareto", "verdicts"}  # the others are empty
     summary = json.loads(result.stdout)
     assert {name: table.height for name, table in tables.items()} == {name: len(summary[name]) for name in tables}
+    assert all(table["simulated"].to_list() == [False] * table.height for table in tables.values())
     assert tables["points"].filter(pl.col("verdicts") == "clock_not_held").height == 4
     assert {path.name for path in (run / "plots").iterdir()} == {
         f"{kind}-{task}.svg" for kind in ("energy", "throughput") for task in ("code", "narrative")
