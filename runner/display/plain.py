@@ -65,11 +65,15 @@ class PlainLines:
 def _first_line(view: SweepView) -> str:
     resumed = f", {view.num_resumed:,} of them done before" if view.num_resumed else ""
     simulated = f"; {SIMULATED_NOTICE}: {SIMULATED_MEANING}" if view.simulated else ""
-    return f"{view.name}: {view.num_trials:,} trials{resumed}, results in {view.run_directory}{simulated}"
+    return f"{view.name}: {_count_trials(view.num_trials)}{resumed}, results in {view.run_directory}{simulated}"
+
+
+def _count_trials(number: int) -> str:
+    return f"{number:,} trial{'' if number == 1 else 's'}"
 
 
 def _progress(view: SweepView) -> str:
-    parts = [f"{view.num_done:,} of {view.num_trials:,} trials"]
+    parts = [f"{view.num_done:,} of {_count_trials(view.num_trials)}"]
     if view.num_failed:
         parts.append(f"{view.num_failed:,} failed")
     if view.num_with_verdicts:

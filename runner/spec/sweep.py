@@ -38,6 +38,7 @@ MIN_OUTPUT_TOKENS_FOR_LENGTHS = 4
 """Half of it must leave both trials some decoding, and a difference between them."""
 NUM_FILES_NAMED = 10
 """In the message about a sweep file that is not there."""
+_SPREADS_OVER_GPUS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 MIN_REPEAT_EACH_S = 2.0
 """As long as the shortest window: 100 power samples for one prompt's energy."""
 
@@ -53,6 +54,17 @@ class ModelSpec(_Spec):
     """Without a GPU: the shape whose seconds and joules the simulated board computes (docs/physics.md)."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Passed to vLLM as it is."""
+
+    @field_validator("engine")
+    @classmethod
+    def _check_one_gpu(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        for name in _SPREADS_OVER_GPUS:
+            if engine.get(name, 1) != 1:
+                raise ValueError(
+                    f"{name} = {engine[name]!r} asks for several GPUs, but a worker drives one and measures one: "
+                    f"leave {name} out. Several GPUs share the blocks of a sweep (--gpu all)"
+                )
+        return engine
 
     @property
     def label(self) -> str:

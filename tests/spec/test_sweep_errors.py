@@ -98,6 +98,10 @@ MALFORMED = [
         'repeats prompts, which the prefix cache of model "m" would answer: leave enable_prefix_caching out',
     ),
     (
+        HEAD + '[[model]]\nid = "m"\nengine = { tensor_parallel_size = 4 }\n' + TASK,
+        "tensor_parallel_size = 4 asks for several GPUs, but a worker drives one and measures one",
+    ),
+    (
         HEAD + '[[model]]\nid = "m"\nengine = { enable_prefix_caching = true }\n' + SYNTHETIC
         + 'num_output_tokens = 8\nphases = "output_lengths"\n',
         'phases = "output_lengths" repeats prompts, which the prefix cache of model "m" would answer',
