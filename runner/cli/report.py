@@ -60,7 +60,11 @@ def import_table(
         Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the file> unless given.")
     ] = None,
 ) -> None:
-    """Read a published grid of clocks, so that it is analysed as our own runs are."""
+    """Read a published grid of clocks, so that it is analysed as our own runs are.
+
+    A line an operating point, with the columns sm_clock_mhz or mem_clock_mhz, output_tokens_per_s, and mean_power_w or
+    joules_per_output_token; docs/recommendation.md lists the others. For example: `sweep import grid.csv`.
+    """
     with explained_errors():
         from runner.execution.importing import import_published
         from runner.results.store import RunStore

@@ -100,6 +100,9 @@ def run(
             if outcome.interrupted:
                 raise typer.Exit(EXIT_INTERRUPTED)
             print_report(directory)
+            left = {trial.trial_id for block in blocks for trial in block.trials} - store.finished_trial_ids()
+            if limit and left:
+                print(f"--limit {limit}: {len(left):,} of the sweep's trials are left; the same command goes on")
     if outcome.num_failed or outcome.num_left:
         raise typer.Exit(EXIT_FAILED_TRIALS)
 
