@@ -3,6 +3,7 @@
 A `Measurement` enters; columns of `tables.TRIALS`, and what a verdict needs beside them, leave. Next: `validity.py`.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,11 +23,12 @@ MAX_UNSEEN_S = 1.0
 
 def describe_board(measurement: Measurement) -> dict[str, Any]:
     """Return the row's columns about the board; null where the board, or its driver, does not say."""
-    clocks = _seen_throughout(measurement, "sm_clock_mhz")["sm_clock_mhz"]
+    clock_readings = _seen_throughout(measurement, "sm_clock_mhz")
+    clocks = clock_readings["sm_clock_mhz"]
     asked_mhz = measurement.identity.sm_clock_mhz_requested
     temperatures = _seen_throughout(measurement, "temperature_c")["temperature_c"]
     return {
-        **_describe_phase_clocks(measurement),
+        **_describe_phase_clocks(clock_readings, measurement.steps),
         "sm_clock_mhz": clocks.median(),
         "sm_clock_mhz_p05": clocks.quantile(0.05, "linear"),
         "sm_clock_below_fraction": (clocks < asked_mhz).mean() if asked_mhz is not None else None,
@@ -43,13 +45,11 @@ def describe_board(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _describe_phase_clocks(measurement: Measurement) -> dict[str, float | None]:
+def _describe_phase_clocks(readings: pl.DataFrame, steps: Sequence[Step]) -> dict[str, float | None]:
     """Mean SM clock while mostly prompts were computed, and while nothing was but decoding; null where not seen.
 
     Under a power limit they differ with no lock set: prefill draws more, and the board gives way.
     """
-    readings = _seen_throughout(measurement, "sm_clock_mhz")
-    steps = measurement.steps
     step_ends_ns = np.array([step.time_ns for step in steps], dtype=np.int64)
     kinds = np.array([_kind_of_step(step) for step in steps] + [None])  # after the last step: none
     kind_of_reading = kinds[np.searchsorted(step_ends_ns, readings["time_ns"].to_numpy())]

@@ -8,16 +8,13 @@ decode".
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from runner.analysis.energy_curve import NO_TRACE, EnergyCurve, energy_curve
 from runner.results.measurement import Measurement
-
-PhaseInterval = Literal["batches", "repeats", "sensor"]
-"""What a 95 % interval is over: static batches of one window, repeats of a trial, or what the sensor cannot see."""
 
 MIN_PHASE_S = 0.5
 """25 samples of a driver that takes one each 20 ms."""
