@@ -24,11 +24,7 @@ from runner.hardware.sudo import SETTER_VARIABLE
 from runner.physics.clock import WallClock
 
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
-_RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Its own handler of SIGTERM aborts the process 3 s after the signal, whatever is being put back meanwhile.
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
-}
+_RAY_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK_ENVIRONMENT = {
     # Ray listens on the loopback interface alone where it takes a machine for a desktop. It reads this when imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
