@@ -117,6 +117,7 @@ def ray_session(address: str | None) -> Iterator[None]:
             raise KeyboardInterrupt from error
         yield
     finally:
+        signal.alarm(0)  # where SIGTERM met Ray's own handler, it would abort this process 3 s later, whatever is done
         ray.shutdown()
         signal.signal(signal.SIGTERM, on_sigterm)  # it has put back the system's, which ends a process at once
 
