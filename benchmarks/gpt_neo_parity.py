@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpt_neo_parity --out parity.json     # a GPU: the 2.7B model's width and window, four layers
     python -m benchmarks.gpt_neo_parity --small               # no GPU: a small model and window
+    python -m benchmarks.gpt_neo_parity --engines tensor-parallel    # two GPUs share the model, eager
 
 transformers writes a checkpoint of random bfloat16 weights. vLLM answers prompts on both sides of the local window,
 greedily. Then transformers goes over the same tokens in float32, the truth, and in bfloat16, the yardstick: vLLM's
@@ -37,14 +38,14 @@ SMALL = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
-ENGINES = ("compiled", "eager")
+ENGINES = ("compiled", "eager", "tensor-parallel")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a small model and window, for a CPU")
     parser.add_argument("--num-layers", type=int, default=4, help="half of them global, half local")
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES[:2])
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -93,12 +94,12 @@ class ReplayCounter:
 
 
 @contextmanager
-def open_vllm(folder: Path, window_size: int, *, eager: bool) -> Iterator[Any]:
+def open_vllm(folder: Path, window_size: int, engine: str) -> Iterator[Any]:
     """A vLLM `LLM` for the time of a block, which takes prompts in chunks of half a window."""
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    on_cpu, chunk_size = current_platform.is_cpu(), window_size // 2
+    on_cpu, chunk_size, eager = current_platform.is_cpu(), window_size // 2, engine != "compiled"
     processes, llm = EngineProcesses(), None
     try:
         with default_environment(CPU_ENVIRONMENT if on_cpu else {}):
@@ -107,6 +108,8 @@ def open_vllm(folder: Path, window_size: int, *, eager: bool) -> Iterator[Any]:
                 skip_tokenizer_init=True,
                 dtype="bfloat16",
                 enforce_eager=eager,
+                tensor_parallel_size=2 if engine == "tensor-parallel" else 1,
+                disable_custom_all_reduce=True,  # NCCL alone, which runs on every pair of GPUs
                 # Full chunks are replayed from a graph too, not decode steps alone.
                 compilation_config={} if eager or on_cpu else {"cudagraph_capture_sizes": [1, 2, 4, 8, chunk_size]},
                 max_num_seqs=8,
@@ -184,10 +187,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     answered = []
     for name in arguments.engines:
         start_s = time.monotonic()
-        with open_vllm(folder, window_size, eager=name == "eager") as llm:
+        with open_vllm(folder, window_size, name) as llm:
             llm.collective_rpc("count_replays")
             answered.append(answer(llm, prompts, num_output_tokens))
-            [num_replays] = llm.collective_rpc("read_num_replays")
+            num_replays = sum(llm.collective_rpc("read_num_replays"))
         elapsed_s = time.monotonic() - start_s
         engines.append({"engine": name, "elapsed_s": elapsed_s, "num_graph_replays": num_replays})
         print(f"{name}: {elapsed_s:.0f} s, start included", flush=True)
