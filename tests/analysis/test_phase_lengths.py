@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from runner.analysis.phase_lengths import complete_phases
+from runner.analysis.phase_lengths import CLOCK_ELASTICITY, complete_phases
 from runner.results.tables import TRIALS
 
 NUM_REQUESTS, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS = 10, 100, 21
@@ -162,27 +162,39 @@ def test_companions_and_other_blocks_stay_as_they_are() -> None:
     assert complete_phases(alone.clear()).equals(alone.clear())
 
 
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_phases_that_a_power_cap_held_at_different_clocks_have_values_and_no_interval(phase: str) -> None:
-    def group(half_length_mhz: float) -> dict[str, Any]:
-        clocks = {"one_token": 1800.0, "half_length": half_length_mhz, None: 1815.0}
-        rows = make_group(prefill_sm_clock_mhz=1700.0, decode_sm_clock_mhz=1980.0)
-        changed = [row | {f"{phase}_sm_clock_mhz": clocks[row["phase_role"]]} for row in rows]
-        return complete(changed)["whole-0"]
+def make_group_at(one_token_mhz: float, column: str = "prefill_sm_clock_mhz", **changes: Any) -> list[dict[str, Any]]:
+    clocks = {"one_token": one_token_mhz, "half_length": 1800.0, None: 1800.0}
+    return [row | {column: clocks[row["phase_role"]]} for row in make_group(**changes)]
 
-    assert group(1830.0)["joules_per_prefill_token_low"] is not None
-    row = group(1575.0)
-    assert f"{phase} ran at 1815 MHz in this trial" in row["phase_reason"]
-    assert "1575 in half_length" in row["phase_reason"]
+
+def test_an_interval_holds_what_different_clocks_of_prefill_may_have_changed() -> None:
+    rows = make_group_at(1750.0, energy_uncertainty_j=0.0)
+    row = complete(rows)["whole-0"]
+    assert row["phase_reason"] is None
+    assert row["joules_per_prefill_token"] == pytest.approx(PREFILL_J)
+    share = CLOCK_ELASTICITY * (1800 / 1750 - 1)
+    assert row["joules_per_prefill_token_high"] - PREFILL_J == pytest.approx(share * PREFILL_J)
+    # 2 J of prefill and 20 further tokens a request.
+    assert DECODE_J - row["joules_per_decode_token_low"] == pytest.approx(share * 2.0 / 20)
+
+
+@pytest.mark.parametrize("elasticity", [-1.0, 1.0])
+def test_decoding_stays_in_its_interval_if_prefill_follows_its_clock(elasticity: float) -> None:
+    rows = make_group_at(1700.0, energy_uncertainty_j=0.0)
+    for row in rows:
+        if row["phase_role"] == "one_token":
+            row["energy_j"] *= (1700 / 1800) ** elasticity
+    row = complete(rows)["whole-0"]
+    assert row["joules_per_decode_token"] != pytest.approx(DECODE_J, rel=1e-3)
+    for name, truth_j in (("prefill", PREFILL_J), ("decode", DECODE_J)):
+        assert row[f"joules_per_{name}_token_low"] < truth_j < row[f"joules_per_{name}_token_high"]
+
+
+@pytest.mark.parametrize("column", ["prefill_sm_clock_mhz", "sm_clock_mhz"])  # the second where steps are not told
+def test_clocks_far_apart_leave_values_without_an_interval(column: str) -> None:
+    row = complete(make_group_at(1575.0, column))["whole-0"]
+    reason = "no interval: prefill ran at 1800 MHz in this trial, at 1575 in one_token, at 1800 in half_length"
+    assert row["phase_reason"].startswith(reason)
     assert row["joules_per_prefill_token"] == pytest.approx(PREFILL_J)
     assert row["joules_per_prefill_token_low"] is None
     assert row["joules_per_decode_token_high"] is None
-
-
-def test_without_steps_the_clocks_of_whole_trials_are_compared() -> None:
-    def group(one_token_mhz: float) -> dict[str, Any]:
-        clocks = {"one_token": one_token_mhz, "half_length": 1830.0, None: 1815.0}
-        return complete([row | {"sm_clock_mhz": clocks[row["phase_role"]]} for row in make_group()])["whole-0"]
-
-    assert group(1800.0)["joules_per_prefill_token_low"] is not None
-    assert "prefill ran at 1815 MHz in this trial, at 1575 in one_token" in group(1575.0)["phase_reason"]
