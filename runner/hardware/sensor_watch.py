@@ -21,6 +21,8 @@ POLL_S = 0.005
 POLLS_PER_COUNTER_READ = 2
 """A call to the energy counter takes some 3 ms."""
 POLLS_PER_DRAIN = 100
+SAME_SAMPLE_NS = 1_000_000
+"""A driver that is asked again for a sample may stamp it some us later or earlier (seen on an H200)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +181,8 @@ class _Buffer:
             return
         self._costs_us.append((time.perf_counter() - began_s) * 1e6)
         self._length = max(self._length, len(readings))
-        self._samples |= {reading.time_ns: reading.power_w for reading in readings}
+        newest_ns = max(self._samples, default=0)
+        self._samples |= {r.time_ns: r.power_w for r in readings if r.time_ns > newest_ns + SAME_SAMPLE_NS}
 
     def updates(self, start_ns: int) -> Updates:
         """Return the samples, their stamps in s since `start_ns`."""

@@ -112,6 +112,22 @@ def lose(nvml: SimulatedNvml, start_ns: int, end_ns: int) -> Effect:
     return _filter_samples(nvml, lambda stamp_ns: not start_ns <= stamp_ns < end_ns)
 
 
+def restamp(step_us: int) -> Effect:
+    """Stamp each power sample anew whenever it is asked for, so much later than the last time."""
+    num_calls = 0
+
+    def effect(call: Callable[[], Any]) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        value_type, samples = call()
+        return value_type, [
+            SimpleNamespace(timeStamp=sample.timeStamp + num_calls * step_us, sampleValue=sample.sampleValue)
+            for sample in samples
+        ]
+
+    return effect
+
+
 class _Value(ctypes.Union):
     """NVML's union of values, whose members share their bits."""
 

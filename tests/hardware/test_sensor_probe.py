@@ -15,6 +15,7 @@ from runner.hardware.nvml import NvmlGpu, open_nvml
 from runner.hardware.sensor_probe import find_sensors, probe_sensors, refine_findings
 from runner.hardware.sensor_profiles import PROFILES
 from runner.hardware.sensor_watch import SensorWatch, WatchedSensors
+from runner.hardware.simulated_faults import Fault, FaultyNvml, restamp
 from runner.physics.board_state import Activity, BoardState
 from runner.physics.clock import Clock, VirtualClock, WallClock
 from runner.results.sensors import SensorFinding, SensorFindings, SensorName
@@ -147,6 +148,18 @@ def test_a_board_at_rest_keeps_its_averages_to_itself(tmp_path: Path) -> None:
     assert found.period_s("average") == 0.1
     assert found.averaging_window_s("average") == 1.0
     assert found.averaging_window_s("instant") == 0.0
+
+
+@pytest.mark.parametrize("step_us", [-3, 3])
+def test_samples_whose_stamps_shift_from_call_to_call_are_counted_once(tmp_path: Path, step_us: int) -> None:
+    clock = VirtualClock()
+    nvml = open_nvml("sim:h200", clock, tmp_path)
+    faults = [Fault(functions=("nvmlDeviceGetSamples",), effect=restamp(step_us))]
+    gpu = NvmlGpu(FaultyNvml(nvml, faults), 0, read_only=True)
+    clock.sleep(5.0)
+    samples = probe_sensors(gpu, clock).sensors["samples"]
+    assert samples.update_period_s == pytest.approx(0.02, rel=0.01)
+    assert samples.buffer_length == 120
 
 
 def test_calls_cost_nothing_in_virtual_time_and_something_in_real_time(tmp_path: Path) -> None:
