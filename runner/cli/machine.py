@@ -19,7 +19,7 @@ def doctor(
 ) -> None:
     """Can this machine measure, can it set clocks, and what is missing?
 
-    For example: `sweep doctor --gpu all`. Exit code 3 where it cannot measure.
+    For example: `sweep doctor --gpu all`. Exit code 3 where it cannot measure, or a lock is left that it cannot clear.
     """
     with explained_errors():
         from rich.console import Console

@@ -59,25 +59,29 @@ def examine(gpu: str, cuda_visible_devices: str | None, clock: Clock | None = No
     return checks
 
 
-def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> list[str]:
+def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]:
     """Carry out what dead runs owe, then reset the clocks of each chosen board that nobody holds; a line on each.
 
-    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it; NoGpuError, PermissionDeniedError.
+    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it; NoGpuError, PermissionDeniedError; GpuError: something is still
+        owed, of which the lines have told.
     """
     if environment_forbids_setting():
         raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
     _, nvml, infos = _open(gpu, cuda_visible_devices, WallClock())
-    lines = restore_leftover(allowed_uuids=[info.uuid for info in infos])
+    settled = restore_leftover(allowed_uuids=[info.uuid for info in infos])
+    yield from (settlement.account for settlement in settled)
     for info in infos:
         holder = _describe_holder(nvml, info)
         if holder:
-            lines.append(f"GPU {info.index} {info.name}: held by {holder}; left alone")
+            yield f"GPU {info.index} {info.name}: held by {holder}; left alone"
             continue
         board = NvmlGpu(nvml, info.uuid, read_only=False)
         board.reset(None)
         _delete_spoilt_journal(_journal_path(nvml, info))
-        lines.append(f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(board)}")
-    return lines
+        yield f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(board)}"
+    # A spoilt journal of a chosen board has just been settled after all.
+    if owed := [settlement.journal.stem for settlement in settled if settlement.failed and settlement.journal.exists()]:
+        raise GpuError(f"not everything that dead runs left is put back (see above): {', '.join(owed)}")
 
 
 def _describe_limit(gpu: NvmlGpu) -> str:

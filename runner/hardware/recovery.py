@@ -6,6 +6,7 @@ Carried out by the guard within moments, or else by the next who takes the board
 import os
 import socket
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.hardware.gpu import GpuError
@@ -59,19 +60,31 @@ def restore_board(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
     gpu.reset(journal.prior_power_limit_w, journal.changed)
 
 
-def restore_leftover(journal_dir: Path | None = None, allowed_uuids: Collection[str] | None = None) -> list[str]:
-    """Carry out what dead owners owe on this machine and return a line about each lease that was found.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """What has become of a lease that was found."""
+
+    journal: Path
+    account: str
+    """A line for a person."""
+    failed: bool = False
+    """What is owed could not be carried out, and is still owed."""
+
+
+def restore_leftover(journal_dir: Path | None = None, allowed_uuids: Collection[str] | None = None) -> list[Settlement]:
+    """Carry out what dead owners owe on this machine and say of each lease that was found what has become of it.
 
     Args:
         allowed_uuids: the real boards that may be touched; None: all of this machine's.
     """
-    lines = []
+    settled = []
     for path in sorted(find_journal_dir(journal_dir).glob("*.json")):
         try:
-            lines.append(_settle(path, allowed_uuids))
+            settled.append(Settlement(journal=path, account=_settle(path, allowed_uuids)))
         except GpuError as error:
-            lines.append(f"{path.stem}: not restored: {error}")
-    return [line for line in lines if line]
+            account = f"{path.stem}: not restored: {error}"
+            settled.append(Settlement(journal=path, account=account, failed=True))
+    return [settlement for settlement in settled if settlement.account]
 
 
 def _settle(path: Path, allowed_uuids: Collection[str] | None) -> str:

@@ -380,6 +380,16 @@ def test_doctor_without_a_gpu_says_what_to_do(sweep: Sweep) -> None:
     assert "--gpu sim" in result.stdout
 
 
+def test_doctor_fails_where_a_lock_is_left_that_it_cannot_clear(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("doctor", "--gpu", "sim", "--reset-clocks").exit_code == 0
+    (tmp_path / "leases" / "GPU-another.json").write_text("{")
+    result = sweep("doctor", "--gpu", "sim", "--reset-clocks")
+    assert "GPU-another: not restored: " in result.stdout
+    assert "clocks are at the board's default" in result.stdout  # the boards that can be reset are
+    result.stdout_bytes = b""
+    assert_explained(result, 3, "GPU-another")
+
+
 # exit code 0 ---------------------------------------------------------------------------------------------------------
 
 

@@ -304,7 +304,7 @@ def _clear_up(folder: Path, nvml: FaultyNvml, outcome: Outcome) -> None:
         dead = tuple(owner._replace(start_ticks=0) for owner in journal.owners)
         write_journal(path, replace(journal, owners=dead))
     if outcome.journal_stays:
-        outcome.first_restore = restore_leftover()
+        outcome.first_restore = [settlement.account for settlement in restore_leftover()]
         nvml.faults.clear()
         restore_leftover()
     outcome.journal_left = any((folder / "leases").glob("*.json"))

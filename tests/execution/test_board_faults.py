@@ -280,4 +280,4 @@ def test_permission_that_is_lost_leaves_a_lock_only_as_long_as_nobody_may_reset_
     assert journal.changed == ("sm_clock",)
     dead = tuple(owner._replace(start_ticks=0) for owner in journal.owners)
     write_journal(path, replace(journal, owners=dead))
-    assert "reset" in restore_leftover(tmp_path)[0]
+    assert "reset" in restore_leftover(tmp_path)[0].account

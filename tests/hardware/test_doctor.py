@@ -148,14 +148,14 @@ def sm_clock_lock(gpu: NvmlGpu) -> int | None:
 def test_a_lock_left_behind_is_cleared() -> None:
     gpu = locked_board()
     assert sm_clock_lock(gpu) == 990
-    assert reset_leftovers("sim", None) == ["GPU 0 Simulated NVIDIA H200: clocks are at the board's default"]
+    assert list(reset_leftovers("sim", None)) == ["GPU 0 Simulated NVIDIA H200: clocks are at the board's default"]
     assert sm_clock_lock(gpu) is None
 
 
 def test_a_board_that_somebody_holds_is_left_alone() -> None:
     gpu = locked_board()
     with ClockLease(gpu, owner_pids=[os.getpid()], guarded=False):
-        lines = reset_leftovers("sim", None)
+        lines = list(reset_leftovers("sim", None))
         assert f"GPU 0 Simulated NVIDIA H200: held by process {os.getpid()}" in lines[-1]
         assert sm_clock_lock(gpu) == 990
 
@@ -168,7 +168,7 @@ def test_what_a_run_left_with_its_journal_is_put_back_as_it_was(
     owner = start_owner()
     owner.kill_with_guard()
     assert board_settings(folders) == (1200, 500.0)
-    lines = reset_leftovers("sim", None)
+    lines = list(reset_leftovers("sim", None))
     assert f"left over by process {owner.process.pid} on" in lines[0]
     assert re.search("; reset, [12] processes ended", lines[0])  # its guard had seen the forked one, or had not
     assert lines[1:] == [
@@ -186,8 +186,8 @@ def test_what_another_machine_left_is_that_machines_to_clear(
     owner.kill_with_guard()
     (path,) = folders[1].glob("*.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "elsewhere", "boot_id": "another"}))
-    assert "on elsewhere, since" in restore_leftover()[0]
-    assert "run sweep doctor --reset-clocks there" in restore_leftover()[0]
+    assert "on elsewhere, since" in restore_leftover()[0].account
+    assert "run sweep doctor --reset-clocks there" in restore_leftover()[0].account
     assert path.exists()
 
 
@@ -198,7 +198,7 @@ def test_what_was_left_on_a_board_that_is_not_chosen_stays(
     owner.kill_with_guard()
     (path,) = folders[1].glob("*.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"state_dir": None}))  # a real one, it claims
-    assert "not among the chosen boards, left alone" in restore_leftover(allowed_uuids=["GPU-another"])[0]
+    assert "not among the chosen boards, left alone" in restore_leftover(allowed_uuids=["GPU-another"])[0].account
     assert path.exists()
 
 
@@ -211,11 +211,28 @@ def test_a_journal_that_cannot_be_read_is_told_and_its_board_reset(
     path.write_text(path.read_text()[:40])
     check = find(examine("sim", None, VirtualClock(time.time_ns())), "cannot be understood")
     assert (check.level, "sweep doctor --reset-clocks" in check.finding) == ("error", True)
-    lines = reset_leftovers("sim", None)
+    lines = list(reset_leftovers("sim", None))
     assert "not restored: the lease journal" in lines[0]
     assert "its power limit is 500 W (its default: 700 W)" in lines[1]  # who knows whose
     assert board_settings(folders) == (None, 500.0)
     assert not path.exists()
+
+
+def test_what_could_not_be_put_back_is_told_and_the_command_fails(
+    start_owner: Callable[..., Owner], folders: tuple[Path, Path]
+) -> None:
+    start_owner().kill_with_guard()
+    (path,) = folders[1].glob("*.json")
+    elsewhere = path.rename(path.with_stem("GPU-another"))  # its board is not among the chosen ones
+    sound = elsewhere.read_text()
+    elsewhere.write_text(sound[:40])
+    told: list[str] = []
+    with pytest.raises(GpuError, match=r"not everything that dead runs left is put back.*GPU-another"):
+        told.extend(reset_leftovers("sim", None))
+    assert [line.partition(":")[0] for line in told] == ["GPU-another", "GPU 0 Simulated NVIDIA H200"]
+    elsewhere.write_text(sound)
+    told = list(reset_leftovers("sim", None))
+    assert "; reset, " in told[0]
 
 
 def test_a_board_that_another_user_holds_is_left_alone(
@@ -223,7 +240,7 @@ def test_a_board_that_another_user_holds_is_left_alone(
 ) -> None:
     owner = start_owner()
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "somebody-else"))  # whose journals cannot be seen
-    assert f"held by process {owner.process.pid} of user" in reset_leftovers("sim", None)[-1]
+    assert f"held by process {owner.process.pid} of user" in list(reset_leftovers("sim", None))[-1]
     assert board_settings(folders) == (1200, 500.0)
     owner.kill()
 
@@ -239,5 +256,5 @@ def test_an_order_to_set_nothing_forbids_the_reset_too(monkeypatch: pytest.Monke
     gpu = locked_board()
     monkeypatch.setenv("SWEEP_CLOCKS", "read-only")
     with pytest.raises(ReadOnlyError, match="SWEEP_CLOCKS=read-only forbids"):
-        reset_leftovers("sim", None)
+        list(reset_leftovers("sim", None))
     assert sm_clock_lock(gpu) == 990

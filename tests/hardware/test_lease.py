@@ -139,10 +139,10 @@ def test_read_only_refuses_a_board_that_is_still_locked(
     with pytest.raises(ReadOnlyError, match="still locked by a run that died"):
         lease.acquire()
     monkeypatch.setenv("SWEEP_CLOCKS", "read-only")
-    assert "SWEEP_CLOCKS forbids" in restore_leftover(folders[1])[0]
+    assert "SWEEP_CLOCKS forbids" in restore_leftover(folders[1])[0].account
     assert board_settings(folders) == (1200, 500.0)
     monkeypatch.delenv("SWEEP_CLOCKS")
-    assert "; reset, " in restore_leftover(folders[1])[0]
+    assert "; reset, " in restore_leftover(folders[1])[0].account
     assert board_settings(folders) == (None, None)
     assert restore_leftover(folders[1]) == []
 
@@ -150,7 +150,7 @@ def test_read_only_refuses_a_board_that_is_still_locked(
 def test_restore_leftover_leaves_the_living_alone(folders: tuple[Path, Path]) -> None:
     with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
         lease.apply(ClockRequest(sm_clock_mhz=1200))
-        assert "left alone" in restore_leftover(folders[1])[0]
+        assert "left alone" in restore_leftover(folders[1])[0].account
         assert board_settings(folders) == (1200, None)
 
 
