@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from runner.analysis.phases import MIN_BATCHES
 from runner.execution.engines import find_twin
 from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo
 from runner.hardware.operating_point import resolve_clocks
@@ -126,7 +127,8 @@ def _estimate_trial(
     wave_s, wave_j = wave
     if task.repeat_each_s is not None:
         num_waves *= max(math.ceil(task.repeat_each_s / wave_s), 1)
-    num_rounds = max(math.ceil(sweep.min_window_s / (num_waves * wave_s)), 1)
+    min_rounds = MIN_BATCHES if task.phases == "static_batches" else 1
+    num_rounds = max(math.ceil(sweep.min_window_s / (num_waves * wave_s)), min_rounds)
     total_waves = 1 + num_rounds * num_waves
     return total_waves * wave_s + OVERHEAD_S, total_waves * wave_j
 

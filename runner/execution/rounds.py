@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 
+from runner.analysis.phases import MIN_BATCHES
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.physics.clock import Clock
 from runner.spec.request import Completion, PhaseRole, Request, companion_length
@@ -63,7 +64,7 @@ def run_batches(
     """Run static batches back to back: `concurrency` requests start together, and all end before the next ones start.
 
     Args:
-        min_window_s: no batch begins after it; the one that runs is finished.
+        min_window_s: no batch begins after it but those that an interval needs; the one that runs is finished.
         deadline_s: for all batches together.
     Returns: the batches as one run, and the start and end of each in ns since the epoch.
     """
@@ -71,7 +72,7 @@ def run_batches(
     runs: list[EngineRun] = []
     start_ns = clock.now_ns()
     elapsed_s = 0.0
-    while not runs or elapsed_s < min(min_window_s, deadline_s):
+    while elapsed_s < (deadline_s if len(runs) < MIN_BATCHES else min(min_window_s, deadline_s)):
         if is_cancelled():
             break
         runs.append(

@@ -249,9 +249,18 @@ def test_a_sensor_that_averages_over_a_second_tells_long_phases_apart(tmp_path: 
     assert row["joules_per_decode_token"] == pytest.approx(decode.duration_s * decode.power_w / 256, rel=0.02)
 
 
+def test_a_window_holds_the_three_batches_that_an_interval_needs(bench: VirtualBench) -> None:
+    row = measure_batches(bench, LOW_MHZ, min_window_s=1.0)
+    assert row["num_requests"] == 3 * CONCURRENCY
+    assert row["joules_per_prefill_token_low"] < row["joules_per_prefill_token"]
+    assert row["joules_per_decode_token_high"] > row["joules_per_decode_token"]
+
+
 def test_fewer_than_three_batches_have_no_interval(bench: VirtualBench) -> None:
-    row = measure_batches(bench, None, min_window_s=2.5)
-    assert row["num_requests"] == 2 * CONCURRENCY
+    whole = measure_batches(bench, None, min_window_s=1.0)
+    batch_s = whole["duration_s"] / (whole["num_requests"] / CONCURRENCY)
+    row = measure_batches(bench, None, deadline_s=2.5 * batch_s)
+    assert (row["num_requests"], row["num_failed_requests"]) == (3 * CONCURRENCY, CONCURRENCY)
     assert row["joules_per_prefill_token"] > 0
     assert row["phase_reason"] == "an interval for prefill needs 3 batches; an interval for decode needs 3 batches"
     assert "joules_per_decode_token_low" not in row
