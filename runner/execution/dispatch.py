@@ -41,6 +41,12 @@ class Queue:
         """Trials that wait."""
         return frozenset().union(*(assignment.trial_ids for assignment in self._waiting.values()))
 
+    @property
+    def num_models_waiting(self) -> int:
+        """Models with work that no worker has loaded."""
+        waiting = {assignment.block.model.label for assignment in self._waiting.values()}
+        return len(waiting - set(self._model_of_worker.values()))
+
     def limit(self, num_trials: int) -> None:
         """Keep the first `num_trials` trials that wait and forget the rest until a later run."""
         for block_id, assignment in list(self._waiting.items()):

@@ -22,6 +22,7 @@ from runner.execution.cluster import ClusterError, Seat
 from runner.execution.dispatch import Queue
 from runner.execution.manifest import RunOptions, build_manifest, close_manifest
 from runner.execution.prefetch import Prefetch, list_ahead
+from runner.execution.remaining import RemainingTime
 from runner.execution.worker import WorkerConfig
 from runner.execution.worker_pool import WorkerPool
 from runner.results.live import SweepView
@@ -50,12 +51,14 @@ class _Run:
     """What is going on: the driver's own state, in one thread."""
 
     aggregator: Any
+    queue: Queue
     workers: WorkerPool
     num_before: int
     planned: frozenset[str]
     """The trials that this run set out to do."""
     show: Callable[[SweepView], None]
     prefetch: Prefetch
+    remaining: RemainingTime = field(default_factory=RemainingTime)
     start_s: float = field(default_factory=time.monotonic)
 
 
@@ -151,6 +154,7 @@ def _start_run(
     ]
     return _Run(
         aggregator=aggregator,
+        queue=queue,
         workers=WorkerPool(configs, queue, store, aggregator),
         num_before=finished.height,
         planned=queue.trial_ids,
@@ -171,7 +175,7 @@ def _dispatch(run: _Run) -> None:
 
 
 def _refresh(run: _Run) -> None:
-    """Show what is happening; the rest takes as long a trial as the ones of this run took.
+    """Show what is happening, and how long the rest may take.
 
     Raises: ClusterError: the aggregator died.
     """
@@ -179,7 +183,13 @@ def _refresh(run: _Run) -> None:
     with suppress(GetTimeoutError):
         view: SweepView = await_answer(run.aggregator.snapshot.remote(), timeout_s=SNAPSHOT_LIMIT_S)
         num_now = view.num_done - run.num_before
-        remaining_s = elapsed_s / num_now * (len(run.planned) - num_now) if num_now else None
+        remaining_s = run.remaining.estimate(
+            view,
+            elapsed_s,
+            num_done=num_now,
+            num_left=len(run.planned) - num_now,
+            num_models_waiting=run.queue.num_models_waiting,
+        )
         run.aggregator.set_times.remote(elapsed_s, remaining_s)
         run.show(view)
 

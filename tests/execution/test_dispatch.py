@@ -37,6 +37,15 @@ def ids(block: Block) -> list[str]:
     return [trial.trial_id for trial in block.trials]
 
 
+def test_models_that_nobody_has_loaded_are_counted() -> None:
+    queue = make_queue(make_blocks(a=2, b=1, c=1))
+    assert queue.num_models_waiting == 3
+    assert [queue.take(board).block.model.label for board in ("A", "B")] == ["a", "b"]
+    assert queue.num_models_waiting == 1  # of a there are blocks left, for the worker that has it
+    take_models(queue, "A")
+    assert queue.num_models_waiting == 0
+
+
 def take_models(queue: Queue, board: str) -> list[str]:
     models = []
     while assignment := queue.take(board):
