@@ -10,7 +10,6 @@ live.json                what is happening, while a run goes on
 trials.parquet           the rows of trials/ together, gathered when a run or a report ends
 """
 
-import fcntl
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from runner.results.directory_lock import LOCK_FILE, DirectoryInUseError, is_locked, lock_directory
 from runner.results.live import Event
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 from runner.spec.sweep import parse_sweep
@@ -53,49 +53,51 @@ class RunStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock_fd: int | None = None
+        self._made: list[Path] = []
+        """The folders that were not there before it was taken for writing, the innermost first."""
 
     def __enter__(self) -> Self:
         """Take the directory for writing. Raises: RunDirectoryError: another run holds it, or it cannot be written."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._made = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
+            self._lock_fd = lock_directory(self.directory)
+        except DirectoryInUseError as error:
+            raise RunDirectoryError(
+                f"{self.directory} is in use by another run (process {error}): "
+                "wait for it, end it, or give another --out"
+            ) from None
         except OSError as error:
+            self._remove_made()
             raise RunDirectoryError(
                 f"{self.directory} cannot be a run directory ({error.strerror}): give another --out"
             ) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise RunDirectoryError(
-                f"{self.directory} is in use by another run (process {owner or 'unknown'}): "
-                "wait for it, end it, or give another --out"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._lock_fd = descriptor
         for folder in (".", *_FOLDERS):
             for partial in (self.directory / folder).glob(".*.partial"):
                 partial.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Let the directory go."""
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        """Let the directory go. One that was made for this, and in which nothing was measured, goes altogether."""
+        if self._lock_fd is None:
+            return
+        if self._made and not self._holds_a_run():
+            self.clear()
+            (self.directory / LOCK_FILE).unlink(missing_ok=True)  # before it is let go: see directory_lock
+            self._remove_made()
+        os.close(self._lock_fd)
+        self._lock_fd = None
+
+    def _holds_a_run(self) -> bool:
+        return (self.directory / "manifest.json").exists() or any((self.directory / "trials").glob("*.parquet"))
+
+    def _remove_made(self) -> None:
+        with suppress(OSError):  # somebody else's file is in it by now
+            for folder in self._made:
+                folder.rmdir()
 
     def is_in_use(self) -> bool:
         """Return whether a run writes here now."""
-        try:
-            with (self.directory / ".lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self.directory)
 
     def clear(self) -> None:
         """Remove what an earlier run left (`--fresh`): the files of a run and nothing else."""

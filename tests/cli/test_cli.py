@@ -278,6 +278,7 @@ def test_a_model_that_nobody_knows_is_refused_before_ray(
     (tmp_path / "small.toml").write_text(HUB_MODEL)
     for command in ("run", "plan"):
         assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 2, "there is no model 'org/model'")
+        assert not (tmp_path / "runs").exists()
 
 
 # exit code 3: the machine --------------------------------------------------------------------------------------------
@@ -351,6 +352,7 @@ def test_a_model_that_may_not_be_had_is_refused_before_ray(
     (tmp_path / "small.toml").write_text(HUB_MODEL)
     for command in ("run", "plan"):
         assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 3, "model 'org/model' is gated")
+        assert not (tmp_path / "runs").exists()
 
 
 def test_offline_a_plan_warns_of_a_model_that_is_not_here_and_a_run_refuses(

@@ -269,7 +269,7 @@ def test_a_board_that_is_held_refuses_and_names_its_holder(
         assert refused.wait() == 3, refused.output
     assert f"held by process {os.getpid()} on" in refused.output
     assert "Traceback" not in refused.output
-    assert not (tmp_path / "run" / "manifest.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_directory_has_one_run_at_a_time(start_sweep: Start, write_sweep: Write, tmp_path: Path) -> None:
@@ -280,8 +280,9 @@ def test_a_run_directory_has_one_run_at_a_time(start_sweep: Start, write_sweep: 
     assert "--out" in refused.output
 
 
-def test_no_cluster_at_the_address_is_said_plainly(start_sweep: Start, write_sweep: Write) -> None:
+def test_no_cluster_at_the_address_is_said_plainly(start_sweep: Start, write_sweep: Write, tmp_path: Path) -> None:
     refused = start_sweep(write_sweep(), "--address", "127.0.0.1:1")
     assert refused.wait() == 3, refused.output
     assert "no Ray cluster answers at 127.0.0.1:1" in refused.output
     assert "Traceback" not in refused.output
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """The run directory: whole files or none, one writer, nothing of anybody else's touched."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -224,6 +225,62 @@ def test_a_directory_is_free_again_after_its_run(store: RunStore) -> None:
         pass
     with store:
         pass
+
+
+def test_what_was_made_for_a_run_that_is_refused_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with RunStore(tmp_path / "here" / "runs" / "refused") as store:
+        store.append_event(Event(time_ns=1, level="info", kind="k", message="m"))
+        store.write_samples(pl.DataFrame(schema=SAMPLES))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "trials/a.parquet"])
+def test_what_a_run_has_measured_stays(store: RunStore, name: str) -> None:
+    with store:
+        write_atomically(store.directory / name, b"")
+    assert tree(store.directory) == {".lock", name}
+
+
+def test_a_directory_that_was_there_before_stays_and_so_does_what_others_put_into_a_new_one(store: RunStore) -> None:
+    with store:
+        (store.directory / "notes.md").write_text("mine")
+    assert tree(store.directory) == {"notes.md"}
+    with store:
+        pass
+    assert tree(store.directory) == {"notes.md", ".lock"}  # whoever waits for it may have opened it
+
+
+def test_a_run_that_is_refused_leaves_the_lock_of_another(store: RunStore, holder: subprocess.Popen[str]) -> None:
+    before = (store.directory / ".lock").stat()
+    with pytest.raises(RunDirectoryError), store:
+        pass
+    assert os.path.samestat((store.directory / ".lock").stat(), before)
+    assert store.is_in_use()
+    assert holder.poll() is None
+
+
+def test_a_lock_whose_file_was_removed_after_it_was_opened_counts_for_nothing(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next writer has opened the file, when the one before it ends and removes it together with the directory."""
+    before, flock = RunStore(store.directory), fcntl.flock
+    before.__enter__()
+    locked: list[os.stat_result] = []
+
+    def flock_too_late(descriptor: int, operation: int) -> None:
+        if not locked:
+            before.__exit__()
+            assert not store.directory.exists()
+        locked.append(os.fstat(descriptor))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    with store:
+        assert [lock.st_nlink for lock in locked] == [0, 1]  # names in any directory
+        assert os.path.samestat(locked[1], (store.directory / ".lock").stat())
+        with pytest.raises(RunDirectoryError, match="in use"), RunStore(store.directory):
+            pass
 
 
 # --fresh, and what is not the run's ----------------------------------------------------------------------------------
