@@ -26,8 +26,8 @@ OVERHEAD_S = 1.0
 ASSUMED_DOCUMENTS, ASSUMED_CHOICES = 1000, 4
 ASSUMED_PROMPT_TOKENS, ASSUMED_OUTPUT_TOKENS = 200, 64
 """Where a task does not say before its data is read."""
-LOAD_S = 60.0
-"""For each model and GPU; 39 to 61 s were measured on an H200 (docs/measurement.md)."""
+LOAD_S = 75.0
+"""For each model and GPU; measured on H200s: 39 to 67 s alone, 63 to 100 s where two loaded at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
