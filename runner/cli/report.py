@@ -40,8 +40,9 @@ def report(
 ) -> None:
     """Say what to do: which clock to set for each model and task, and what it saves; then show what was found.
 
-    Writes RUN/report.html too, a page of its own that needs no network. Limits are those that the recommended operating
-    points must keep. For example: `sweep report runs/demo --max-slowdown 5% --plots svg`.
+    Writes RUN/report.html too, a page of its own that needs no network; with --json it prints alone and writes no page.
+    Limits are those that the recommended operating points must keep. For example:
+    `sweep report runs/demo --max-slowdown 5% --plots svg`.
     """
     with explained_errors():
         from runner.analysis.limits import parse_limits
@@ -83,7 +84,7 @@ def print_report(
     csv: bool = False,
     plots: PictureFormat | None = None,
 ) -> None:
-    """Print the tables, then write the page and what else was asked for into the run directory."""
+    """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
     from runner.analysis.limits import NO_LIMITS
     from runner.display.run_report import format_json, read_study, write_tables
     from runner.results.store import open_run

@@ -86,10 +86,8 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
         parts += _ruled("a router between models", [*map(describe_route, study.routes.to_dicts()), ROUTING_MEANING])
     parts += render_correlations(study.correlations, width, simulated=study.trials["simulated"].any())
     if left_out:
-        parts += [
-            "",
-            Text(f"Left out for lack of width: {', '.join(left_out)} (sweep report --json has them).", style="dim"),
-        ]
+        where = "A wider terminal shows them, and sweep report --csv or --json writes them."
+        parts += ["", Text(f"Left out for lack of width: {', '.join(left_out)}. {where}", style="dim")]
     parts += [Text(f"No prefill and decode energy: {one_line(reason)}", style="dim") for reason in no_phases]
     parts += _problems(study)
     return Group(*parts)

@@ -39,6 +39,13 @@ def test_an_import_is_reported_like_a_run(run: Path) -> None:
     assert "with report.html" in result.stdout
 
 
+def test_json_writes_no_page_as_its_help_says(run: Path) -> None:
+    assert "with --json it prints alone and writes no page" in " ".join(sweep("report", "--help").stdout.split())
+    (run / "report.html").unlink()
+    assert json.loads(sweep("report", run, "--json").stdout)
+    assert not (run / "report.html").exists()
+
+
 def test_limits_change_what_is_recommended(run: Path) -> None:
     text = " ".join(sweep("report", run, "--max-slowdown", "10%").stdout.split())
     assert "Within the limits: least at 2602 MHz, memory 14001 MHz (−18.0 %, +9.9 % in time), but do not rely" in text

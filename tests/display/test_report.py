@@ -127,7 +127,9 @@ def test_columns_give_way_by_rank_and_are_named(render):
     kept, dropped = fit_columns(columns, 80)
     assert {"energy", "change of the energy", "latency", "change of the latency", "quality"} <= {c.name for c in kept}
     assert dropped[0] == "verdicts by row"
-    assert "Left out for lack of width: " in render(render_report(study_trials(TRIALS), MANIFEST, 80), 80, 100)
+    text = " ".join(render(render_report(study_trials(TRIALS), MANIFEST, 80), 80, 100).split())
+    assert "Left out for lack of width: mean power, " in text
+    assert "A wider terminal shows them, and sweep report --csv or --json writes them." in text
 
 
 def test_all_blocks_stand_side_by_side_at_the_default_clock(render):
