@@ -40,6 +40,8 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 _KNOCK_S = 10.0
 _PASSED_ON = (CLOCKS_VARIABLE, PERMISSION_VARIABLE, SETTER_VARIABLE)
 """What decides whether and how a board may be set."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run early."""
 _NUM_CPUS = 1
 """What Ray is told: it starts that many idle processes ahead, and the actors here ask for none."""
 
@@ -107,45 +109,63 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            if address:
-                _join_ray(address)
-            else:
-                _start_ray()
-            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put a handler of its own there
-        except SystemExit as error:  # which answers so
-            raise KeyboardInterrupt from error
+        if address:
+            _join_ray(address)
+        else:
+            _start_ray()
         yield
     finally:
-        signal.alarm(0)  # where SIGTERM met Ray's own handler, it would abort this process 3 s later, whatever is done
         ray.shutdown()
         signal.signal(signal.SIGTERM, on_sigterm)  # it has put back the system's, which ends a process at once
 
 
-def _describe_job() -> Any:
-    """Return Ray's settings of a job, but for the current folder at the front of the workers' search path.
+def _init_ray(**options: Any) -> None:
+    """Call `ray.init` such that a signal ends it early, or where that would do harm, as soon as it is done.
 
-    A `runner.py` that lies there, or another checkout of this program, would be imported in place of this package.
+    Raises: KeyboardInterrupt: SIGTERM came, or whatever the handlers of `_SIGNALS` raise.
     """
+    import ray
     from ray.job_config import JobConfig
 
-    class OwnCode(JobConfig):  # type: ignore[misc]  # Ray's is untyped
-        def _runtime_env_has_working_dir(self) -> bool:
-            return True  # a job with a folder of its own is what Ray leaves the current one out for
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    held_back: list[int] = []
 
-    return OwnCode()
+    def hold_back(number: int, _: Any) -> None:
+        signal.alarm(0)  # a handler that Ray has by then put in front would abort the process 3 s after SIGTERM
+        held_back.append(number)
+
+    class OwnJob(JobConfig):  # type: ignore[misc]  # Ray's is untyped
+        def _runtime_env_has_working_dir(self) -> bool:
+            # A job with a folder of its own is what Ray leaves the current one out for, at the front of the workers'
+            # search path: a `runner.py` there, or another checkout of this program, would be imported in our place.
+            return True
+
+        def _serialize(self) -> Any:
+            # Next, Ray makes its core worker. An exception before it has kept that would leave threads behind that
+            # nobody can end: the exit of this process would destroy what they work on, and end by SIGSEGV.
+            for number in handlers:
+                signal.signal(number, hold_back)
+            return super()._serialize()
+
+    try:
+        ray.init(job_config=OwnJob(), **options, **_QUIET)
+    except SystemExit as error:  # so answers the handler of SIGTERM that Ray has put in place of ours
+        raise KeyboardInterrupt from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for held in held_back:
+            signal.raise_signal(held)
 
 
 def _join_ray(address: str) -> None:
     """Raises: ClusterError: no cluster answers there."""
-    import ray
-
     host, _, port = address.rpartition(":")
     try:
         if host and "/" not in host and port.isdecimal():
             # Where nobody listens at HOST:PORT, Ray itself would wait for minutes.
             socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
-        ray.init(address=address, job_config=_describe_job(), **_QUIET)
+        _init_ray(address=address)
     except OSError as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
 
@@ -160,14 +180,12 @@ def _start_ray() -> None:
     before = set(psutil.Process().children(recursive=True))
     for is_last in (False, True):
         try:
-            ray.init(
+            _init_ray(
                 address="local",  # not whatever `ray start` has left running here
                 num_cpus=_NUM_CPUS,
                 num_gpus=0,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
-                job_config=_describe_job(),
-                **_QUIET,
             )
             return
         except BaseException as error:  # Ray raises Exception itself; the others are signals

@@ -1,6 +1,7 @@
 """Ray: how its workers run; and where it does not come up, tried once more, cleaned up after, said plainly."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import ray
 
 import runner
-from runner.execution.cluster import ClusterError, _start_ray
+from runner.execution.cluster import _LOOPBACK_ENVIRONMENT, ClusterError, _start_ray
 
 
 class SlowRay:
@@ -69,3 +70,29 @@ def test_a_second_failure_is_final(slow_ray: SlowRay) -> None:
     assert slow_ray.num_calls == 2
     assert [process.wait(60) for process in slow_ray.left] == [-9, -9]
     assert not any(child.pid in {process.pid for process in slow_ray.left} for child in psutil.Process().children())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ray_makes_its_core_worker_ends_the_session(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    program = (
+        "import signal, sys\nimport ray\nfrom runner.execution.cluster import ray_session\n"
+        "make = ray._raylet.CoreWorker\n"
+        "def make_it_interrupted(*arguments):\n"
+        "    made = make(*arguments)\n"
+        f"    signal.raise_signal({number:d})\n"
+        "    return made\n"
+        "ray._raylet.CoreWorker = make_it_interrupted\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "try:\n"
+        "    with ray_session(None):\n"
+        "        print('up')\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    environment = os.environ | _LOOPBACK_ENVIRONMENT  # in time for the program's own import of Ray
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (130, ""), result.stderr
