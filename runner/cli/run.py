@@ -61,7 +61,7 @@ def run(
         from dataclasses import replace
 
         from runner.execution.cluster import cluster_address, find_seats, ray_session
-        from runner.execution.feasibility import require_settable
+        from runner.execution.feasibility import require_settable, require_tokenizers
         from runner.execution.manifest import RunOptions, close_finished_run, keep_commits
         from runner.execution.model_access import check_access, require_access
         from runner.results.live_file import publish_views
@@ -72,6 +72,8 @@ def run(
         joins_cluster = bool(cluster_address(address))
         local_seats = [] if joins_cluster else find_seats(gpu, None)
         _require_possible(local_seats, engine)
+        if engine is EngineKind.VLLM:
+            require_tokenizers(sweep, file)
         directory = out or Path("runs") / sweep.name
         blocks = expand_trials(sweep, read_only=read_only)
         require_settable(blocks, local_seats)
@@ -125,7 +127,7 @@ def plan(
         from dataclasses import asdict
 
         from runner.execution.cluster import find_seats
-        from runner.execution.feasibility import require_settable
+        from runner.execution.feasibility import require_settable, require_tokenizers
         from runner.execution.model_access import check_access, require_access
         from runner.execution.plan import plan_sweep
         from runner.results.store import RunStore
@@ -147,6 +149,7 @@ def plan(
         for model in models:
             if model.problem == "unreachable":
                 print(f"sweep: warning: {model.message}", file=sys.stderr)
+        require_tokenizers(sweep, file)
         require_settable(blocks, seats)
         require_access([model for model in models if model.problem != "unreachable"])
 

@@ -15,12 +15,12 @@ from runner.physics.shape import shape_names
 from runner.spec.problems import did_you_mean
 from runner.spec.sweep import SweepFileError, SweepSpec
 from runner.spec.trial import Block
-from runner.tasks.loading import check_task_name
+from runner.tasks.loading import check_task_name, read_metric_names
 from runner.tasks.task import TaskError
 
 
 def require_known_names(sweep: SweepSpec, path: Path) -> None:
-    """Refuse a sweep whose tasks, shapes, twins or folders of models do not exist; the hub is not asked.
+    """Refuse a sweep whose tasks, metrics, shapes, twins or folders of models do not exist; the hub is not asked.
 
     Raises: SweepFileError: all of them, each with its field in the file at `path`.
     """
@@ -52,6 +52,30 @@ def _find_unknown_tasks(sweep: SweepSpec) -> Iterator[str]:
             check_task_name(task.name)
         except TaskError as error:
             yield f'task[{index}].name = "{task.name}": {error}'
+            continue
+        if task.quality_metric is None or (names := read_metric_names(task.name)) is None:
+            continue
+        if names.find(task.quality_metric) is None:
+            yield (
+                f'task[{index}].quality_metric = "{task.quality_metric}" is not there: task "{task.name}" has '
+                f"{names.describe(task.quality_metric)}"
+            )
+
+
+def require_tokenizers(sweep: SweepSpec, path: Path) -> None:
+    """Refuse a sweep that asks texts of models without a tokenizer; only the simulated engine makes up tokens for them.
+
+    Raises: SweepFileError: all such models, each with its field in the file at `path`.
+    """
+    texts = [f'task[{index}].name = "{task.name}"' for index, task in enumerate(sweep.task) if not task.is_synthetic]
+    problems = [
+        f'model[{index}].id = "{model.id}" has random weights and no tokenizer, and {", ".join(texts)} asks it texts: '
+        'allowed is task "synthetic" (or --engine simulated, which scores nothing)'
+        for index, model in enumerate(sweep.model)
+        if texts and model.id.startswith(SHAPES_PREFIX) and model.engine.get("skip_tokenizer_init", True)
+    ]
+    if problems:
+        raise SweepFileError(path, problems)
 
 
 def require_settable(blocks: Sequence[Block], seats: Sequence[Seat]) -> None:

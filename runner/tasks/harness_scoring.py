@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.tasks.metric_names import MetricNames
 from runner.tasks.task import Quality, TaskError
 
 NUM_BOOTSTRAP = 200
@@ -29,17 +30,13 @@ def choose_metric(task: Any, wanted: str | None) -> Metric:
 
     Raises: TaskError: the task has no such metric or filter; the message lists what it has.
     """
-    names = list(task.aggregation())
-    filters = [ensemble.name for ensemble in task._filters]
-    name, _, filter_name = (wanted or names[0]).partition(",")
-    if name not in names or (filter_name and filter_name not in filters):
-        has = ", ".join(names) + (f" (filters: {', '.join(filters)})" if len(filters) > 1 else "")
-        raise TaskError(f"task {task.config.task!r} has no quality_metric {wanted!r}; it has: {has}")
-    return Metric(
-        name=name,
-        filter_name=filter_name or filters[0],
-        higher_is_better=bool(task.higher_is_better().get(name, True)),
-    )
+    names = MetricNames(metrics=tuple(task.aggregation()), filters=tuple(ensemble.name for ensemble in task._filters))
+    wanted = wanted or names.metrics[0]
+    found = names.find(wanted)
+    if found is None:
+        raise TaskError(f"task {task.config.task!r} has no quality_metric {wanted!r}; it has: {names.describe(wanted)}")
+    name, filter_name = found
+    return Metric(name=name, filter_name=filter_name, higher_is_better=bool(task.higher_is_better().get(name, True)))
 
 
 def score_instances(task: Any, metric: Metric, instances: Sequence[Any], responses: Sequence[list[Any]]) -> Quality:

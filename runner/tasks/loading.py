@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from runner.spec.request import RequestKind
 from runner.spec.sweep import TaskSpec
 from runner.tasks.harness import HarnessTask, RenderChat
+from runner.tasks.harness_index import harness_tasks_folder
 from runner.tasks.harness_loading import find_harness_task, load_harness_task
-from runner.tasks.own_tasks import load_own_task, own_task_names, read_own_config
+from runner.tasks.metric_names import MetricNames
+from runner.tasks.own_tasks import OWN_FOLDER, load_own_task, own_task_names, read_own_config
 from runner.tasks.study_tasks import STUDY_TASKS, study_file
 from runner.tasks.synthetic import SyntheticTask
 from runner.tasks.task import Task, TaskError
@@ -78,6 +80,18 @@ def check_task_name(name: str) -> None:
     """
     if name not in task_names() and study_file(name) is None:
         find_harness_task(name)
+
+
+def read_metric_names(name: str) -> MetricNames | None:
+    """Return what may be the quality_metric of a task that there is; None where that is not known without its data.
+
+    Raises: TaskError: there is no such task.
+    """
+    if name == SYNTHETIC:
+        return None
+    if name in own_task_names():
+        return MetricNames.read(OWN_FOLDER / f"{name}.yaml")
+    return MetricNames.read(study_file(name) or harness_tasks_folder() / str(find_harness_task(name).path))
 
 
 def describe_task(name: str) -> TaskDescription:

@@ -181,11 +181,41 @@ def test_a_wrong_file_is_explained(sweep: Sweep, tmp_path: Path, right: str, wro
 
 
 def test_a_task_that_nobody_knows_is_explained(sweep: Sweep, tmp_path: Path) -> None:
-    lengths = "num_prompt_tokens = 64\nnum_output_tokens = 16\nnum_requests = 8\n"
-    (tmp_path / "wrong.toml").write_text(SWEEP.replace('"synthetic"', '"hellaswagg"').replace(lengths, ""))
+    (tmp_path / "wrong.toml").write_text(SWEEP.replace('"synthetic"', '"hellaswagg"').replace(LENGTHS, ""))
     assert_explained(
         sweep("plan", "wrong.toml"), 2, 'wrong.toml: task[0].name = "hellaswagg"', "did you mean hellaswag or"
     )
+
+
+LENGTHS = "num_prompt_tokens = 64\nnum_output_tokens = 16\nnum_requests = 8\n"
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_metric_that_a_task_lacks_is_explained(sweep: Sweep, tmp_path: Path, command: str) -> None:
+    task = SWEEP.replace('"synthetic"', '"tiny_qa"').replace(LENGTHS, 'quality_metric = "exact_mach"\n')
+    (tmp_path / "wrong.toml").write_text(task)
+    words = [
+        'wrong.toml: task[0].quality_metric = "exact_mach" is not there: task "tiny_qa" has exact_match',
+        'did you mean "exact_match"?',
+    ]
+    assert_explained(sweep(command, "wrong.toml", "--gpu", "sim"), 2, *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_texts_for_a_model_without_a_tokenizer_are_refused_before_ray(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    (tmp_path / "small.toml").write_text(f'{SWEEP}\n[[task]]\nname = "tiny_qa"\n[[task]]\nname = "tiny_facts"\n')
+    result = sweep(command, "small.toml", "--gpu", "sim")
+    words = [
+        'small.toml: model[0].id = "shapes/llama-3.2-1b" has random weights and no tokenizer',
+        'task[1].name = "tiny_qa", task[2].name = "tiny_facts" asks it texts: allowed is task "synthetic"',
+    ]
+    assert_refused(result, command, 2, *words)
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from sweep_process import SweepProcess
 
 from runner.execution.cluster import Seat, find_seats
-from runner.execution.feasibility import require_settable
+from runner.execution.feasibility import require_settable, require_tokenizers
 from runner.hardware.gpu import NotSupportedError, PermissionDeniedError
-from runner.spec.sweep import parse_sweep
+from runner.spec.sweep import SweepFileError, parse_sweep
 from runner.spec.trial import Block, expand_trials
 
 TASK = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8, "num_requests": 2}
@@ -53,6 +53,24 @@ def test_a_host_that_may_not_set_is_named_unless_nothing_is_to_be_set(seat: Seat
         require_settable(blocks_of(sm_clock=["default", "60%"]), [seat, barred])
     require_settable(blocks_of(sm_clock=["default"]), [barred])
     require_settable(blocks_of(sm_clock=["default", "60%"], read_only=True), [barred])
+
+
+@pytest.mark.parametrize(
+    ("model", "is_refused"),
+    [
+        ({"id": "shapes/llama-3.2-1b"}, True),
+        ({"id": "shapes/llama-3.2-1b", "engine": {"skip_tokenizer_init": False, "tokenizer": "org/model"}}, False),
+        ({"id": "org/model"}, False),
+    ],
+)
+def test_texts_need_a_tokenizer(model: dict[str, object], is_refused: bool) -> None:
+    sweep = parse_sweep({"name": "s", "model": [model], "task": [TASK, {"name": "tiny_qa"}]})
+    if is_refused:
+        with pytest.raises(SweepFileError, match=r'model\[0\]\.id = .* no tokenizer, and task\[1\]\.name = "tiny_qa"'):
+            require_tokenizers(sweep, Path("s.toml"))
+    else:
+        require_tokenizers(sweep, Path("s.toml"))
+    require_tokenizers(parse_sweep({"name": "s", "model": [model], "task": [TASK]}), Path("s.toml"))
 
 
 def test_on_a_cluster_each_node_is_asked(
