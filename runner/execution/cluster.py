@@ -24,7 +24,11 @@ from runner.hardware.sudo import SETTER_VARIABLE
 from runner.physics.clock import WallClock
 
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
-_RAY_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its own handler in C++ would abort this process 3 s after SIGTERM, and leave none in place while Ray is shut down.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+}
 _LOOPBACK_ENVIRONMENT = {
     # Ray listens on the loopback interface alone where it takes a machine for a desktop. It reads this when imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -107,7 +111,6 @@ def ray_session(address: str | None) -> Iterator[None]:
     os.environ |= _RAY_ENVIRONMENT if address else _RAY_ENVIRONMENT | _LOOPBACK_ENVIRONMENT
     import ray
 
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             _join_ray(address)
@@ -116,7 +119,6 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        signal.signal(signal.SIGTERM, on_sigterm)  # it has put back the system's, which ends a process at once
 
 
 def _init_ray(**options: Any) -> None:
@@ -130,10 +132,6 @@ def _init_ray(**options: Any) -> None:
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     held_back: list[int] = []
 
-    def hold_back(number: int, _: Any) -> None:
-        signal.alarm(0)  # a handler that Ray has by then put in front would abort the process 3 s after SIGTERM
-        held_back.append(number)
-
     class OwnJob(JobConfig):  # type: ignore[misc]  # Ray's is untyped
         def _runtime_env_has_working_dir(self) -> bool:
             # A job with a folder of its own is what Ray leaves the current one out for, at the front of the workers'
@@ -144,7 +142,7 @@ def _init_ray(**options: Any) -> None:
             # Next, Ray makes its core worker. An exception before it has kept that would leave threads behind that
             # nobody can end: the exit of this process would destroy what they work on, and end by SIGSEGV.
             for number in handlers:
-                signal.signal(number, hold_back)
+                signal.signal(number, lambda number, _: held_back.append(number))
             return super()._serialize()
 
     try:

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 import runner
-from runner.execution.cluster import _LOOPBACK_ENVIRONMENT, ClusterError, _start_ray
+from runner.execution.cluster import _LOOPBACK_ENVIRONMENT, _RAY_ENVIRONMENT, ClusterError, _start_ray
 
 
 class SlowRay:
@@ -73,26 +73,34 @@ def test_a_second_failure_is_final(slow_ray: SlowRay) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_ray_makes_its_core_worker_ends_the_session(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        pytest.param("ray._raylet", "CoreWorker", id="its core worker is made, and not kept yet"),
+        pytest.param("ray._private.node.Node", "kill_all_processes", id="its core worker is gone"),
+    ],
+)
+def test_a_signal_in_the_middle_of_ray_interrupts_the_session(
+    monkeypatch: pytest.MonkeyPatch, owner: str, name: str, number: signal.Signals
 ) -> None:
     program = (
         "import signal, sys\nimport ray\nfrom runner.execution.cluster import ray_session\n"
-        "make = ray._raylet.CoreWorker\n"
-        "def make_it_interrupted(*arguments):\n"
-        "    made = make(*arguments)\n"
+        f"call = {owner}.{name}\n"
+        "def call_and_signal(*arguments, **options):\n"
+        f"    {owner}.{name} = call\n"
+        "    answer = call(*arguments, **options)\n"
         f"    signal.raise_signal({number:d})\n"
-        "    return made\n"
-        "ray._raylet.CoreWorker = make_it_interrupted\n"
+        "    return answer\n"
+        f"{owner}.{name} = call_and_signal\n"
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
         "try:\n"
         "    with ray_session(None):\n"
-        "        print('up')\n"
+        "        pass\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
     )
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    environment = os.environ | _LOOPBACK_ENVIRONMENT  # in time for the program's own import of Ray
+    environment = os.environ | _RAY_ENVIRONMENT | _LOOPBACK_ENVIRONMENT  # the program imports Ray before it is started
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout) == (130, ""), result.stderr
+    assert (result.returncode, result.stderr) == (130, "")
