@@ -1,5 +1,6 @@
 """The run's actors: one aggregator beside the driver, one worker on each seat; started, asked, and told."""
 
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,10 @@ from runner.execution.aggregator import Aggregator
 from runner.execution.cluster import ClusterError, passed_on
 from runner.execution.worker import GpuWorker, WorkerConfig
 from runner.results.live import Event, EventLevel, SweepView
+
+_LOGS = "/tmp/ray/session_latest/logs"
+"""On the machine of the process."""
+_PROCESS_ID = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
 
 
 def start_aggregator(directory: Path, view: SweepView) -> Any:
@@ -34,9 +39,11 @@ def start_worker(config: WorkerConfig, aggregator: Any) -> Any:
     return actor.remote(config, aggregator)
 
 
-def await_answer(reference: Any, timeout_s: float | None = None) -> Any:
+def await_answer(reference: Any, timeout_s: float | None = None, *, whose: str = "the aggregator") -> Any:
     """Wait for an actor's answer; what it raised is raised here as it was.
 
+    Args:
+        whose: names the actor, where its process has died.
     Raises: ClusterError: the actor's process died. GetTimeoutError: no answer in time.
     """
     try:
@@ -44,7 +51,16 @@ def await_answer(reference: Any, timeout_s: float | None = None) -> Any:
     except RayTaskError as error:
         raise error.cause from None
     except RayActorError as error:
-        raise ClusterError(f"a process of this run died ({error}); the same command goes on from here") from None
+        raise ClusterError(f"{whose} is gone: {describe_death(error)}; the same command goes on from here") from None
+
+
+def describe_death(error: RayActorError) -> str:
+    """Say in a line what became of an actor's process and where its logs are; Ray itself takes half a page for it."""
+    text = str(error).strip()
+    if error.actor_init_failed:
+        return f"its process did not start: {text.splitlines()[-1]}"
+    found = _PROCESS_ID.search(text)
+    return f"its process {found[1]} died; its logs: {_LOGS}/*{found[1]}.*" if found else f"it died; its logs: {_LOGS}"
 
 
 def tell(aggregator: Any, level: EventLevel, kind: str, message: str) -> None:

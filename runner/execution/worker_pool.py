@@ -13,7 +13,7 @@ import polars as pl
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from runner.execution.actors import await_answer, start_worker, tell
+from runner.execution.actors import await_answer, describe_death, start_worker, tell
 from runner.execution.dispatch import Assignment, Queue
 from runner.execution.identity import identify_without_point
 from runner.execution.manifest import Description
@@ -62,7 +62,13 @@ class WorkerPool:
 
         Raises: GpuError, LeaseHeldError, ValueError: a board cannot be had. ClusterError: a worker's process died.
         """
-        return [await_answer(worker.actor.describe.remote()) for worker in self._workers]
+        return [
+            await_answer(
+                worker.actor.describe.remote(),
+                whose=f"the worker of GPU {worker.config.seat.label} on {worker.config.seat.host}",
+            )
+            for worker in self._workers
+        ]
 
     def assign(self) -> bool:
         """Give every idle worker its next block. Returns: whether any is at work."""
@@ -114,10 +120,10 @@ class WorkerPool:
             reason, can_restart = "it was stopped", False
         except RayTaskError as error:  # before RayActorError: the cause may be that of another actor
             reason, can_restart = str(error.cause), False
-        except RayActorError:
-            reason, can_restart = "its process died", True
+        except RayActorError as error:
+            reason, can_restart = f"{describe_death(error)} on {worker.config.seat.host}", True
         except RayError as error:
-            reason, can_restart = str(error), True
+            reason, can_restart = str(error).partition("\n")[0], True
         left = self._give_back(worker, assignment, reason)
         worker.num_restarts += 1
         with suppress(RayError):

@@ -220,6 +220,20 @@ def test_a_killed_worker_is_replaced_and_no_trial_is_lost(
     assert virtual_settings(cluster)[-1] == (None, None)
 
 
+def test_a_worker_that_dies_is_told_in_a_line(
+    start_sweep: Start, write_sweep: Write, address: str, cluster: Path
+) -> None:
+    run = start_sweep(write_sweep(**MANY), "--address", address)
+    run.wait_for("MHz")
+    worker = worker_of(cluster)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    assert run.wait() == 0, run.output
+    (told,) = [line for line in run.output.splitlines() if str(worker) in line]
+    assert f"GPU n0:0: the worker is started again: its process {worker} died; its logs: " in told
+    assert "raylet" not in run.output
+
+
 def test_a_trial_that_kills_two_workers_fails_and_the_others_are_measured(
     run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path
 ) -> None:
@@ -256,7 +270,7 @@ def test_without_its_aggregator_a_run_ends_and_says_so(
                         process.kill()
                         killed.append(process.pid)
 
-    with pytest.raises(ClusterError, match="the same command goes on from here"):
+    with pytest.raises(ClusterError, match=r"^the aggregator is gone: its process \d+ died.*goes on from here$"):
         run_here(file, show=kill_aggregator)
     assert killed
     before = read_rows(directory)
