@@ -17,6 +17,10 @@ from runner.display.quantities import format_change, format_number
 Row = Mapping[str, Any]
 
 _COMBINATIONS = "combinations of model, task and requests in flight"
+_OTHER_CLOCKS = (
+    "Whether another clock needs less energy is not known: name some in the sweep file (sm_clock) and run it where you "
+    "may set clocks; sweep doctor says what that takes here."
+)
 ROUTING_MEANING = (
     "This is a bound and no forecast: the router knows every score beforehand and costs nothing, all models stand "
     "ready as they were measured, and a right answer by luck counts as right."
@@ -34,6 +38,8 @@ def describe_advice(study: Study) -> list[str]:
         shown = (describe_mixed_load(row) + ("" if row["conclusion"] == "saves" else apart) for row in mixed)
         return [sentence + limits for sentence in shown]
     said = [row for row in energy if row["conclusion"] != "none"]
+    if is_default_only(study) and (sound := study.points.drop_nulls("joules_per_token").filter("is_sound")).height:
+        return [_describe_defaults(sound, len(energy)), _OTHER_CLOCKS, *_explain_uncounted(study)]
     if not said and len(energy) > 1:
         return [*_explain_none(energy), *_explain_uncounted(study)]
     return [f"{name_block(row)}: {describe_recommendation(row)}{limits}" for row in said or energy]
@@ -155,6 +161,22 @@ def describe_route(row: Row) -> str:
 def format_share(share: float, low: float, high: float) -> str:
     """Format a share with its interval as per cent."""
     return f"{100 * share:.0f} % (95 %: {100 * low:.0f} to {100 * high:.0f})"
+
+
+def is_default_only(study: Study) -> bool:
+    """Whether no other operating point was even tried, as where clocks may not be set."""
+    return study.points.height > 0 and bool(study.points["is_default"].all())
+
+
+def _describe_defaults(points: pl.DataFrame, num_blocks: int) -> str:
+    """Say what the default clock needs: the least and the most of each kind of token."""
+    spans = []
+    for kind, unit in (("output", "J/token"), ("prompt", "J/prompt token")):
+        ordered = points.filter(token_kind=kind).sort("joules_per_token", maintain_order=True).to_dicts()
+        ends = ordered[:1] if len(ordered) == 1 else [*ordered[:1], *ordered[-1:]]
+        spans += [" to ".join(f"{format_number(p['joules_per_token'])} {unit} ({name_block(p)})" for p in ends)]
+    many = f" in {num_blocks} {_COMBINATIONS}" if num_blocks > 1 else ""
+    return f"Only the default clock was measured{many}: {', and '.join(span for span in spans if span)}."
 
 
 def _explain_none(rows: Sequence[Row]) -> Iterator[str]:

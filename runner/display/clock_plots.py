@@ -73,7 +73,8 @@ def _split(points: pl.DataFrame, column: str) -> list[pl.DataFrame]:
     """What a plot each shows: models side by side where they fit on one axis, else apart, so that the U is seen."""
     drawn = points.drop_nulls(["sm_clock_mhz", column])
     parts: list[pl.DataFrame] = []
-    for group in drawn.partition_by(*_GROUP, maintain_order=True):
+    is_curve = (pl.len() > 1).over(*_GROUP, "model")  # a single clock shows no course
+    for group in drawn.filter(is_curve).partition_by(*_GROUP, maintain_order=True):
         sound = group.filter("is_sound")[column].to_list()
         parts += group.partition_by("model", maintain_order=True) if spans_widely(sound) else [group]
     return parts[:MAX_PLOTS]

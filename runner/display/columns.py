@@ -3,7 +3,7 @@
 Numbers are never cut: on a narrow terminal whole columns give way. Next: report.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -43,7 +43,7 @@ def build_columns(points: Sequence[Point]) -> list[Column]:
     rate, unit = ("output_tokens_per_s", "tokens/s") if token == "output" else ("requests_per_s", "requests/s")
     energy, latency = "joules_per_token", "latency_s_p50"
     columns = [
-        Column("", "", _cells(points, mark), 0),
+        Column("", "", _cells(points, mark if len(points) > 1 else _unsound), 0),
         Column("SM clock MHz", "SM clock", _cells(points, _clock), 0, justify_left=True),
         *_axes(points),
         Column("J/token" if token == "output" else "J/prompt token", "energy", _numbers(points, energy), 0),
@@ -60,48 +60,50 @@ def build_columns(points: Sequence[Point]) -> list[Column]:
         Column("n", "number of trials", _cells(points, _num_trials), 6),
         Column("verdicts", "verdicts by row", _cells(points, _verdicts), 12, justify_left=True),
     ]
-    return [c for c in columns if c.rank == 0 or c.name == "quality" or not set(c.cells) <= {UNKNOWN, ""}]
+    return [c for c in columns if c.rank == 0 or c.name == "quality" or not set(c.cells) <= {UNKNOWN, "", "base"}]
 
 
-def default_columns(points: Sequence[Point]) -> list[Column]:
+def default_columns(points: Sequence[Point], boards: Mapping[str, str]) -> list[Column]:
     """Return the columns of the table that sets all blocks side by side at the default clock.
 
     Args:
         points: [num_blocks] the default operating point of each.
+        boards: names by UUID; shown where there are several.
     """
     by_kind = {kind: _energy_of(points, kind) for kind in ("output", "prompt")}
-    names = short_names([point["model"] for point in points])
-    unsound = tuple("" if point["is_sound"] else UNSOUND_MARK for point in points)
-    in_flight = tuple(UNKNOWN if point["concurrency"] is None else str(point["concurrency"]) for point in points)
     columns = [
-        Column("", "", unsound, 0),
-        Column("task", "task", _cells(points, lambda point: str(point["task"])), 0, justify_left=True),
-        Column("model", "model", _cells(points, lambda point: names[point["model"]]), 0, justify_left=True),
-        Column("in flight", "requests in flight", in_flight, 0),
-        Column("SM MHz", "SM clock", _cells(points, _ran), 6),
+        Column("", "", _cells(points, _unsound), 0),
+        *_block_columns(points, boards),
+        Column("SM MHz", "SM clock", _cells(points, _ran), 7),
         Column("J/token", "energy", by_kind["output"], 0),
         Column("J/prompt token", "energy of prompts", by_kind["prompt"], 1),
-        Column("tokens/s", "throughput", _each(points, "output_tokens_per_s"), 3),
-        Column("latency s", "latency", _each(points, "latency_s_p50"), 4),
-        Column("TTFT ms", "TTFT", _each(points, "ttft_s_p50", scale=1e3), 7),
-        Column("TPOT ms", "TPOT", _each(points, "tpot_s_p50", scale=1e3), 8),
+        Column("±", "interval of the energy", _half_widths(points, "joules_per_token"), 3),
+        Column("tokens/s", "throughput", _each(points, "output_tokens_per_s"), 4),
+        Column("latency s", "latency", _each(points, "latency_s_p50"), 5),
+        Column("TTFT ms", "TTFT", _each(points, "ttft_s_p50", scale=1e3), 8),
+        Column("TPOT ms", "TPOT", _each(points, "tpot_s_p50", scale=1e3), 9),
         Column("power W", "mean power", _each(points, "mean_power_w"), 2),
-        Column("quality", "quality", _scores(points, "quality"), 5),
+        Column("quality", "quality", _scores(points, "quality"), 6),
+        Column("n", "number of trials", _cells(points, _num_trials), 10),
     ]
     return [column for column in columns if not set(column.cells) <= {UNKNOWN, ""}]
 
 
 def phase_columns(points: Sequence[Point]) -> list[Column]:
-    """Return the columns of the table of prefill and decode energy."""
-    prefill, decode = "joules_per_prefill_token", "joules_per_decode_token"
-    return [
-        Column("SM clock MHz", "SM clock", _cells(points, _clock), 0, justify_left=True),
-        *_axes(points),
-        Column("J/prefill token", "prefill energy", _numbers(points, prefill), 0),
-        Column("±", "interval of the prefill energy", _half_widths(points, prefill), 1),
-        Column("J/decode token", "decode energy", _numbers(points, decode), 0),
-        Column("±", "interval of the decode energy", _half_widths(points, decode), 2),
-    ]
+    """Return the columns of a block's table of prefill and decode energy."""
+    clock = Column("SM clock MHz", "SM clock", _cells(points, _clock), 0, justify_left=True)
+    return [clock, *_axes(points), *_phase_energies(points)]
+
+
+def default_phase_columns(points: Sequence[Point], boards: Mapping[str, str]) -> list[Column]:
+    """Return the columns of the table that sets prefill and decode energy of all blocks side by side.
+
+    Args:
+        points: [num_blocks] the default operating point of each in which they were measured.
+        boards: names by UUID; shown where there are several.
+    """
+    method = Column("by", "method", _cells(points, lambda point: str(point["phase_method"])), 3, justify_left=True)
+    return [*_block_columns(points, boards), method, *_phase_energies(points)]
 
 
 def fit_columns(columns: list[Column], width: int) -> tuple[list[Column], list[str]]:
@@ -129,6 +131,26 @@ def draw_table(columns: Sequence[Column], styles: Sequence[str] = ()) -> Table:
     return table
 
 
+def _block_columns(points: Sequence[Point], boards: Mapping[str, str]) -> Iterator[Column]:
+    """What tells blocks apart."""
+    names = short_names([point["model"] for point in points])
+    in_flight = tuple(UNKNOWN if point["concurrency"] is None else str(point["concurrency"]) for point in points)
+    yield Column("task", "task", _cells(points, lambda point: str(point["task"])), 0, justify_left=True)
+    yield Column("model", "model", _cells(points, lambda point: names[point["model"]]), 0, justify_left=True)
+    yield Column("in flight", "requests in flight", in_flight, 0)
+    if len(boards) > 1:
+        where = tuple(", ".join(boards[uuid] for uuid in point["gpu_uuids"]) for point in points)
+        yield Column("board", "board", where, 1, justify_left=True)
+
+
+def _phase_energies(points: Sequence[Point]) -> Iterator[Column]:
+    """In millijoules: a token is read for about 1 and written for about 10 of them."""
+    for rank, phase in enumerate(("prefill", "decode"), start=1):
+        key = f"joules_per_{phase}_token"
+        yield Column(f"{phase} mJ", f"{phase} energy", _numbers(points, key, scale=1e3), 0)
+        yield Column("±", f"interval of the {phase} energy", _half_widths(points, key, scale=1e3), rank)
+
+
 def _axes(points: Sequence[Point]) -> Iterator[Column]:
     """Memory clock and power limit, where the sweep varies them."""
     for key, header in (("mem_clock_mhz_requested", "memory MHz"), ("power_limit_w_requested", "limit W")):
@@ -139,8 +161,10 @@ def _axes(points: Sequence[Point]) -> Iterator[Column]:
 
 def mark(point: Point) -> str:
     """Return the sign before a row: least energy, or not to be trusted."""
-    if point["is_least_energy"]:
-        return LEAST_MARK
+    return LEAST_MARK if point["is_least_energy"] else _unsound(point)
+
+
+def _unsound(point: Point) -> str:
     return "" if point["is_sound"] else UNSOUND_MARK
 
 
@@ -196,10 +220,10 @@ def _each(points: Sequence[Point], key: str, *, scale: float = 1.0) -> tuple[str
     return tuple(format_number(None if point[key] is None else scale * point[key]) for point in points)
 
 
-def _half_widths(points: Sequence[Point], key: str) -> tuple[str, ...]:
+def _half_widths(points: Sequence[Point], key: str, *, scale: float = 1.0) -> tuple[str, ...]:
     """Of the 95 % interval; its two sides differ by less than its last digit unless it is very wide."""
     bounds = ((point[f"{key}_low"], point[f"{key}_high"]) for point in points)
-    return tuple(format_number(None if low is None else (high - low) / 2, num_digits=2) for low, high in bounds)
+    return tuple(format_number(None if low is None else scale * (high - low) / 2, num_digits=2) for low, high in bounds)
 
 
 def _changes(points: Sequence[Point], key: str) -> tuple[str, ...]:

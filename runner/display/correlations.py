@@ -46,8 +46,10 @@ def render_correlations(correlations: pl.DataFrame, width: int, *, simulated: bo
 
 
 def describe_correlations(correlations: pl.DataFrame) -> Iterator[str]:
-    """Say how to read the strongest correlations, and why there are no others; nothing where none were worked out."""
+    """Say how to read the strongest correlations, and why there are no others; nothing where none is known."""
     over_all = correlations.filter(scope="all")
+    if explain_no_correlation(correlations):
+        return
     shown, num_more = _choose(over_all)
     if shown.height:
         more = f" · {num_more} more: sweep report --json" if num_more else ""
@@ -60,6 +62,14 @@ def describe_correlations(correlations: pl.DataFrame) -> Iterator[str]:
             yield f"{NAMES[target]}: {_explain_none(over_all.filter(target=target))}"
     for reason, features in _explain_unknown(over_all).items():
         yield f"not compared: {', '.join(features)} ({reason})"
+
+
+def explain_no_correlation(correlations: pl.DataFrame) -> str | None:
+    """Return why no correlation at all is known; None where one is, or where none was worked out."""
+    over_all = correlations.filter(scope="all")
+    if over_all["partial"].count() or over_all.is_empty():
+        return None
+    return next(iter(_reasons(over_all)), None)
 
 
 def _choose(over_all: pl.DataFrame) -> tuple[pl.DataFrame, int]:

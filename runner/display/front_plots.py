@@ -83,7 +83,9 @@ def _plot_front(group: pl.DataFrame) -> Plot:
         layers.insert(0, others.mark_point(filled=True, size=30, opacity=0.4))
     if not group["compares_quality"].any():
         layers.insert(0, front.mark_line(strokeDash=[4, 3], opacity=0.6, color="gray").encode(order="latency:Q"))
-    labelled = _label(on_front, behind, with_concurrency=group["concurrency"].n_unique() > 1)
+    with_clock = len({row["label"] for row in rows}) > 1
+    with_concurrency = group["concurrency"].n_unique() > 1
+    labelled = _label(on_front, behind, with_clock=with_clock, with_concurrency=with_concurrency)
     if labelled:
         align, dx, dy = (alt.expr(f"datum.{name}") for name in ("align", "dx", "dy"))
         text = chart_of("labelled").mark_text(fontSize=FONT_SIZE, baseline="middle", align=align, dx=dx, dy=dy)
@@ -91,7 +93,7 @@ def _plot_front(group: pl.DataFrame) -> Plot:
     compared = "energy, latency and quality" if group["compares_quality"].any() else "energy and latency"
     left_out = group.height - len(rows)
     note = f"large: on the front; no other point is as good in {compared} and better in one"
-    note += " · label: clock · requests in flight" if group["concurrency"].n_unique() > 1 else ""
+    note += f" · label: {'clock · ' if with_clock else ''}requests in flight" if with_concurrency else ""
     return Plot(
         name=file_name("pareto", group["task"][0], group["request_kind"][0]),
         title=group["task"][0],
@@ -103,12 +105,15 @@ def _plot_front(group: pl.DataFrame) -> Plot:
 
 
 def _label(
-    on_front: list[dict[str, Any]], behind: list[dict[str, Any]], *, with_concurrency: bool
+    on_front: list[dict[str, Any]], behind: list[dict[str, Any]], *, with_clock: bool, with_concurrency: bool
 ) -> list[dict[str, Any]]:
-    """The points of the front whose clock has room beside them; its two ends before the rest."""
+    """The points of the front whose name has room beside them, of what varies; its two ends before the rest."""
     by_latency = sorted(on_front, key=lambda row: row["latency"])
     ordered = [*by_latency[:1], *by_latency[:0:-1]]
-    texts = [f"{row['label']} · {row['in flight']}" if with_concurrency else row["label"] for row in ordered]
+    named = [name for name, varies in (("label", with_clock), ("in flight", with_concurrency)) if varies]
+    if not named:
+        return []
+    texts = [" · ".join(str(row[name]) for name in named) for row in ordered]
     points = [(row["latency"], row["energy"]) for row in [*ordered, *behind]]
     labels = place_labels(texts, points, width=_WIDTH, height=HEIGHT, padding=_PADDING)
     return [

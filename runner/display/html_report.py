@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from runner.analysis.operating_points import BLOCK
 from runner.analysis.study import Study
 from runner.analysis.validity import VERDICTS
 from runner.display.advice import (
@@ -23,8 +22,9 @@ from runner.display.advice import (
     describe_options,
     describe_outputs,
     describe_route,
+    is_default_only,
 )
-from runner.display.columns import Column, build_columns, default_columns, phase_columns
+from runner.display.columns import Column, build_columns, default_columns, default_phase_columns, phase_columns
 from runner.display.correlations import correlation_columns, describe_correlations
 from runner.display.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
 from runner.display.findings import (
@@ -36,10 +36,25 @@ from runner.display.findings import (
     name_block,
     short_names,
 )
-from runner.display.notes import choose_phased, describe_marks, describe_phases, warn_of_guessing
+from runner.display.notes import (
+    choose_phased,
+    describe_defaults,
+    describe_gaps,
+    describe_marks,
+    describe_phases,
+    warn_of_guessing,
+)
 from runner.display.plots import ON_DARK, ON_LIGHT, Plot, short_point
 from runner.display.quantities import UNKNOWN, format_change, format_change_interval
-from runner.display.report import describe_counts, describe_import, name_run
+from runner.display.report import (
+    describe_boards,
+    describe_counts,
+    describe_import,
+    name_boards,
+    name_of_boards,
+    name_run,
+    tabled_blocks,
+)
 from runner.display.vega import load_vega
 
 Sections = Mapping[str, Sequence[Plot]]
@@ -70,14 +85,14 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
     """
     folder = Path(__file__).parent / "page"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, finalize=_unbroken)
-    blocks = [block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)]
+    blocks, boards = tabled_blocks(study), name_boards(study)
     defaults = study.points.filter("is_default").to_dicts()
     keyed = {f"plot-{i}-{j}": plot for i, plots in enumerate(sections.values()) for j, plot in enumerate(plots)}
     keys = iter(keyed)
     return environment.get_template("page.html").render(
         title=name_run(manifest),
         simulated=SIMULATED_NOTICE if study.trials["simulated"].any() else "",
-        overview=[describe_counts(study.trials), ", ".join(sorted(study.trials["gpu_name"].drop_nulls().unique()))],
+        overview=[describe_counts(study.trials), *(describe_boards(study.trials) if study.trials.height else [])],
         notices=list(_notices(study, manifest)),
         advice=describe_advice(study) if study.trials.height else ["No trial has finished yet."],
         recommendations=_recommendations(study),
@@ -87,13 +102,16 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
             for title, plots in sections.items()
             if plots
         ],
-        defaults=_tabulate(default_columns(defaults)) if len(defaults) > 1 else None,
+        defaults=_defaults(defaults, boards, is_alone=is_default_only(study)) if len(defaults) > 1 else [],
         inputs=_tabulate(
             correlation_columns(study.correlations), notes=list(describe_correlations(study.correlations))
         ),
-        blocks=[_block(points) for points in blocks[:MAX_BLOCKS]],
+        blocks=[_block(points, boards) for points in blocks[:MAX_BLOCKS]],
         num_blocks_left_out=max(len(blocks) - MAX_BLOCKS, 0),
         problems=list(_problems(study)),
+        gaps=list(describe_gaps(study)),
+        is_empty=study.trials.is_empty(),
+        is_default_only=is_default_only(study),
         imported="imported" in manifest,
         provenance=list(_provenance(manifest)),
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
@@ -175,7 +193,7 @@ def _unbroken(value: Any) -> Any:
 def _sentences(study: Study) -> Iterator[dict[str, Any]]:
     groups = (
         ("Requests in flight", map(describe_concurrency, study.concurrencies.to_dicts()), "Each at its best point."),
-        ("Models", map(describe_models, study.models.to_dicts()), "Each at its own least energy."),
+        ("Models", map(describe_models, study.models.to_dicts()), _at(study)),
         (
             "Quality of models",
             map(describe_common_quality, study.common_quality.to_dicts()),
@@ -193,17 +211,36 @@ def _sentences(study: Study) -> Iterator[dict[str, Any]]:
             }
 
 
+def _at(study: Study) -> str:
+    """Where models are compared."""
+    return "At the default clock." if is_default_only(study) else "Each at its own least energy."
+
+
 def _place(plot: Plot, key: str) -> dict[str, Any]:
     return {"title": plot.title, "note": plot.note, "key": key, "height": plot.chart.height, "is_broad": plot.is_broad}
 
 
-def _block(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _defaults(
+    points: Sequence[Mapping[str, Any]], boards: Mapping[str, str], *, is_alone: bool
+) -> list[dict[str, Any]]:
+    """All blocks side by side; where nothing else was measured, with what their own tables would have said."""
+    table = _tabulate(default_columns(points, boards), notes=list(describe_defaults(points)) if is_alone else [])
+    phased = choose_phased(points) if is_alone else []
+    phases = default_phase_columns(phased, boards) if phased else []
+    return [table, *([_tabulate(phases, notes=list(describe_phases(phased)))] if phases else [])]
+
+
+def _block(points: Sequence[Mapping[str, Any]], boards: Mapping[str, str]) -> dict[str, Any]:
     marks = ["good" if p["is_least_energy"] else "" if p["is_sound"] else "doubt" for p in points]
     warning, phased = warn_of_guessing(points), choose_phased(points)
     tables = [_tabulate(build_columns(points), marks, [*describe_marks(points), *([warning] if warning else [])])]
     tables += [_tabulate(phase_columns(phased), notes=list(describe_phases(phased)))] if phased else []
     notice = f" · {SIMULATED_NOTICE}" if points[0]["simulated"] else ""
-    return {"title": f"{name_block(points[0])}{notice}", "tables": tables, "sentence": describe_block(points)}
+    return {
+        "title": f"{name_block(points[0])}{name_of_boards(points, boards)}{notice}",
+        "tables": tables,
+        "sentence": describe_block(points),
+    }
 
 
 def _tabulate(columns: Sequence[Column], marks: Sequence[str] = (), notes: Sequence[str] = ()) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from runner.display.advice import (
     describe_outputs,
     describe_recommendation,
     describe_route,
+    is_default_only,
 )
 from runner.display.columns import (
     build_columns,
     default_columns,
+    default_phase_columns,
     draw_table,
     fit_columns,
     phase_columns,
@@ -42,12 +44,20 @@ from runner.display.findings import (
     describe_models,
     name_block,
 )
-from runner.display.notes import choose_phased, describe_marks, describe_phases, one_line, warn_of_guessing
+from runner.display.notes import (
+    choose_phased,
+    describe_defaults,
+    describe_gaps,
+    describe_marks,
+    describe_phases,
+    one_line,
+    warn_of_guessing,
+)
 from runner.display.quantities import format_energy
 
 _BOARDS_NOTICE = (
-    "Measured on {} boards. Two boards of one kind differ by about 5 % in the energy that they report: "
-    "compare the rows of one table; between tables of different boards, less than that says nothing."
+    "Two boards of one kind differ by about 5 % in the energy that they report: "
+    "between rows of different boards, less than that says nothing."
 )
 
 
@@ -65,19 +75,27 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
     parts += _ruled("recommendation", describe_advice(study))
     parts += [Text(options, style="dim")] if (options := describe_options(study)) else []
     left_out: dict[str, None] = {}
+    boards = name_boards(study)
     if len(defaults := study.points.filter("is_default").to_dicts()) > 1:
-        columns, _ = fit_columns(default_columns(defaults), width)  # the blocks' own tables have the others
+        columns, dropped = fit_columns(default_columns(defaults, boards), width)
         notice = f" · {SIMULATED_NOTICE}" if defaults[0]["simulated"] else ""
         parts += ["", Rule(Text(f"at the default clock{notice}"), align="left", style="dim"), draw_table(columns)]
-    no_phases: dict[str, None] = {}
-    boards = _name_boards(study.points["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list())
-    for points in (block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)):
+        if is_default_only(study):  # otherwise the blocks' own tables have the rest
+            left_out |= dict.fromkeys(dropped)
+            parts += _dim(describe_defaults(defaults))
+            if phased := choose_phased(defaults):
+                columns, dropped = fit_columns(default_phase_columns(phased, boards), width)
+                left_out |= dict.fromkeys(dropped)
+                parts += ["", draw_table(columns), *_dim(describe_phases(phased))]
+    for points in tabled_blocks(study):
         columns, dropped = fit_columns(build_columns(points), width)
         left_out |= dict.fromkeys(dropped)
         parts += ["", _title(points, boards), draw_table(columns, list(map(_style, points))), *_notes(points)]
         parts += [*_phases(points, width), Text(describe_block(points)), *_advice(study, points[0])]
-        no_phases |= dict.fromkeys(p["phase_reason"] for p in points if p["phase_method"] is None and p["phase_reason"])
-    parts += _ruled("models, each at its least energy", map(describe_models, study.models.to_dicts()))
+    parts += _ruled(
+        f"models, {'at the default clock' if is_default_only(study) else 'each at its least energy'}",
+        map(describe_models, study.models.to_dicts()),
+    )
     parts += _ruled(
         f"quality of models, {ON_EQUAL_SAMPLES}", map(describe_common_quality, study.common_quality.to_dicts())
     )
@@ -88,7 +106,7 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
     if left_out:
         where = "A wider terminal shows them, and sweep report --csv or --json writes them."
         parts += ["", Text(f"Left out for lack of width: {', '.join(left_out)}. {where}", style="dim")]
-    parts += [Text(f"No prefill and decode energy: {one_line(reason)}", style="dim") for reason in no_phases]
+    parts += _dim(describe_gaps(study))
     parts += _problems(study)
     return Group(*parts)
 
@@ -118,17 +136,22 @@ def describe_import(manifest: Mapping[str, Any]) -> str:
     return f"Imported from {imported['file']}: measured elsewhere, and not checked by a power trace.{stand_in}"
 
 
-def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Text]:
+def describe_boards(trials: pl.DataFrame) -> list[str]:
+    """Say what was measured on, and what follows where that is several boards."""
     boards = trials["gpu_uuids"].explode(empty_as_null=True).drop_nulls().n_unique()
-    names = ", ".join(sorted(trials["gpu_name"].drop_nulls().unique()))
+    names = ", ".join(sorted(trials["gpu_name"].drop_nulls().unique())) or "unknown board"
+    return [f"{names}, {boards} boards", _BOARDS_NOTICE] if boards > 1 else [names]
+
+
+def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Text]:
+    names, *notices = describe_boards(trials)
     yield Text.assemble((name_run(manifest), "bold"), f": {describe_counts(trials)}")
-    yield Text(f"{names or 'unknown board'}{f', {boards} boards' if boards > 1 else ''}", style="dim")
+    yield Text(names, style="dim")
     if trials["simulated"].any():
         yield Text(f"{SIMULATED_NOTICE}: {SIMULATED_MEANING}.", style="bold yellow")
     if "imported" in manifest:
         yield Text(describe_import(manifest), style="bold yellow")
-    if boards > 1:
-        yield Text(_BOARDS_NOTICE.format(boards), style="dim")
+    yield from _dim(notices)
 
 
 def _ruled(title: str, sentences: Iterable[str]) -> list[RenderableType]:
@@ -146,16 +169,26 @@ def _advice(study: Study, block: Point) -> Iterator[Text]:
             yield Text(f"outputs at other clocks: {outputs}", style="dim")
 
 
+def tabled_blocks(study: Study) -> list[list[dict[str, Any]]]:
+    """Return the points of each block with a table of its own: none where the default clock's table says it all."""
+    blocks = [block.to_dicts() for block in study.points.partition_by(*BLOCK, maintain_order=True)]
+    return [] if is_default_only(study) and len(blocks) > 1 else blocks
+
+
+def name_of_boards(points: Sequence[Point], boards: Mapping[str, str]) -> str:
+    """Name the boards of a block, where the run has several."""
+    names = dict.fromkeys(boards[uuid] for point in points for uuid in point["gpu_uuids"])
+    return f" · {', '.join(names)}" if len(boards) > 1 else ""
+
+
 def _title(points: Sequence[Point], boards: Mapping[str, str]) -> Text:
-    title = Text(name_block(points[0]), style="bold")
-    if len(boards) > 1:
-        names = dict.fromkeys(boards[uuid] for point in points for uuid in point["gpu_uuids"])
-        title.append(f" · {', '.join(names)}", style="dim")
+    title = Text(name_block(points[0]), style="bold").append(name_of_boards(points, boards), style="dim")
     return title.append(f" · {SIMULATED_NOTICE}", style="yellow") if points[0]["simulated"] else title
 
 
-def _name_boards(uuids: Sequence[str]) -> dict[str, str]:
-    """Return as many of each UUID's groups as tell these boards apart, two at least: "GPU-1a2b3c4d"."""
+def name_boards(study: Study) -> dict[str, str]:
+    """Return as many of each UUID's groups as tell a run's boards apart, two at least: "GPU-1a2b3c4d"."""
+    uuids = study.points["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list()
     for num_groups in range(2, 7):
         names = {uuid: "-".join(uuid.split("-")[:num_groups]) for uuid in uuids}
         if len(set(names.values())) == len(uuids):
@@ -190,7 +223,7 @@ def _style(point: Point) -> str:
 
 
 def _notes(points: Sequence[Point]) -> Iterator[Text]:
-    yield from (Text(note, style="dim") for note in describe_marks(points))
+    yield from _dim(describe_marks(points))
     if warning := warn_of_guessing(points):
         yield Text(warning, style="yellow")
 
@@ -199,4 +232,8 @@ def _phases(points: Sequence[Point], width: int) -> Iterator[RenderableType]:
     """Prefill and decoding apart, where they were measured."""
     if phased := choose_phased(points):
         yield draw_table(fit_columns(phase_columns(phased), width)[0])
-        yield from (Text(note, style="dim") for note in describe_phases(phased))
+        yield from _dim(describe_phases(phased))
+
+
+def _dim(notes: Iterable[str]) -> Iterator[Text]:
+    return (Text(note, style="dim") for note in notes)

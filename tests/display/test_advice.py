@@ -47,7 +47,7 @@ def test_a_setting_for_all_that_saves_nothing_points_to_the_blocks_that_could():
 def test_thin_evidence_is_said_instead_of_a_recommendation():
     [sentence] = advice([trial(None, 1.0), trial(990, 0.8, 1.1)])
     assert "least at 990 MHz (−20.0 %, +10.0 % in time), but do not rely on it: too few trials" in sentence
-    [sentence] = advice([trial(None, 1.0)])
+    [sentence] = advice([trial(None, 1.0), trial(990, 0.8, verdicts=["trace_gap"])])
     assert sentence == "qa on small, 4 in flight: no recommendation, since only the default clock has a sound trial."
     rows = [
         trial(None, 1.0),
@@ -96,11 +96,6 @@ def test_a_mixed_load_says_what_its_scores_lose_and_what_was_left_out():
 def test_where_nothing_can_be_recommended_each_reason_is_said_once():
     tasks = ("a", "b", "c")
     alone = [trial(None, 1.0, task=task, block_id=task) for task in tasks]
-    [sentence] = advice(alone)
-    assert sentence == (
-        "No recommendation for any of 3 combinations of model, task and requests in flight: "
-        "only the default clock has a sound trial."
-    )
     judged = [trial(990, 0.5, task=task, block_id=task, verdicts=["trace_gap"]) for task in tasks]
     unsound = trial(None, 1.0, task="d", block_id="d", verdicts=["trace_gap"])
     failed = trial(990, None, task="d", block_id="d", status="failed", error="out of memory")
@@ -109,6 +104,24 @@ def test_where_nothing_can_be_recommended_each_reason_is_said_once():
     assert second.startswith("No recommendation for 1 of 4 combinations ")
     assert third == "4 of 8 trials carry verdicts (trace_gap) and do not count."
     assert fourth == "1 of 8 trials failed."
+
+
+def test_where_only_the_default_clock_was_measured_it_is_said_what_it_needs_and_what_is_missing():
+    first, second = advice([trial(None, 1.0)])
+    assert first == "Only the default clock was measured: 1.00 J/token (qa on small, 4 in flight)."
+    assert second.startswith("Whether another clock needs less energy is not known: name some in the sweep file")
+    assert second.endswith("run it where you may set clocks; sweep doctor says what that takes here.")
+    tasks = {"a": 2.0, "b": 0.5, "c": 1.0}
+    rows = [trial(None, joules, task=task, block_id=task) for task, joules in tasks.items()]
+    read = trial(None, 9.0, task="r", block_id="r", request_kind="loglikelihood", joules_per_prompt_token=0.002)
+    unsound = trial(None, 0.1, task="d", block_id="d", verdicts=["trace_gap"])
+    first, _, third = advice([*rows, read, unsound])
+    assert first == (
+        "Only the default clock was measured in 5 combinations of model, task and requests in flight: 0.500 J/token "
+        "(b on small, 4 in flight) to 2.00 J/token (a on small, 4 in flight), and 0.00200 J/prompt token (r on small, "
+        "4 in flight)."
+    )
+    assert third == "1 of 5 trials carry verdicts (trace_gap) and do not count."
 
 
 def test_who_states_no_limit_is_told_that_he_may():

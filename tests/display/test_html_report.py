@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
 
+import polars as pl
 import pytest
 import vl_convert
 
@@ -13,7 +15,7 @@ from runner.analysis.study import study_trials
 from runner.display import html_report, vega
 from runner.display.clock_plots import plot_energy
 from runner.display.html_report import render_page
-from tests.analysis.trial_rows import block, frame
+from tests.analysis.trial_rows import block, frame, trial
 from tests.display.studies import CHANGES, MANIFEST, make_study
 
 MINUS = "\N{MINUS SIGN}"
@@ -108,9 +110,31 @@ def test_tables_say_what_their_marks_mean_and_whose_numbers_they_hold():
 def test_prefill_and_decode_have_a_table():
     phases = {"phase_method": "static_batches", "joules_per_prefill_token": 0.0123, "joules_per_decode_token": 0.456}
     text = page_of(study_trials(frame(*(row | phases for row in block(CHANGES))))).text
-    assert "J/prefill token" in text
-    assert "0.456" in text
-    assert "prefill and decode by static_batches · ±: 95 %" in text
+    assert {"prefill mJ", "decode mJ"} <= set(text)
+    assert "12.3" in text
+    assert "456" in text
+    assert "prefill and decode per token, by static_batches · ±: 95 %" in text
+
+
+def test_a_run_at_the_default_clock_alone_has_its_tables_side_by_side_and_no_empty_section():
+    phases = {"phase_method": "static_batches", "joules_per_prefill_token": 0.0123, "joules_per_decode_token": 0.456}
+    boards = {"a": ["GPU-a1-0"], "b": ["GPU-b2-0"]}
+    rows = [trial(None, 1.0, task=task, block_id=task, gpu_uuids=uuids, **phases) for task, uuids in boards.items()]
+    text = page_of(study_trials(frame(*rows))).text
+    assert "board, 2 boards" in text
+    assert any(line.startswith("Two boards of one kind differ by about 5 %") for line in text)
+    assert text.count("GPU-a1") == text.count("GPU-b2") == 2  # both tables
+    assert text.count("12.3") == text.count("456") == 2
+    assert "None: every trial is sound." in text
+    assert not {"Energy", "Every operating point"} & set(text)
+    assert not any("Bonferroni" in line for line in text)
+
+
+def test_blocks_of_several_boards_name_theirs():
+    rows = [row | {"gpu_uuids": [f"GPU-{task}-0"]} for task in "ab" for row in block(CHANGES, task=task, block_id=task)]
+    text = page_of(study_trials(frame(*rows))).text
+    assert any(line.startswith("a on small, 4 in flight · GPU-a") for line in text)
+    assert any(line.startswith("b on small, 4 in flight · GPU-b") for line in text)
 
 
 def test_features_that_count_have_a_table_and_the_others_a_reason():
@@ -121,6 +145,16 @@ def test_features_that_count_have_a_table_and_the_others_a_reason():
     assert table[7:12] == ["num_prompt_tokens", "+0.90", "+0.80 to +1.00", "0.001", "60"]
     assert "score: no correlation: no scores" in text
     assert "not compared: digit_fraction (no digits)" in text
+
+
+def test_where_no_correlation_is_known_a_line_says_why_instead_of_a_section():
+    study = make_study()
+    unknown = study.correlations.with_columns(
+        partial=pl.lit(None, pl.Float64), reason=pl.lit("known of 2 prompts: 10 are needed")
+    )
+    text = page_of(replace(study, correlations=unknown)).text
+    assert text.count("No correlation with features of the prompts: known of 2 prompts: 10 are needed") == 1
+    assert not any("Which features of an input count" in line or "no correlation" in line for line in text)
 
 
 def test_a_number_keeps_its_unit_on_its_line():

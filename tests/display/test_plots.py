@@ -71,6 +71,25 @@ def test_energy_has_its_points_bounds_and_minimum(plots):
     assert "95 %" in plot.note
 
 
+def test_what_ran_at_a_single_clock_has_no_plot_against_it():
+    alone = [trial(None, joules, model=model, block_id=model) for model, joules in (("small", 1.0), ("large", 1.2))]
+    points = study_trials(frame(*alone)).points
+    assert plot_energy(points) == plot_times(points) == []
+    [plot] = plot_energy(study_trials(frame(*alone, *block(CHANGES, task="varied", block_id="v"))).points)
+    assert plot.name == "energy-varied-4-small"
+
+
+def test_points_of_a_front_are_labelled_with_what_varies():
+    def labels(*rows):
+        [plot] = plot_fronts(study_trials(frame(*rows)).front)
+        return {row["label"] for row in plot.data["labelled"]}, "label:" in plot.note
+
+    one, many = trial(None, 1.0, 1.0, concurrency=1), trial(None, 0.2, 2.0, concurrency=32, block_id="m")
+    assert labels(one, many) == ({"1", "32"}, True)
+    assert labels(one, one | {"model": "large", "block_id": "l"}) == (set(), False)
+    assert labels(one, trial(990, 0.8, 1.5, concurrency=1)) == ({"default", "990 MHz"}, False)
+
+
 def test_models_far_apart_get_a_plot_each():
     near = frame(*block(CHANGES), *block(CHANGES, model="large", block_id="l"))
     assert [plot.name for plot in plot_energy(study_trials(near).points)] == ["energy-qa-4"]

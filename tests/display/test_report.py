@@ -1,6 +1,7 @@
 """The report's numbers are checked by hand here; how it looks is in tests/display/golden/report_*.txt."""
 
 import math
+import re
 from dataclasses import replace
 from statistics import geometric_mean
 
@@ -136,18 +137,49 @@ def test_all_blocks_stand_side_by_side_at_the_default_clock(render):
     text = render(render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100)
     _, _, table = text.partition("at the default clock · SIMULATED BOARD")
     lines = [line.split() for line in table.splitlines()[1:5]]
-    headers = "task model in flight SM MHz J/token J/prompt token tokens/s latency s TPOT ms power W quality"
+    headers = "task model in flight SM MHz J/token J/prompt token ± tokens/s latency s TPOT ms power W quality n"
     assert " ".join(lines[0]) == headers
-    assert lines[2] == ["tiny_cloze", "small", "4", "1980", "–", "0.00810", "–", "0.500", "–", "500", "–"]
-    assert lines[3] == ["tiny_qa", "small", "4", "1980", "0.530", "–", "128", "1.00", "31.2", "500", "0.620"]
+    assert lines[2] == ["tiny_cloze", "small", "4", "1980", "–", "0.00810", "–", "–", "0.500", "–", "500", "–", "1"]
+    assert lines[3] == [
+        "tiny_qa",
+        "small",
+        "4",
+        "1980",
+        "0.530",
+        "–",
+        "0.041",
+        "128",
+        "1.00",
+        "31.2",
+        "500",
+        "0.620",
+        "4",
+    ]
     one = study_trials(TRIALS.filter(task="tiny_qa"))
     assert "at the default clock ·" not in render(render_report(one, MANIFEST, 120), 120, 100)
+
+
+def test_blocks_that_ran_at_the_default_clock_alone_share_their_tables(render):
+    phases = {"joules_per_prefill_token": 0.0123, "joules_per_decode_token": 0.456, "phase_method": "output_lengths"}
+    rows = [trial(None, joules, 1.0, task=task, block_id=task, quality_chance=0.6, **phases)
+            for task in "ab" for joules in (0.5, 0.51, 0.52)]  # fmt: skip
+    text = render(render_report(study_trials(frame(*rows)), MANIFEST, 80), 80, 100)
+    assert text.count("a on small, 4 in flight") == 2  # in the first sentence and in the warning about guessing
+    assert "a on small, 4 in flight: quality is no better than guessing (0.600)" in text
+    assert "quality: exact_match (a), exact_match (b)" in text
+    assert text.count("12.3") == text.count("456") == 2
+    assert "▸" not in text
+    assert "Δ" not in text
+    assert "TPOT" in text.partition("Left out for lack of width: ")[2]
+    alone = render(render_report(study_trials(frame(*rows[:3])), MANIFEST, 80), 80, 100)
+    assert "a on small, 4 in flight: 0.510 J/token at the default clock; no other" in " ".join(alone.split())
+    assert not {"▸", "Δ", "base"} & set(alone.split())
 
 
 def test_prefill_energy_is_not_said_twice(render):
     rows = [trial(clock, joules, 1.0, phase_method="all_prefill", joules_per_prefill_token=joules)
             for clock, joules in ((None, 0.5), (990, 0.4))]  # fmt: skip
-    assert "J/prefill token" not in render(render_report(study_trials(frame(*rows)), MANIFEST, 120), 120, 100)
+    assert "prefill mJ" not in render(render_report(study_trials(frame(*rows)), MANIFEST, 120), 120, 100)
 
 
 def test_axes_are_shown_only_where_they_vary(render):
@@ -161,7 +193,10 @@ def test_axes_are_shown_only_where_they_vary(render):
 def test_several_boards_are_not_compared_silently(render):
     two = TRIALS.with_columns(gpu_uuids=pl.when(task="tiny_qa").then(pl.lit(["A"])).otherwise(pl.lit(["B"])))
     text = render(render_report(study_trials(two), MANIFEST, 80), 80, 100)
-    assert "Measured on 2 boards" in text
+    assert "(simulated), 2 boards" in text
+    assert "between rows of different boards, less than that says nothing" in text
+    assert re.search(r"^tiny_qa +small +4 +A ", text, re.MULTILINE)
+    assert re.search(r"^tiny_cloze +small +4 +B ", text, re.MULTILINE)
     assert "tiny_qa on small, 4 in flight · A" in text
     assert "tiny_cloze on small, 4 in flight · B" in text
 
@@ -170,9 +205,9 @@ def test_boards_are_named_by_as_much_of_their_uuids_as_tells_them_apart(render):
     uuids = ("GPU-1a2b3c4d-0000", "GPU-1a2b3c4d-0001")
     trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in uuids))
     text = render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
-    assert all(f"in flight · {uuid} · SIMULATED" in text for uuid in uuids)
+    assert all(re.search(rf"^tiny_qa +small +4 +{uuid} ", text, re.MULTILINE) for uuid in uuids)
     trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in (uuids[0], "GPU-9-0")))
-    assert "in flight · GPU-1a2b3c4d · SIM" in render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
+    assert " GPU-1a2b3c4d  " in render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
 
 
 def models(board: str, large: float = 1.0) -> pl.DataFrame:
@@ -221,9 +256,9 @@ def test_prefill_and_decode_have_a_table_where_they_were_measured(render):
               "phase_method": "output_lengths"}  # fmt: skip
     rows = [trial(None, 0.5, 1.0, **phases), trial(990, 0.4, 1.0, phase_reason="no trials made for it")]
     text = render(render_report(study_trials(frame(*rows)), MANIFEST, 80), 80, 100)
-    assert "prefill and decode by output_lengths" in text
-    [line] = [line for line in text.splitlines() if "0.0123" in line]
-    assert line.split() == ["default", "→", "1980", "0.0123", "0.00040", "0.456", "0.010"]
+    assert "prefill and decode per token, by output_lengths" in text
+    [line] = [line for line in text.splitlines() if "12.3" in line]
+    assert line.split() == ["default", "→", "1980", "12.3", "0.40", "456", "10"]
     assert "No prefill and decode energy: no trials made for it" in text
     assert "prefill" not in render(render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100)
 
