@@ -113,7 +113,7 @@ def _explain_unknown(rows: pl.DataFrame) -> dict[str, list[str]]:
     explained = defaultdict(list)
     for feature in FEATURES:
         if feature not in known["feature"] and (reasons := _reasons(comparable.filter(feature=feature))).len():
-            explained[reasons[0]].append(feature)
+            explained[reasons[0].removeprefix(f"{feature} is ")].append(feature)
     return explained
 
 

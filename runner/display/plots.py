@@ -20,6 +20,8 @@ Row = Mapping[str, Any]
 HEIGHT = 260
 """Pixels."""
 _FILE_WIDTH = 420
+_HALF_LABEL = 20
+"""Pixels that the last label of an axis may reach beyond it; Vega leaves it no room."""
 LOG_FROM = 4.0
 """Values that span more than this factor get a logarithmic axis."""
 LEAST_SPAN = 0.2
@@ -54,7 +56,8 @@ class Plot:
     def for_file(self) -> dict[str, Any]:
         """Return the Vega-Lite specification of a picture that stands alone."""
         colours = {"config": {"range": {"category": ON_LIGHT}}}  # a page's own would give way to it
-        return self._specify(_FILE_WIDTH, _title(self, with_name=True)) | colours
+        padding = {"padding": {"left": 5, "top": 5, "right": _HALF_LABEL, "bottom": 5}}
+        return self._specify(_FILE_WIDTH, _title(self, with_name=True)) | colours | padding
 
     def _specify(self, width: int | str, title: Mapping[str, Any]) -> dict[str, Any]:
         # Validation takes longer than all the rest; tests draw every plot.

@@ -101,3 +101,14 @@ def test_on_a_narrow_terminal_columns_give_way_and_numbers_stay_whole():
     assert "+0.94" in text
     assert "0.010" in text
     assert "+0.89" not in text
+
+
+def test_features_that_are_unknown_for_the_same_reason_share_a_line():
+    names = ("num_characters", "num_words", "mtld")
+    unknown = {
+        (target, name): {"partial": None, "partial_q_value": None, "reason": f"{name} is not known"}
+        for target in TARGETS
+        for name in names
+    }
+    ordered = [name for name in FEATURES if name in names]
+    assert f"not compared: {', '.join(ordered)} (not known)" in draw(table(unknown))

@@ -79,6 +79,18 @@ def test_what_ran_at_a_single_clock_has_no_plot_against_it():
     assert plot.name == "energy-varied-4-small"
 
 
+def test_no_label_below_an_axis_is_cut_off_by_the_edge_of_a_picture():
+    latencies = zip(range(4), (0.285, 0.335, 0.41, 0.58), strict=True)  # the last tick, 0.60, is near the edge
+    rows = [trial(None, 1.0 + i, s, model=f"m{i}", block_id=f"b{i}") for i, s in latencies]
+    [plot] = plot_fronts(study_trials(frame(*rows)).front)
+    svg = vl_convert.vegalite_to_svg(json.dumps(plot.for_file()))
+    width, origin = (float(re.search(p, svg)[1]) for p in (r'<svg [^>]*?width="([\d.]+)"', r"translate\(([\d.]+),"))
+    labels = re.findall(r'<text text-anchor="middle" transform="translate\(([\d.]+),15\)[^>]*>([\d.]+)<', svg)
+    assert len(labels) > 3
+    half_letter_width = 3.0  # half of a digit's, at a font size of 10
+    assert all(origin + float(x) + half_letter_width * len(label) <= width for x, label in labels)
+
+
 def test_points_of_a_front_are_labelled_with_what_varies():
     def labels(*rows):
         [plot] = plot_fronts(study_trials(frame(*rows)).front)
