@@ -122,38 +122,43 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 
 def _init_ray(**options: Any) -> None:
-    """Call `ray.init` such that a signal ends it early, or where that would do harm, as soon as it is done.
+    """Call `ray.init` and hold a signal back until it is done; the second one counts at once.
 
-    Raises: KeyboardInterrupt: SIGTERM came, or whatever the handlers of `_SIGNALS` raise.
+    An exception in the midst of it may leave threads of Ray's C++ part behind that nobody ends: the exit of this
+    process then destroys what they work on, and hangs or ends by SIGSEGV.
+
+    Raises: whatever the handlers of `_SIGNALS` raise.
     """
     import ray
     from ray.job_config import JobConfig
 
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    held_back: list[int] = []
-
-    class OwnJob(JobConfig):  # type: ignore[misc]  # Ray's is untyped
+    class OwnCode(JobConfig):  # type: ignore[misc]  # Ray's is untyped
         def _runtime_env_has_working_dir(self) -> bool:
             # A job with a folder of its own is what Ray leaves the current one out for, at the front of the workers'
             # search path: a `runner.py` there, or another checkout of this program, would be imported in our place.
             return True
 
-        def _serialize(self) -> Any:
-            # Next, Ray makes its core worker. An exception before it has kept that would leave threads behind that
-            # nobody can end: the exit of this process would destroy what they work on, and end by SIGSEGV.
-            for number in handlers:
-                signal.signal(number, lambda number, _: held_back.append(number))
-            return super()._serialize()
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    held_back: list[int] = []
 
-    try:
-        ray.init(job_config=OwnJob(), **options, **_QUIET)
-    except SystemExit as error:  # so answers the handler of SIGTERM that Ray has put in place of ours
-        raise KeyboardInterrupt from error
-    finally:
+    def let_through() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         for held in held_back:
             signal.raise_signal(held)
+
+    def hold_back(number: int, _: Any) -> None:
+        held_back.append(number)
+        if len(held_back) > 1:
+            let_through()
+
+    for number in handlers:
+        signal.signal(number, hold_back)
+    ray._private.utils.set_sigterm_handler = lambda _: None  # it would put one in our place that exits at once
+    try:
+        ray.init(job_config=OwnCode(), **options, **_QUIET)
+    finally:
+        let_through()
 
 
 def _join_ray(address: str) -> None:

@@ -76,6 +76,7 @@ def test_a_second_failure_is_final(slow_ray: SlowRay) -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
+        pytest.param("ray._private.state", "GlobalStateAccessor", id="its node comes up"),
         pytest.param("ray._raylet", "CoreWorker", id="its core worker is made, and not kept yet"),
         pytest.param("ray._private.node.Node", "kill_all_processes", id="its core worker is gone"),
     ],
