@@ -69,7 +69,6 @@ def run(
         from runner.spec.trial import expand_trials
 
         _interrupt_on_signals()
-        _keep_ray_off_the_screen()
         joins_cluster = bool(cluster_address(address))
         local_seats = [] if joins_cluster else find_seats(gpu, None)
         _require_possible(local_seats, engine)
@@ -202,11 +201,6 @@ def _interrupt_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-
-
-def _keep_ray_off_the_screen() -> None:
-    """For a worker that dies Ray prints half a page, the run itself a line. Ray reads this when it is imported."""
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
 
 
 def _require_possible(seats: "list[Seat]", engine: EngineKind) -> None:

@@ -11,12 +11,10 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.execution.aggregator import Aggregator
-from runner.execution.cluster import ClusterError, passed_on
+from runner.execution.cluster import RAY_LOGS, ClusterError, passed_on
 from runner.execution.worker import GpuWorker, WorkerConfig
 from runner.results.live import Event, EventLevel, SweepView
 
-_LOGS = "/tmp/ray/session_latest/logs"
-"""On the machine of the process."""
 _PROCESS_ID = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
 
 
@@ -60,7 +58,11 @@ def describe_death(error: RayActorError) -> str:
     if error.actor_init_failed:
         return f"its process did not start: {text.splitlines()[-1]}"
     found = _PROCESS_ID.search(text)
-    return f"its process {found[1]} died; its logs: {_LOGS}/*{found[1]}.*" if found else f"it died; its logs: {_LOGS}"
+    return (
+        f"its process {found[1]} died; its logs: {RAY_LOGS}/*{found[1]}.*"
+        if found
+        else f"it died; its logs: {RAY_LOGS}"
+    )
 
 
 def tell(aggregator: Any, level: EventLevel, kind: str, message: str) -> None:

@@ -28,6 +28,8 @@ _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Its own handler in C++ would abort this process 3 s after SIGTERM, and leave none in place while Ray is shut down.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+    # For a worker that dies Ray prints half a page, the run itself a line.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
 }
 _LOOPBACK_ENVIRONMENT = {
     # Ray listens on the loopback interface alone where it takes a machine for a desktop. It reads this when imported.
@@ -39,7 +41,8 @@ _LOOPBACK_ENVIRONMENT = {
     # After a SIGKILL of the driver they would wait 60 s for a control store (GCS) that never comes back.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
 }
-_RAY_LOGS = "/tmp/ray/session_latest/logs"
+RAY_LOGS = "/tmp/ray/session_latest/logs"
+"""On the machine of the process that wrote them."""
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 _KNOCK_S = 10.0
 _PASSED_ON = (CLOCKS_VARIABLE, PERMISSION_VARIABLE, SETTER_VARIABLE)
@@ -201,7 +204,7 @@ def _start_ray() -> None:
             if not isinstance(error, Exception):
                 raise
             if is_last:
-                raise ClusterError(f"Ray does not start here: {error}; its logs: {_RAY_LOGS}") from error
+                raise ClusterError(f"Ray does not start here: {error}; its logs: {RAY_LOGS}") from error
             _LOG.warning("Ray did not start (%s); trying once more", error)
 
 
