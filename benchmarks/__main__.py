@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 def bench_plan() -> str:
     """A 100,000-trial sweep from its file to a plan with estimates; the goal is 2 s."""
-    from runner.execution.cluster import choose_gpus
-    from runner.execution.plan import plan_sweep
+    from runner.execution.driver.cluster import choose_gpus
+    from runner.execution.preflight.plan import plan_sweep
     from runner.spec.sweep import parse_sweep
     from runner.spec.trial import expand_trials
 
@@ -37,12 +37,12 @@ def bench_plan() -> str:
 def bench_simulated_engine() -> str:
     """Steps a second of the board model in virtual time."""
     from runner.inference.engine import Sampling
-    from runner.inference.simulated_engine import SimulatedEngine
-    from runner.physics.board import load_board
-    from runner.physics.board_state import BoardState
-    from runner.physics.clock import VirtualClock
+    from runner.inference.simulated.engine import SimulatedEngine
+    from runner.physics.gpu_model import load_board
+    from runner.physics.gpu_state import BoardState
     from runner.physics.shape import get_shape
     from runner.spec.request import Request
+    from runner.timebase import VirtualClock
 
     with TemporaryDirectory() as folder:
         engine = SimulatedEngine(
@@ -77,10 +77,10 @@ def bench_sampler() -> str:
 
 
 def _sample(board: str) -> str:
-    from runner.hardware.nvml import NvmlGpu, open_nvml
-    from runner.hardware.sampler import PowerSampler
-    from runner.hardware.sensor_probe import probe_sensors
-    from runner.physics.clock import WallClock
+    from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+    from runner.hardware.sensors.probe import probe_sensors
+    from runner.hardware.sensors.sampler import PowerSampler
+    from runner.timebase import WallClock
 
     with TemporaryDirectory() as folder:
         clock = WallClock()
@@ -101,7 +101,7 @@ def _sample(board: str) -> str:
 def bench_accuracy() -> str:
     """Energy by every kind of board's sensors against the exact truth, as median / 95th percentile; about a minute."""
     from benchmarks.accuracy import measure_profile, tabulate
-    from runner.hardware.sensor_profiles import PROFILES
+    from runner.hardware.simulated.sensor_profiles import PROFILES
 
     return "of energy\n" + tabulate({profile: measure_profile(profile) for profile in PROFILES})
 

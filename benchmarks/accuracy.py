@@ -19,18 +19,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from runner.analysis.energy_account import account_energy, min_window_s
-from runner.execution.first_load import REST_BEFORE_S, SPELLS_S
+from runner.analysis.energy.account import account_energy, min_window_s
+from runner.execution.worker.sensor_calibration import REST_BEFORE_S, SPELLS_S
 from runner.hardware.gpu import NotSupportedError
-from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.sampler import PowerSampler
-from runner.hardware.sensor_probe import find_sensors, probe_sensors, refine_findings
-from runner.hardware.sensor_profiles import PROFILES
-from runner.hardware.sensor_watch import SensorWatch
-from runner.physics.board_state import Activity, BoardState
-from runner.physics.clock import VirtualClock
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.sensors.probe import find_sensors, probe_sensors, refine_findings
+from runner.hardware.sensors.sampler import PowerSampler
+from runner.hardware.sensors.watch import SensorWatch
+from runner.hardware.simulated.sensor_profiles import PROFILES
+from runner.physics.gpu_state import Activity, BoardState
 from runner.results.measurement import CounterTick, Identity, Measurement, Placement
 from runner.results.sensors import SensorFindings
+from runner.timebase import VirtualClock
 
 NUM_LOADS = 200
 WINDOW_S = (5.0, 40.0)

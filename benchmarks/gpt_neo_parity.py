@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.parity import MAX_RATIO, Answer, Floats, Score, compare_greedy, compare_logprobs, compute_mistake_share
-from runner.inference.engine_processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
+from runner.inference.vllm.processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
 from runner.physics.shape import SHAPES_DIR
 
 SMALL = {

@@ -7,7 +7,7 @@ import numpy as np
 
 def describe_many() -> str:
     """Features of 100,000 prompts of 200 words, entities aside; the goal is a minute on two cores."""
-    from runner.tasks.features import describe_samples
+    from runner.tasks.features.text import describe_samples
     from runner.tasks.task import Sample
 
     num_prompts, num_words = 100_000, 200
@@ -35,7 +35,7 @@ def correlate_study() -> str:
     """Correlations of 5 models x 4 tasks x 150 prompts at 3 clocks, 1000 resamples behind each interval."""
     import polars as pl
 
-    from runner.analysis.correlation import correlate
+    from runner.analysis.inputs.correlation import correlate
     from runner.results.tables import REQUESTS, SAMPLES, TRIALS
 
     num_prompts = 150

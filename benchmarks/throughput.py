@@ -43,7 +43,7 @@ def make_prompts(arguments: argparse.Namespace) -> list[list[int]]:
 
 def run_ours(arguments: argparse.Namespace, prompts: list[list[int]]) -> float:
     from runner.inference.engine import Sampling
-    from runner.inference.vllm_engine import VllmEngine
+    from runner.inference.vllm.engine import VllmEngine
     from runner.spec.request import Request
 
     engine = VllmEngine(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from runner.physics.board import BoardModel, OperatingPoint, StepOutcome, load_board
+from runner.physics.gpu_model import BoardModel, OperatingPoint, StepOutcome, load_board
 from runner.physics.shape import ModelShape, StepWork, decode_work, get_shape, prefill_work
 
 REFERENCE = Path(__file__).parents[1] / "reference"

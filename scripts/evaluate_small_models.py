@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from runner.tasks.own_tasks import read_own_config  # noqa: E402
+from runner.tasks.own.tasks import read_own_config  # noqa: E402
 
 FOLDER = ROOT / "models"
 MODELS = ("joulesweep-small", "joulesweep-large")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import board_errors
 
-from runner.physics.board import BoardModel, load_board
+from runner.physics.gpu_model import BoardModel, load_board
 
 BOARDS = Path(__file__).parents[1] / "runner" / "physics" / "boards"
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from runner.analysis.common_samples import COMMON_QUALITY, compare_on_common_samples
-from runner.analysis.correlation import CORRELATIONS, correlate
-from runner.analysis.limits import NO_LIMITS, Limits
-from runner.analysis.mixed_load import recommend_for_all
-from runner.analysis.models import compare_concurrencies, compare_models
-from runner.analysis.operating_points import BLOCK, POINT
-from runner.analysis.pareto import find_front
-from runner.analysis.recommendation import recommend
-from runner.analysis.routing import ROUTES, bound_routing
-from runner.analysis.summary import count_failures, count_verdicts, summarise_operating_points
+from runner.analysis.advice.common_samples import COMMON_QUALITY, compare_on_common_samples
+from runner.analysis.advice.limits import NO_LIMITS, Limits
+from runner.analysis.advice.mixed_load import recommend_for_all
+from runner.analysis.advice.model_comparison import compare_concurrencies, compare_models
+from runner.analysis.advice.pareto import find_front
+from runner.analysis.advice.recommendation import recommend
+from runner.analysis.advice.routing import ROUTES, bound_routing
+from runner.analysis.inputs.correlation import CORRELATIONS, correlate
+from runner.analysis.run.operating_points import BLOCK, POINT
+from runner.analysis.run.summary import count_failures, count_verdicts, summarise_operating_points
 from runner.results.tables import SAMPLES
 
 NUM_RESAMPLES = 300

@@ -16,10 +16,10 @@ EXIT_INTERRUPTED = 130
 @contextmanager
 def explained_errors() -> Iterator[None]:
     """Turn errors that a person can do something about into one message and the contract's exit code."""
-    from runner.execution.cluster import ClusterError
-    from runner.execution.model_access import ModelAccessError
+    from runner.execution.driver.cluster import ClusterError
+    from runner.execution.preflight.model_access import ModelAccessError
     from runner.hardware.gpu import GpuError
-    from runner.results.store import RunDirectoryError
+    from runner.results.run_directory import RunDirectoryError
     from runner.spec.sweep import SweepFileError
     from runner.tasks.task import TaskError
 

@@ -10,7 +10,7 @@ from runner.cli.errors import explained_errors
 from runner.cli.options import JsonOption, PictureFormat, RunDirectory
 
 if TYPE_CHECKING:
-    from runner.analysis.limits import Limits
+    from runner.analysis.advice.limits import Limits
 
 
 def report(
@@ -45,7 +45,7 @@ def report(
     `sweep report runs/demo --max-slowdown 5% --plots svg`.
     """
     with explained_errors():
-        from runner.analysis.limits import parse_limits
+        from runner.analysis.advice.limits import parse_limits
 
         limits = parse_limits(
             max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
@@ -67,8 +67,8 @@ def import_table(
     joules_per_output_token; docs/recommendation.md lists the others. For example: `sweep import grid.csv`.
     """
     with explained_errors():
-        from runner.execution.importing import import_published
-        from runner.results.store import RunStore
+        from runner.execution.driver.importing import import_published
+        from runner.results.run_directory import RunStore
 
         directory = out or Path("runs") / file.stem
         with RunStore(directory) as store:
@@ -85,16 +85,16 @@ def print_report(
     plots: PictureFormat | None = None,
 ) -> None:
     """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
-    from runner.analysis.limits import NO_LIMITS
-    from runner.display.run_report import format_json, read_study, write_tables
-    from runner.results.store import open_run
+    from runner.analysis.advice.limits import NO_LIMITS
+    from runner.display.report.files import format_json, read_study, write_tables
+    from runner.results.run_directory import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
     study = read_study(store, limits or NO_LIMITS)
     written = write_tables(store, study) if csv else []
     if plots:
-        from runner.display.run_plots import write_pictures
+        from runner.display.plots.run_plots import write_pictures
 
         written += write_pictures(store, study, plots.value)
     if as_json:
@@ -102,11 +102,11 @@ def print_report(
         return
     from rich.console import Console
 
-    from runner.display.report import render_report
+    from runner.display.report.terminal import render_report
 
     console = Console()
     console.print(render_report(study, manifest, console.width))
-    from runner.display.run_plots import write_page
+    from runner.display.plots.run_plots import write_page
 
     written.insert(0, write_page(store, study, manifest))
     console.print(
@@ -115,9 +115,9 @@ def print_report(
 
 
 def _add_entities(directory: Path, pipeline: str) -> None:
-    from runner.display.run_report import add_entities
-    from runner.results.store import open_run
-    from runner.tasks.entities import NoPipelineError
+    from runner.display.report.files import add_entities
+    from runner.results.run_directory import open_run
+    from runner.tasks.features.entities import NoPipelineError
 
     try:
         add_entities(open_run(directory), pipeline)

@@ -28,9 +28,9 @@ from runner.cli.options import (
 from runner.cli.report import print_report
 
 if TYPE_CHECKING:
-    from runner.display.dashboard import Dashboard
-    from runner.display.plain import PlainLines
-    from runner.execution.cluster import Seat
+    from runner.display.live.dashboard import Dashboard
+    from runner.display.live.plain_lines import PlainLines
+    from runner.execution.driver.cluster import Seat
     from runner.spec.sweep import SweepSpec
 
 WATCH_PERIOD_S = 0.5
@@ -60,12 +60,12 @@ def run(
         read_only = _is_read_only(clocks, sweep)
         from dataclasses import replace
 
-        from runner.execution.cluster import cluster_address, find_seats, ray_session
-        from runner.execution.feasibility import require_settable, require_tokenizers
-        from runner.execution.manifest import RunOptions, close_finished_run, keep_commits
-        from runner.execution.model_access import check_access, require_access
+        from runner.execution.driver.cluster import cluster_address, find_seats, ray_session
+        from runner.execution.driver.manifest import RunOptions, close_finished_run, keep_commits
+        from runner.execution.preflight.feasibility import require_settable, require_tokenizers
+        from runner.execution.preflight.model_access import check_access, require_access
         from runner.results.live_file import publish_views
-        from runner.results.store import RunStore
+        from runner.results.run_directory import RunStore
         from runner.spec.trial import expand_trials
 
         _interrupt_on_signals()
@@ -90,7 +90,7 @@ def run(
                     options, commits=keep_commits(sweep, commits, None if fresh else store.read_manifest())
                 )
             with _display(plain) as screen, ray_session(address):
-                from runner.execution.driver import run_sweep
+                from runner.execution.driver.run import run_sweep
 
                 seats = find_seats(gpu, address) if joins_cluster else local_seats
                 _require_possible(seats, engine)
@@ -126,11 +126,11 @@ def plan(
         read_only = _is_read_only(clocks, sweep)
         from dataclasses import asdict
 
-        from runner.execution.cluster import find_seats
-        from runner.execution.feasibility import require_settable, require_tokenizers
-        from runner.execution.model_access import check_access, require_access
-        from runner.execution.plan import plan_sweep
-        from runner.results.store import RunStore
+        from runner.execution.driver.cluster import find_seats
+        from runner.execution.preflight.feasibility import require_settable, require_tokenizers
+        from runner.execution.preflight.model_access import check_access, require_access
+        from runner.execution.preflight.plan import plan_sweep
+        from runner.results.run_directory import RunStore
         from runner.spec.trial import expand_trials
 
         seats = find_seats(gpu, None)
@@ -164,7 +164,7 @@ def watch(
     """
     with explained_errors():
         from runner.results.live_file import read_view
-        from runner.results.store import open_run
+        from runner.results.run_directory import open_run
 
         store = open_run(run_directory)
         if not store.is_in_use():
@@ -182,7 +182,7 @@ def watch(
 
 
 def _load(file: Path) -> "SweepSpec":
-    from runner.execution.feasibility import require_known_names
+    from runner.execution.preflight.feasibility import require_known_names
     from runner.spec.sweep import load_sweep
 
     sweep = load_sweep(file)
@@ -191,7 +191,7 @@ def _load(file: Path) -> "SweepSpec":
 
 
 def _is_read_only(clocks: ClocksMode | None, sweep: "SweepSpec") -> bool:
-    from runner.hardware.read_only import resolve_clocks_mode
+    from runner.hardware.access.read_only import resolve_clocks_mode
 
     return resolve_clocks_mode(clocks.value if clocks else None, sweep.clocks) == "read-only"
 
@@ -218,12 +218,12 @@ def _require_possible(seats: "list[Seat]", engine: EngineKind) -> None:
 def _display(plain: bool) -> "Iterator[Dashboard | PlainLines]":
     """Show the dashboard on a terminal, lines of text everywhere else."""
     if plain or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        from runner.display.plain import PlainLines
+        from runner.display.live.plain_lines import PlainLines
 
         with PlainLines() as lines:
             yield lines
     else:
-        from runner.display.dashboard import Dashboard
+        from runner.display.live.dashboard import Dashboard
 
         with Dashboard() as dashboard:
             yield dashboard

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from runner.display.quantities import format_duration, format_energy
+from runner.display.text.quantities import format_duration, format_energy
 from runner.results.plan import Plan, PlannedTrial
 
 _HEADERS = ("#", "task", "in flight", "trials", "time", "energy")

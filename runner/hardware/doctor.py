@@ -10,16 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.hardware.board_lock import find_locker
+from runner.hardware.access.permission import WAYS_OUT, find_obstacle
+from runner.hardware.access.read_only import CLOCKS_VARIABLE, environment_forbids_setting
+from runner.hardware.clocks.gpu_lock import find_locker
+from runner.hardware.clocks.journal import find_journal_dir, journal_path, read_journal, read_sound_journal
+from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError, NoGpuError, ReadOnlyError
-from runner.hardware.journal import find_journal_dir, journal_path, read_journal, read_sound_journal
-from runner.hardware.nvml import NvmlGpu, is_simulated, open_nvml
-from runner.hardware.permission import WAYS_OUT, find_obstacle
-from runner.hardware.read_only import CLOCKS_VARIABLE, environment_forbids_setting
-from runner.hardware.recovery import restore_leftover
+from runner.hardware.nvml.gpu import NvmlGpu, is_simulated, open_nvml
 from runner.hardware.selection import select_gpus
-from runner.hardware.sensor_probe import probe_sensors
-from runner.physics.clock import Clock, WallClock
+from runner.hardware.sensors.probe import probe_sensors
+from runner.timebase import Clock, WallClock
 
 Level = Literal["ok", "warning", "error"]
 _WATCH_S = 0.5

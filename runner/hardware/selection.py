@@ -3,8 +3,8 @@
 from typing import Any
 
 from runner.hardware.gpu import GpuInfo, NoGpuError, NotSupportedError
-from runner.hardware.nvml import NvmlGpu
-from runner.hardware.nvml_calls import call_nvml
+from runner.hardware.nvml.calls import call_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 
 
 def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> list[GpuInfo]:

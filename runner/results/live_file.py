@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from runner.results.live import SweepView
-from runner.results.store import write_atomically
+from runner.results.run_directory import write_atomically
 
 LIVE_FILE = "live.json"
 PUBLISH_PERIOD_S = 1.0

@@ -1,6 +1,6 @@
 """A model's chat template, for tasks whose prompts shall wear it."""
 
-from runner.tasks.harness import RenderChat
+from runner.tasks.harness.task import RenderChat
 from runner.tasks.task import TaskError
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.tasks.harness_index import IndexEntry, read_index
+from runner.tasks.harness.index import IndexEntry, read_index
 from runner.tasks.loading import describe_task, task_names
-from runner.tasks.own_tasks import read_own_config
-from runner.tasks.study_tasks import STUDY_TASKS
+from runner.tasks.own.tasks import read_own_config
+from runner.tasks.study.tasks import STUDY_TASKS
 
 TaskKind = Literal["prefill only", "generating", "several tasks", "not supported"]
 Origin = Literal["own", "study", "harness"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from runner.spec.request import RequestKind
 from runner.spec.sweep import TaskSpec
-from runner.tasks.harness import HarnessTask, RenderChat
-from runner.tasks.harness_index import harness_tasks_folder
-from runner.tasks.harness_loading import find_harness_task, load_harness_task
-from runner.tasks.metric_names import MetricNames
-from runner.tasks.own_tasks import OWN_FOLDER, load_own_task, own_task_names, read_own_config
-from runner.tasks.study_tasks import STUDY_TASKS, study_file
+from runner.tasks.harness.index import harness_tasks_folder
+from runner.tasks.harness.loading import find_harness_task, load_harness_task
+from runner.tasks.harness.metric_names import MetricNames
+from runner.tasks.harness.task import HarnessTask, RenderChat
+from runner.tasks.own.tasks import OWN_FOLDER, load_own_task, own_task_names, read_own_config
+from runner.tasks.study.tasks import STUDY_TASKS, study_file
 from runner.tasks.synthetic import SyntheticTask
 from runner.tasks.task import Task, TaskError
 

@@ -13,9 +13,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from runner.cli import app
-from runner.execution.model_access import ModelAccess
-from runner.hardware.simulated import SimulatedNvml
-from runner.results.store import RunStore
+from runner.execution.preflight.model_access import ModelAccess
+from runner.hardware.simulated.module import SimulatedNvml
+from runner.results.run_directory import RunStore
 
 ROOT = Path(__file__).parents[2]
 SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.toml"))
@@ -206,7 +206,7 @@ def test_a_metric_that_a_task_lacks_is_explained(sweep: Sweep, tmp_path: Path, c
 def test_texts_for_a_model_without_a_tokenizer_are_refused_before_ray(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    monkeypatch.setattr("runner.execution.driver.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
     (tmp_path / "small.toml").write_text(f'{SWEEP}\n[[task]]\nname = "tiny_qa"\n[[task]]\nname = "tiny_facts"\n')
     result = sweep(command, "small.toml", "--gpu", "sim")
     words = [
@@ -303,8 +303,8 @@ def test_a_model_that_nobody_knows_is_refused_before_ray(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access = ModelAccess(label="org/model", commit=None, problem="wrong", message="there is no model 'org/model'")
-    monkeypatch.setattr("runner.execution.model_access.check_access", lambda _: [access])
-    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    monkeypatch.setattr("runner.execution.preflight.model_access.check_access", lambda _: [access])
+    monkeypatch.setattr("runner.execution.driver.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
     (tmp_path / "small.toml").write_text(HUB_MODEL)
     for command in ("run", "plan"):
         assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 2, "there is no model 'org/model'")
@@ -377,8 +377,8 @@ def test_a_model_that_may_not_be_had_is_refused_before_ray(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access = ModelAccess(label="org/model", commit=None, problem="denied", message="model 'org/model' is gated")
-    monkeypatch.setattr("runner.execution.model_access.check_access", lambda _: [access])
-    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    monkeypatch.setattr("runner.execution.preflight.model_access.check_access", lambda _: [access])
+    monkeypatch.setattr("runner.execution.driver.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
     (tmp_path / "small.toml").write_text(HUB_MODEL)
     for command in ("run", "plan"):
         assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 3, "model 'org/model' is gated")
@@ -388,7 +388,7 @@ def test_a_model_that_may_not_be_had_is_refused_before_ray(
 def test_offline_a_plan_warns_of_a_model_that_is_not_here_and_a_run_refuses(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.execution.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    monkeypatch.setattr("runner.execution.driver.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
     (tmp_path / "small.toml").write_text(HUB_MODEL)
     planned = sweep("plan", "small.toml", "--gpu", "sim", "--json")
     assert planned.exit_code == 0

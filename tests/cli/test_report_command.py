@@ -23,7 +23,7 @@ def sweep(*arguments: object) -> Result:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("runner.display.html_report.load_vega", lambda: "")  # bundling takes seconds
+    monkeypatch.setattr("runner.display.report.page.load_vega", lambda: "")  # bundling takes seconds
     result = sweep("import", GRID, "--out", tmp_path / "grid")
     assert result.exit_code == 0, result.output
     assert "recommendation" in result.stdout
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_grid_is_explained(tmp_path: Path) -> None:
 
 def test_numbers_alone_are_had_without_drawing() -> None:
     program = (
-        "import sys\nimport runner.display.run_report\nimport runner.display.report\n"
+        "import sys\nimport runner.display.report.files\nimport runner.display.report.terminal\n"
         "print([name for name in ('altair', 'vl_convert', 'jinja2', 'ray', 'torch') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)

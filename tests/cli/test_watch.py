@@ -13,7 +13,7 @@ from runner.cli import app
 from runner.results import live_file
 from runner.results.live import Event, GpuView, SweepView
 from runner.results.live_file import publish_views, read_view
-from runner.results.store import RunStore
+from runner.results.run_directory import RunStore
 
 
 def make_view(num_done: int) -> SweepView:

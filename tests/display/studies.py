@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from runner.analysis.correlation import CORRELATIONS
-from runner.analysis.limits import NO_LIMITS, Limits
-from runner.analysis.routing import ROUTES
+from runner.analysis.advice.limits import NO_LIMITS, Limits
+from runner.analysis.advice.routing import ROUTES
+from runner.analysis.inputs.correlation import CORRELATIONS
 from runner.analysis.study import Study, study_trials
 from tests.analysis.trial_rows import block, frame, trial
 

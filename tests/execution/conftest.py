@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sweep_process import SweepProcess
 
-from runner.execution.cluster import find_seats, ray_session
-from runner.execution.manifest import RunOptions
+from runner.execution.driver.cluster import find_seats, ray_session
+from runner.execution.driver.manifest import RunOptions
 from runner.results.live import SweepView
-from runner.results.store import RunStore
+from runner.results.run_directory import RunStore
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import expand_trials
+from tests.execution.sweep_process import SweepProcess
 
 SWEEP = """
 name = "{name}"
@@ -90,7 +90,7 @@ def address(cluster: Path) -> str:
 @pytest.fixture
 def run_here(cluster: Path, tmp_path: Path) -> Callable[..., object]:
     """Run a sweep in this process, on that Ray; returns its outcome."""
-    from runner.execution.driver import RunOutcome, run_sweep
+    from runner.execution.driver.run import RunOutcome, run_sweep
 
     def run(
         file: Path, *, gpu: str = "sim", read_only: bool = False, show: Callable[[SweepView], None] = lambda _: None

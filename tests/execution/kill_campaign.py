@@ -24,15 +24,15 @@ from pathlib import Path
 
 import polars as pl
 import psutil
-from sweep_process import SweepProcess, read_events, read_rows, wait_until
 
-from runner.execution.cluster import ray_session
-from runner.hardware.journal import LeaseJournal, read_journal
-from runner.hardware.processes import ProcessId, find_descendants, find_marked, identify_process, is_alive
-from runner.hardware.recovery import GUARD_MODULE, LEASE_VARIABLE
-from runner.physics.board_state import BoardState
+from runner.execution.driver.cluster import ray_session
+from runner.hardware.clocks.journal import LeaseJournal, read_journal
+from runner.hardware.clocks.processes import ProcessId, find_descendants, find_marked, identify_process, is_alive
+from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE
+from runner.physics.gpu_state import BoardState
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import RETRY_SUFFIX, expand_trials
+from tests.execution.sweep_process import SweepProcess, read_events, read_rows, wait_until
 
 MODEL = Path(__file__).parents[2] / "models" / "joulesweep-small"
 SIMULATED = """

@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 import psutil
 
-from runner.hardware.processes import find_marked
-from runner.physics.board_state import Activity, BoardState
+from runner.hardware.clocks.processes import find_marked
+from runner.physics.gpu_state import Activity, BoardState
 
 MARK = "SWEEP_TEST_RUN"
 """Inherited by every process of a run: driver, Ray's own, actors, guards."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from sweep_process import SweepProcess, at_work_s, read_manifest
-from witness import Witness
 
-from runner.physics.board_state import BoardState
+from runner.physics.gpu_state import BoardState
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import expand_trials
+from tests.execution.sweep_process import SweepProcess, at_work_s, read_manifest
+from tests.witness import Witness
 
 pytestmark = pytest.mark.vllm
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sweep_process import (
+
+from runner.execution.driver.cluster import ClusterError
+from runner.execution.driver.run import RunOutcome
+from runner.hardware.clocks.journal import read_journal
+from runner.results.live import SweepView
+from tests.execution.sweep_process import (
     SweepProcess,
     read_events,
     read_manifest,
@@ -19,11 +24,6 @@ from sweep_process import (
     virtual_settings,
     wait_until,
 )
-
-from runner.execution.cluster import ClusterError
-from runner.execution.driver import RunOutcome
-from runner.hardware.journal import read_journal
-from runner.results.live import SweepView
 
 Start = Callable[..., SweepProcess]
 Run = Callable[..., RunOutcome]

@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
-from sweep_process import SweepProcess, at_work_s, read_rows, wait_until
 
-from runner.physics.board_state import BoardState
+from runner.physics.gpu_state import BoardState
+from tests.execution.sweep_process import SweepProcess, at_work_s, read_rows, wait_until
 
 pytestmark = pytest.mark.vllm
 

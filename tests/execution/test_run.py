@@ -11,7 +11,17 @@ import polars as pl
 import psutil
 import pytest
 import ray
-from sweep_process import (
+
+from runner.execution.driver.run import RunOutcome
+from runner.hardware.clocks.lease import ClockLease
+from runner.hardware.clocks.processes import find_marked
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.physics.gpu_state import BoardConditions, BoardState
+from runner.results.live import SweepView
+from runner.results.run_directory import RunStore
+from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
+from runner.timebase import WallClock
+from tests.execution.sweep_process import (
     MARK,
     SweepProcess,
     read_events,
@@ -20,16 +30,6 @@ from sweep_process import (
     virtual_settings,
     wait_until,
 )
-
-from runner.execution.driver import RunOutcome
-from runner.hardware.lease import ClockLease
-from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.processes import find_marked
-from runner.physics.board_state import BoardConditions, BoardState
-from runner.physics.clock import WallClock
-from runner.results.live import SweepView
-from runner.results.store import RunStore
-from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 
 Start = Callable[..., SweepProcess]
 Run = Callable[..., RunOutcome]

@@ -16,13 +16,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from sweep_process import SweepProcess, read_manifest
 
-from runner.analysis.operating_points import POINT
-from runner.display.advice import describe_concurrency, describe_mixed_load, describe_route
-from runner.display.findings import describe_block, describe_models, name_block
+from runner.analysis.run.operating_points import POINT
+from runner.display.text.advice import describe_concurrency, describe_mixed_load, describe_route
+from runner.display.text.findings import describe_block, describe_models, name_block
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import Block, expand_trials
+from tests.execution.sweep_process import SweepProcess, read_manifest
 
 # Seven minutes on two idle cores, and many times that where others want them too.
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3600)]

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from owners import Owner
 
-from runner.hardware.processes import is_alive
-from runner.hardware.recovery import LEASE_VARIABLE
+from runner.hardware.clocks.processes import is_alive
+from runner.hardware.clocks.recovery import LEASE_VARIABLE
+from tests.hardware.owners import Owner
 
 
 @pytest.fixture

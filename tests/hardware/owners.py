@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.hardware.journal import journal_path
-from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.processes import identify_process
-from runner.physics.board_state import BoardState
-from runner.physics.clock import WallClock
+from runner.hardware.clocks.journal import journal_path
+from runner.hardware.clocks.processes import identify_process
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.physics.gpu_state import BoardState
+from runner.timebase import WallClock
 
 OWNER = """
 import os, subprocess, sys, time
 from pathlib import Path
 from runner.hardware.gpu import ClockRequest
-from runner.hardware.lease import ClockLease
-from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.physics.clock import WallClock
+from runner.hardware.clocks.lease import ClockLease
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.timebase import WallClock
 
 state_dir, journal_dir, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 drivers = [int(pid) for pid in sys.argv[4:]]

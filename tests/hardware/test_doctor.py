@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owners import Owner, board_settings, wait_until
 
 from runner.hardware import doctor
+from runner.hardware.clocks.lease import ClockLease
+from runner.hardware.clocks.processes import is_alive
+from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.doctor import Check, examine, reset_leftovers
 from runner.hardware.gpu import ClockRequest, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
-from runner.hardware.lease import ClockLease
-from runner.hardware.nvml import NvmlGpu, open_nvml
-from runner.hardware.processes import is_alive
-from runner.hardware.recovery import restore_leftover
-from runner.physics.board_state import BoardState
-from runner.physics.clock import VirtualClock, WallClock
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.physics.gpu_state import BoardState
+from runner.timebase import VirtualClock, WallClock
+from tests.hardware.owners import Owner, board_settings, wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runner.hardware.gpu import ClockRequest, GpuInfo, NotSupportedError
-from runner.hardware.nvml import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.operating_point import resolve_clocks
-from runner.physics.clock import VirtualClock
+from runner.timebase import VirtualClock
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from runner.hardware.gpu import NoGpuError, NotSupportedError
-from runner.hardware.nvml import open_nvml
+from runner.hardware.nvml.gpu import open_nvml
 from runner.hardware.selection import select_gpus
-from runner.hardware.simulated import SimulatedNvml
-from runner.physics.clock import VirtualClock
+from runner.hardware.simulated.module import SimulatedNvml
+from runner.timebase import VirtualClock
 
 U = "GPU-SIM-H200-"
 

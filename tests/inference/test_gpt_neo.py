@@ -1,9 +1,9 @@
 """GPT-Neo in vLLM against transformers' own, with random weights, at lengths on both sides of the local window."""
 
 import pytest
-from tiny_model import prompt
 
-from runner.inference.engine_processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
+from runner.inference.vllm.processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
+from tests.inference.tiny_model import prompt
 
 # Two engines, the second of four processes, start within a minute; on a crowded machine one took thirteen.
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]

@@ -1,10 +1,10 @@
 import pytest
 
 from runner.tasks import listing
-from runner.tasks.harness_index import IndexEntry
+from runner.tasks.harness.index import IndexEntry
 from runner.tasks.listing import list_tasks
 from runner.tasks.loading import task_names
-from runner.tasks.study_tasks import STUDY_TASKS
+from runner.tasks.study.tasks import STUDY_TASKS
 
 INDEX = {
     "boolq": IndexEntry(kind="task", path="super_glue/boolq/default.yaml", output_type="multiple_choice"),

@@ -7,10 +7,10 @@ import pytest
 from lm_eval.evaluator import evaluate
 
 from runner.inference.engine import Sampling
-from runner.inference.vllm_engine import VllmEngine
-from runner.tasks.harness import HarnessTask
-from runner.tasks.harness_scoring import NUM_BOOTSTRAP
-from runner.tasks.own_tasks import load_own_task
+from runner.inference.vllm.engine import VllmEngine
+from runner.tasks.harness.scoring import NUM_BOOTSTRAP
+from runner.tasks.harness.task import HarnessTask
+from runner.tasks.own.tasks import load_own_task
 
 pytestmark = pytest.mark.vllm
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.tasks.own_tasks import own_task_names, read_own_config
+from runner.tasks.own.tasks import own_task_names, read_own_config
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "models" / "README.md"

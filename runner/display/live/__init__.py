@@ -1,0 +1,1 @@
+"""The dashboard of a run, and the same as lines of text."""

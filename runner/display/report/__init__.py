@@ -1,0 +1,1 @@
+"""The report: one document, shown on the terminal and as a page."""

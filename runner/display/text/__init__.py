@@ -1,0 +1,1 @@
+"""Numbers and findings in words. Every other room of the display uses them."""

@@ -1,0 +1,255 @@
+"""The aggregator: measurements in, Parquet out, and a live view for whoever asks.
+
+One for each run, an actor beside the driver, so that scoring and writing never run in a worker's process. Power
+batches stream in once a second for the live view; when a window closes its whole `Measurement` follows, is analysed,
+scored and written as one trial. Next: results, and display through `snapshot`.
+"""
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from runner.analysis.energy.attribution import attribute_energy
+from runner.analysis.run.drift import describe_drift
+from runner.analysis.window.gpu_state import find_foreign_processes
+from runner.analysis.window.trial_row import Scores, build_failed_row, build_requests_table, build_trial_row
+from runner.analysis.window.verdicts import can_retry
+from runner.execution.aggregator.live_gpu import LiveBoard
+from runner.execution.aggregator.output_agreement import OutputAgreement
+from runner.results.live import Event, GpuView, SweepView
+from runner.results.measurement import Identity, Measurement, Placement
+from runner.results.run_directory import RunStore
+from runner.results.tables import POWER, REQUESTS
+from runner.spec.request import Completion
+from runner.spec.sweep import SweepSpec
+from runner.spec.trial import RETRY_SUFFIX
+from runner.tasks.features.text import describe_samples
+from runner.tasks.loading import load_task
+from runner.tasks.task import Sample, Task
+
+NUM_EVENTS = 50
+
+
+class Aggregator:
+    """Writes a run directory and keeps the live view. One caller at a time (an actor's method queue)."""
+
+    def __init__(self, directory: Path, view: SweepView) -> None:
+        self._store = RunStore(directory)
+        self._view = view
+        self._tasks: dict[str, Task] = {}
+        self._boards: dict[str, LiveBoard] = {}
+        self._events: deque[Event] = deque(maxlen=NUM_EVENTS)
+        self._agreement = OutputAgreement()
+        self._sentinels: dict[str, dict[str, Any]] = {}
+        self._samples_of: set[str] = set()
+        self._samples = self._store.read_samples()
+
+    def load_tasks(self, sweep: SweepSpec) -> None:
+        """Load what scores the completions, before anything is measured.
+
+        Raises: TaskError: a task does not exist or its data cannot be had.
+        """
+        for spec in sweep.task:
+            self._tasks[spec.display_name] = load_task(
+                spec,
+                seed=sweep.seed,
+                max_output_tokens=sweep.max_output_tokens,
+                fixed_output_length=sweep.fixed_output_length,
+            )
+
+    # what workers say ------------------------------------------------------------------------------------------------
+
+    def add_board(self, view: GpuView) -> None:
+        """A worker is there."""
+        self._boards[view.gpu_uuid] = LiveBoard(view)
+
+    def add_power(self, gpu_uuid: str, batch: pl.DataFrame) -> None:
+        """Take a second's readings: [num_readings] rows of `tables.POWER`."""
+        self._boards[gpu_uuid].add_power(batch)
+
+    def update_board(self, gpu_uuid: str, **changes: Any) -> None:
+        """Change fields of a GPU's view; a new phase closes the window that was open."""
+        self._boards[gpu_uuid].update(changes)
+
+    def report_progress(self, gpu_uuid: str, **progress: int) -> None:
+        """An open window so far; see `LiveBoard.report_progress`. Tokens are prompt tokens for log-likelihoods."""
+        self._boards[gpu_uuid].report_progress(**progress)
+
+    def report_event(self, event: Event) -> None:
+        """Keep an event, in events.jsonl and among the last ones."""
+        self._events.append(event)
+        self._store.append_event(event)
+
+    def add_samples(self, task: str, samples: list[Sample]) -> None:
+        """Take a task's documents, once; they are written to samples.parquet with their features."""
+        if task in self._samples_of:
+            return
+        self._samples_of.add(task)
+        # Another run's documents of this task may be fewer, or others (a new limit); those of other tasks stay.
+        others = self._samples.filter(pl.col("task") != task)
+        rows = [others, describe_samples(task, samples)]
+        self._samples = pl.concat(rows, how="diagonal")  # an earlier release knew fewer features
+        self._store.write_samples(self._samples)
+
+    def finish_trial(self, measurement: Measurement) -> list[str]:
+        """Analyse, score and write a measured trial; returns its verdicts. One that is finished stays as it is.
+
+        One that cannot be analysed becomes a failed row: a mistake of ours costs this trial and neither row nor run.
+        """
+        identity = measurement.identity
+        if self._store.is_finished(identity.trial_id):  # handed over by a worker, or to an aggregator, that died since
+            return []
+        try:
+            row, requests = self._analyse(measurement)
+        except Exception as error:
+            reason = f"what was measured could not be analysed: {type(error).__name__}: {error}"
+            self.fail_trial(identity, measurement.placement, reason, measurement.start_ns)
+            return []
+        self._store.write_trial(row, requests, measurement.power)
+        verdicts: list[str] = row["verdicts"]
+        if identity.attempt == 1:  # a retry is a row more, and no trial more
+            self._boards[measurement.placement.gpu_uuids[0]].count_trial()
+            self._view = replace(
+                self._view,
+                num_done=self._view.num_done + 1,
+                num_with_verdicts=self._view.num_with_verdicts + bool(verdicts),
+                energy_j=self._view.energy_j + (row["energy_j"] or 0.0),
+            )
+        self.report_event(
+            Event(
+                time_ns=measurement.end_ns,
+                level="warning" if verdicts else "info",
+                kind="trial_finished",
+                message=_describe_trial(row),
+                trial_id=identity.trial_id,
+                gpu_uuid=measurement.placement.gpu_uuids[0],
+            )
+        )
+        if foreign := sorted(find_foreign_processes(measurement)):
+            others = ", ".join(map(str, foreign))
+            self._warn(row, "foreign_process", f"process {others} is on the board beside the engine")
+        if identity.is_sentinel and not verdicts:
+            before = self._sentinels.get(identity.block_id)
+            self._sentinels[identity.block_id] = row
+            if before and (drift := describe_drift(before, row)):
+                message = f"{identity.task} on {identity.model} drifts: {drift} since the last sentinel"
+                self._warn(row, "sentinel_drift", message)
+        return verdicts
+
+    def _analyse(self, measurement: Measurement) -> tuple[dict[str, Any], pl.DataFrame]:
+        """Return the trial's row and the table of its requests."""
+        scores = self._score(measurement)
+        row = build_trial_row(measurement, scores)
+        attribution = attribute_energy(measurement, row["energy_j"])
+        row["unattributed_energy_j"] = attribution.unattributed_j
+        return row, build_requests_table(measurement, scores.per_sample, attribution)
+
+    def _warn(self, row: Mapping[str, Any], kind: str, message: str) -> None:
+        """Tell an event about a trial."""
+        self.report_event(
+            Event(
+                time_ns=row["start_ns"],
+                level="warning",
+                kind=kind,
+                message=message,
+                trial_id=row["trial_id"],
+                gpu_uuid=row["gpu_uuids"][0],
+            )
+        )
+
+    def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
+        """Return those of some trials that have a row whose verdicts may all go away, and that were not yet retried.
+
+        The run directory is asked, and not this run's memory: what a worker that died, or an earlier run, left undone
+        is taken up by whoever goes on with its block.
+        """
+        rows = self._store.read_trials(trial_ids).select("trial_id", "verdicts").to_dicts()
+        verdicts = {row["trial_id"]: row["verdicts"] for row in rows}
+        return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and i + RETRY_SUFFIX not in verdicts)
+
+    def fail_trial(self, identity: Identity, placement: Placement, error: str, time_ns: int) -> None:
+        """Write the row of a trial that came to nothing, unless it is finished."""
+        if self._store.is_finished(identity.trial_id):
+            return
+        row = build_failed_row(identity, placement, error, time_ns)
+        self._store.write_trial(row, pl.DataFrame(schema=REQUESTS), pl.DataFrame(schema=POWER))
+        if identity.attempt == 1:
+            self._view = replace(self._view, num_done=self._view.num_done + 1, num_failed=self._view.num_failed + 1)
+        self.report_event(
+            Event(
+                time_ns=time_ns,
+                level="error",
+                kind="trial_failed",
+                message=f"{identity.task} on {identity.model} failed: {error.splitlines()[0]}",
+                trial_id=identity.trial_id,
+                gpu_uuid=placement.gpu_uuids[0] if placement.gpu_uuids else None,
+            )
+        )
+
+    # what the driver says and asks -----------------------------------------------------------------------------------
+
+    def remember_reference(self, block_id: str, trial_id: str) -> None:
+        """Resumed run: take the outputs of a block's first default-clock trial from disk."""
+        requests = self._store.read_requests(trial_id).filter(
+            pl.col("request_id").str.ends_with("#0") & pl.col("text").is_not_null()
+        )
+        if requests.height:
+            outputs = dict(zip(requests["request_id"], requests["text"], strict=True))
+            self._agreement.remember(block_id, outputs)
+
+    def set_times(self, elapsed_s: float, remaining_s: float | None) -> None:
+        """Take the driver's idea of how long the sweep has run and will run."""
+        self._view = replace(self._view, elapsed_s=elapsed_s, remaining_s=remaining_s)
+
+    def snapshot(self) -> SweepView:
+        """Return what is happening now."""
+        gpus = tuple(sorted((board.draw() for board in self._boards.values()), key=lambda gpu: gpu.label))
+        return replace(self._view, gpus=gpus, events=tuple(self._events))
+
+    # scores ----------------------------------------------------------------------------------------------------------
+
+    def _score(self, measurement: Measurement) -> Scores:
+        if measurement.identity.phase_role is not None:
+            return Scores(reason="its outputs were cut short to tell prefill from decoding")
+        first_round = [c for c in measurement.completions if c.request_id.endswith("#0")]
+        task = self._tasks[measurement.identity.task]
+        agreement, agreement_default = self._agreement.compare(measurement.identity, first_round)
+        try:
+            quality = task.score([_with_plain_id(completion) for completion in first_round])
+        except Exception as error:  # a metric's own failure must not cost the energy that was measured
+            return Scores(
+                reason=f"scoring failed: {type(error).__name__}: {error}",
+                output_agreement=agreement,
+                output_agreement_default=agreement_default,
+            )
+        return Scores(
+            quality=quality.value,
+            metric=quality.metric,
+            higher_is_better=quality.higher_is_better,
+            stderr=quality.stderr,
+            reason=quality.reason,
+            chance=task.chance if quality.value is not None else None,
+            per_sample=quality.per_sample,
+            output_agreement=agreement,
+            output_agreement_default=agreement_default,
+        )
+
+
+def _with_plain_id(completion: Completion) -> Completion:
+    """Tasks know their requests by the id without the round."""
+    return replace(completion, request_id=completion.request_id.rpartition("#")[0])
+
+
+def _describe_trial(row: Mapping[str, Any]) -> str:
+    clock = f"{row['sm_clock_mhz_requested']} MHz" if row["sm_clock_mhz_requested"] else "default clock"
+    clock += ", once more" if row["attempt"] > 1 else ""
+    generates = row["request_kind"] == "generate"
+    joules = row.get("joules_per_output_token" if generates else "joules_per_prompt_token")
+    cost = f"{joules:.3g} J/{'token' if generates else 'prompt token'}" if joules is not None else "no energy"
+    quality = f", {row['quality_metric']} {row['quality']:.3f}" if row["quality"] is not None else ""
+    verdicts = f" [{', '.join(row['verdicts'])}]" if row["verdicts"] else ""
+    return f"{row['task']} on {row['model']} at {clock}: {cost}, {row['duration_s']:.1f} s{quality}{verdicts}"

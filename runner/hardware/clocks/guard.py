@@ -1,0 +1,134 @@
+"""The guard of a lease, `python -m runner.hardware.clocks.guard JOURNAL LEASE_ID`: restores the board if an owner dies.
+
+It lives in a session of its own, as nobody's child, and outlives SIGKILL of whoever started it. It imports nothing
+heavy, polls processes rather than pipes (an engine that was forked holds every pipe open) and ends with the lease.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from runner.hardware.clocks.journal import LeaseJournal, hold_journal, read_journal, write_journal
+from runner.hardware.clocks.processes import ProcessId, find_descendants, is_alive, kill_process, wait_gone
+from runner.hardware.clocks.recovery import end_orphans, restore_board
+from runner.hardware.gpu import GpuError
+
+POLL_S = 0.1
+SCAN_S = 1.0
+"""The search for new engine processes walks all of /proc: some milliseconds a time."""
+GRACE_S = 0.5
+"""How long a worker whose driver died has to end by itself, and after SIGKILL: the board is to be free within 2 s."""
+NUM_RESTORE_TRIES = 10
+
+
+def main() -> None:
+    """Report for duty with a pid on stdout, and watch."""
+    path, lease_id = Path(sys.argv[1]), sys.argv[2]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _escape_out_of_memory_killer()
+    with suppress(BrokenPipeError):  # whoever started it has died: all the more reason to be on duty
+        os.write(1, f"{os.getpid()}\n".encode())
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    journal = watch(path, lease_id)
+    if journal is not None:
+        recover(path, journal)
+
+
+def watch(path: Path, lease_id: str) -> LeaseJournal | None:
+    """Return the lease's journal once one of its owners is dead, None once the lease has been given back.
+
+    Where it is the driver that died, all that descended from it is among the descendants: Ray's helpers on this
+    machine would wait a minute for a server that never comes back.
+    """
+    descendants: set[ProcessId] = set()
+    household: set[ProcessId] = set()
+    next_scan_s = 0.0
+    while True:
+        journal = read_journal(path)
+        if journal is None or journal.lease_id != lease_id:
+            return None
+        if not journal.all_owners_live:
+            driver_lives = all(map(is_alive, journal.owners[1:]))
+            orphans = {*journal.descendants, *descendants} | (set() if driver_lives else household)
+            return replace(journal, descendants=tuple(sorted(orphans)))
+        if time.monotonic() >= next_scan_s:
+            descendants = find_descendants(journal.owners[:1]) or descendants
+            with suppress(GpuError):  # a full disk; they are known here
+                _note_descendants(path, journal, descendants)
+            household = find_descendants(journal.owners[1:])
+            next_scan_s = time.monotonic() + SCAN_S
+        time.sleep(POLL_S)
+
+
+def recover(path: Path, journal: LeaseJournal) -> None:
+    """End the worker if it still runs, restore the board, end all that the worker left and remove the journal."""
+    worker = journal.owners[0]
+    if is_alive(worker):
+        descendants = {*journal.descendants, *find_descendants([worker])}
+        journal = replace(journal, descendants=tuple(sorted(descendants)))
+        kill_process(worker, signal.SIGTERM)
+        if not wait_gone(worker, GRACE_S):
+            kill_process(worker)
+            wait_gone(worker, GRACE_S)
+    # The board first: an engine that hangs in its driver may take long to end.
+    is_restored = _try_restore(path, journal)
+    end_orphans(journal)
+    for _ in range(NUM_RESTORE_TRIES):
+        if is_restored:
+            break
+        time.sleep(1.0)
+        is_restored = _try_restore(path, journal)
+    with hold_journal(path), suppress(OSError):
+        if is_restored and _is_ours(path, journal):  # else the journal stays for whoever may reset the board
+            path.unlink()
+
+
+def _try_restore(path: Path, journal: LeaseJournal) -> bool:
+    try:
+        with hold_journal(path):
+            if _is_ours(path, journal):
+                restore_board(journal)
+    except GpuError:
+        traceback.print_exc()
+        return False
+    return True
+
+
+def _is_ours(path: Path, journal: LeaseJournal) -> bool:
+    """Whether nobody has taken the board over meanwhile, and what is owed with it. A spoilt journal is nobody's."""
+    try:
+        last = read_journal(path)
+    except GpuError:
+        return True
+    return last is not None and last.lease_id == journal.lease_id
+
+
+def _escape_out_of_memory_killer() -> None:
+    """A worker of Ray is the first that the kernel ends when memory runs out, and its child would be among the next."""
+    for score in ("-1000", "0"):  # never; or like any other process, where only root may say never
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(score)
+            return
+
+
+def _note_descendants(path: Path, seen: LeaseJournal, found: Collection[ProcessId]) -> None:
+    """Put the worker's descendants into the journal when they have changed, for the guard's own successors."""
+    descendants = tuple(sorted(found))
+    if descendants == seen.descendants:
+        return
+    with hold_journal(path):
+        journal = read_journal(path)
+        # A dead worker has no descendants, only orphans: those known before are kept.
+        if journal is not None and journal.lease_id == seen.lease_id and journal.worker_lives:
+            write_journal(path, replace(journal, descendants=descendants))
+
+
+if __name__ == "__main__":
+    main()

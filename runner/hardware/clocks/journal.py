@@ -1,0 +1,150 @@
+"""The journal of a lease: on disk before anything is changed, so that whoever comes after a crash knows what is owed.
+
+One JSON file a board, in a folder that is the user's own. Whoever writes it holds the lock file beside it.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runner.hardware.clocks.processes import ProcessId, is_alive, read_boot_id
+from runner.hardware.gpu import GpuError, Setting
+
+JOURNAL_DIR_VARIABLE = "SWEEP_LEASE_DIR"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseJournal:
+    """Who holds a board, what of it was changed, and how to reach it again."""
+
+    lease_id: str
+    gpu_uuid: str
+    host: str
+    boot_id: str
+    since_ns: int
+    owners: tuple[ProcessId, ...]
+    """The worker, whose engine runs on the board, then those without whom it has nothing to do (the driver)."""
+    descendants: tuple[ProcessId, ...] = ()
+    """The worker's children and theirs, as the guard saw them last: orphans by the time they have to be ended."""
+    nvml_request: str
+    """What `open_nvml` takes to reach the board."""
+    state_dir: str | None
+    """A simulated board's."""
+    read_only: bool
+    prior_power_limit_w: float | None
+    changed: tuple[Setting, ...] = ()
+    """What was set at least once, written before it is set."""
+
+    @property
+    def worker_lives(self) -> bool:
+        """Whether the holder still runs (in this boot of this machine)."""
+        return self.boot_id == read_boot_id() and is_alive(self.owners[0])
+
+    @property
+    def all_owners_live(self) -> bool:
+        """Whether nobody who matters to the lease has died."""
+        return self.boot_id == read_boot_id() and all(map(is_alive, self.owners))
+
+    def describe(self) -> str:
+        """Return who holds the board, for a person."""
+        since = datetime.fromtimestamp(self.since_ns * 1e-9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"process {self.owners[0].pid} on {self.host}, since {since}"
+
+
+def find_journal_dir(journal_dir: Path | None = None) -> Path:
+    """Return the folder of the journals: the argument, SWEEP_LEASE_DIR, or one in the temporary folder.
+
+    Raises: GpuError: it cannot be had, or belongs to somebody else, who could forge what a guard then carries out.
+    """
+    default = Path(tempfile.gettempdir()) / f"joulesweep-{os.getuid()}" / "leases"
+    directory = journal_dir or Path(os.environ.get(JOURNAL_DIR_VARIABLE) or default)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owner = directory.stat().st_uid
+    except OSError as error:
+        raise _cannot_be_kept(directory, error) from error
+    if owner != os.getuid():
+        raise GpuError(f"{directory} belongs to another user; set {JOURNAL_DIR_VARIABLE} to a folder of your own")
+    return directory
+
+
+def journal_path(directory: Path, gpu_uuid: str, state_dir: str | None) -> Path:
+    """Return where a board's journal lies; simulated boards of two state folders are two boards."""
+    suffix = "" if state_dir is None else f"-{zlib.crc32(state_dir.encode()):08x}"
+    return directory / f"{gpu_uuid}{suffix}.json"
+
+
+def read_journal(path: Path) -> LeaseJournal | None:
+    """Return a board's journal; None where nobody holds the board and nothing is owed.
+
+    Raises: GpuError: the file cannot be read, or not be understood.
+    """
+    try:
+        values = json.loads(path.read_text())
+        known = {field.name for field in fields(LeaseJournal)}
+        values = {name: value for name, value in values.items() if name in known}
+        values["owners"] = tuple(ProcessId(*owner) for owner in values["owners"])
+        values["descendants"] = tuple(ProcessId(*process) for process in values["descendants"])
+        values["changed"] = tuple(values["changed"])
+        return LeaseJournal(**values)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _cannot_be_kept(path, error) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise GpuError(
+            f"the lease journal {path} cannot be understood ({error}); sweep doctor --reset-clocks resets the board's "
+            "clocks and deletes it"
+        ) from error
+
+
+def read_sound_journal(path: Path) -> LeaseJournal | None:
+    """Return a board's journal; None also where it cannot be read."""
+    try:
+        return read_journal(path)
+    except GpuError:
+        return None
+
+
+def write_journal(path: Path, journal: LeaseJournal) -> None:
+    """Replace a board's journal, whole or not at all, readable by its user alone. Raises: GpuError: it cannot."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            json.dump(asdict(journal), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _cannot_be_kept(path, error) from error
+
+
+@contextmanager
+def hold_journal(path: Path) -> Iterator[None]:
+    """Keep every other process from changing a board's journal meanwhile.
+
+    Where no lock can be had (no folder, no file descriptor left), it goes on without: no journal can be written there
+    either, and a board that has to be put back must not wait for a disk.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # For reading: that works on a disk that has become read-only, too.
+            descriptor = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def _cannot_be_kept(path: Path, error: OSError) -> GpuError:
+    return GpuError(f"no lease journal can be kept at {path} ({error.strerror}); set {JOURNAL_DIR_VARIABLE} elsewhere")

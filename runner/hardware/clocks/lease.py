@@ -1,0 +1,296 @@
+"""ClockLease: the right to set a board's clocks, and the duty to put them back whatever happens.
+
+In: an open board and the processes that live off it. Around: a journal on disk, written before anything is changed,
+and a guard process that carries it out when an owner dies, SIGKILL included. Next: `execution` sets the operating
+point of each trial through `apply`.
+"""
+
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import runner
+from runner.hardware.clocks.gpu_lock import find_locker, lock_board
+from runner.hardware.clocks.journal import (
+    LeaseJournal,
+    find_journal_dir,
+    hold_journal,
+    journal_path,
+    read_journal,
+    read_sound_journal,
+    write_journal,
+)
+from runner.hardware.clocks.processes import ProcessId, identify_process, is_alive, read_boot_id
+from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE, end_orphans, restore_board
+from runner.hardware.gpu import (
+    ClockRequest,
+    GpuError,
+    NotSupportedError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    Setting,
+)
+from runner.hardware.nvml.gpu import NvmlGpu
+
+GUARD_START_LIMIT_S = 30.0
+GUARD_AT_WORK_LIMIT_S = 10.0
+GUARD_CHECK_S = 0.2
+
+_LOG = logging.getLogger(__name__)
+
+
+class LeaseHeldError(GpuError):
+    """Somebody who is alive holds the board; the message says who and since when."""
+
+
+class ClockLease:
+    """Holds one board from `acquire` to `release`, or as a context manager.
+
+    A read-only board is leased too: nothing is ever set on it, but its engine's orphans are ended.
+
+    Args:
+        gpu: the board.
+        owner_pids: the worker first, whose engine runs on the board, then those whose death ends its work (the
+            driver); all on this machine.
+        journal_dir: where journals lie; by default SWEEP_LEASE_DIR, or a folder in the temporary folder.
+        guarded: False only in virtual time, where no other process shares the clock and nothing outlives this one.
+    """
+
+    def __init__(
+        self, gpu: NvmlGpu, *, owner_pids: Sequence[int], journal_dir: Path | None = None, guarded: bool = True
+    ) -> None:
+        self._gpu = gpu
+        self._owners = tuple(_identify_owner(pid) for pid in owner_pids)
+        self._state_dir = str(gpu.nvml.state_dir) if gpu.info.simulated else None
+        self._path = journal_path(find_journal_dir(journal_dir), gpu.info.uuid, self._state_dir)
+        self._lease_id = uuid.uuid4().hex
+        self._guarded = guarded
+        self._guard: ProcessId | None = None
+        self._guarding = threading.Lock()
+        self._released = threading.Event()
+        self._guard_watcher: threading.Thread | None = None
+        self._board_lock: int | None = None
+        self._journal: LeaseJournal | None = None
+        """As it was when the board was taken; None while the board is not held."""
+        self._changed: tuple[Setting, ...] = ()
+
+    def __enter__(self) -> "ClockLease":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the board; what a dead owner owes on it is carried out first.
+
+        Raises: LeaseHeldError: its owner is alive. ReadOnlyError: it is still locked by a dead owner, and may not be
+            reset. GpuError: the guard does not start.
+        """
+        self._await_guard_at_work()
+        with hold_journal(self._path):
+            last = read_journal(self._path)
+            if last is not None:
+                self._take_over(last)
+            journal = self._new_journal()
+            self._lock_board()
+            write_journal(self._path, journal)
+            self._journal = journal
+        os.environ[LEASE_VARIABLE] = " ".join([*os.environ.get(LEASE_VARIABLE, "").split(), self._lease_id])
+        if self._guarded:
+            try:
+                self._guard = self._start_guard()
+            except BaseException:
+                self.release()
+                raise
+            self._guard_watcher = threading.Thread(target=self._watch_guard, name="guard-watcher", daemon=True)
+            self._guard_watcher.start()
+
+    def apply(self, request: ClockRequest) -> None:
+        """Set the board to an operating point, journalled first; None leaves what it had before the lease.
+
+        Raises: ReadOnlyError: something is asked for in read-only mode. As `NvmlGpu.apply` otherwise.
+        """
+        if request.is_default and not self._changed:
+            return
+        if self._gpu.read_only:
+            raise ReadOnlyError("read-only mode: measure at the board's own clocks, or use --clocks apply")
+        self._gpu.check(request)
+        if request.power_limit_w is not None and self._prior_power_limit_w is None:
+            raise NotSupportedError(
+                "nvmlDeviceGetPowerManagementLimit did not say the power limit, so that it could not be put back"
+            )
+        self.ensure_guarded()
+        before = self._changed
+        self._note_changes((*before, *request.settings))
+        to_reset = [setting for setting in self._changed if setting not in request.settings]
+        try:
+            if to_reset:
+                self._gpu.reset(self._prior_power_limit_w, to_reset)
+            self._gpu.apply(request)
+        except (PermissionDeniedError, NotSupportedError):
+            self._take_back_changes(before)
+            raise
+
+    def ensure_guarded(self) -> None:
+        """Replace a guard that has died; five times a second this is done anyway. Raises: GpuError: none starts."""
+        with self._guarding:
+            if self._guard is not None and not is_alive(self._guard):
+                _LOG.warning("the guard of %s has died; another one takes its place", self._gpu.info.uuid)
+                if read_sound_journal(self._path) is None:  # removed or spoilt by somebody: that is why it died
+                    self._write_journal(self._changed)
+                self._guard = self._start_guard()
+
+    def release(self) -> None:
+        """Reset what was changed and give the board back. The journal stays if that fails, and the guard with it."""
+        self._released.set()
+        if self._guard_watcher is not None:
+            self._guard_watcher.join()
+        with hold_journal(self._path):
+            on_disk = read_sound_journal(self._path)
+            # What is owed is known here too: a journal that somebody removed or spoilt changes nothing.
+            if self._journal is not None and (on_disk is None or on_disk.lease_id == self._lease_id):
+                restore_board(replace(self._journal, changed=self._changed), self._gpu)
+                self._path.unlink(missing_ok=True)
+        self._journal, self._changed = None, ()
+        if self._board_lock is not None:
+            os.close(self._board_lock)
+            self._board_lock = None
+        leases = [lease_id for lease_id in os.environ.get(LEASE_VARIABLE, "").split() if lease_id != self._lease_id]
+        if leases:
+            os.environ[LEASE_VARIABLE] = " ".join(leases)
+        else:
+            os.environ.pop(LEASE_VARIABLE, None)
+
+    def _watch_guard(self) -> None:
+        """Replace a guard that dies, also while a window is open and nobody else looks."""
+        while not self._released.wait(GUARD_CHECK_S):
+            try:
+                self.ensure_guarded()
+            except GpuError as error:  # tried again; `apply` refuses to set anything meanwhile
+                _LOG.warning("%s", error)
+
+    def _await_guard_at_work(self) -> None:
+        """Let the guard of a worker whose driver died finish: it is ending that worker."""
+        deadline_s = time.monotonic() + GUARD_AT_WORK_LIMIT_S
+        while time.monotonic() < deadline_s:
+            last = read_journal(self._path)
+            if last is None or last.all_owners_live or not last.worker_lives:
+                return
+            time.sleep(0.1)
+
+    def _take_over(self, last: LeaseJournal) -> None:
+        if last.worker_lives:
+            raise self._held_by(last.describe())
+        if last.changed and self._gpu.read_only:
+            raise ReadOnlyError(
+                f"{last.gpu_uuid} is still locked by a run that died ({last.describe()}), and read-only mode may not "
+                "reset it; run sweep doctor --reset-clocks where clocks may be set"
+            )
+        end_orphans(last)
+        restore_board(last, self._gpu)
+
+    def _lock_board(self) -> None:
+        """Hold the board against runs whose journals are elsewhere: another user's, or in another folder."""
+        with suppress(OSError):  # a machine without such a folder does without
+            self._board_lock = lock_board(self._path.stem)
+            if self._board_lock is None:
+                raise self._held_by(find_locker(self._path.stem) or "a process that cannot be seen from here")
+
+    def _held_by(self, holder: str) -> LeaseHeldError:
+        info = self._gpu.info
+        return LeaseHeldError(
+            f"{info.name} {info.uuid} is held by {holder}; wait until it is done, or choose another board with --gpu"
+        )
+
+    @property
+    def _prior_power_limit_w(self) -> float | None:
+        return self._journal.prior_power_limit_w if self._journal else None
+
+    def _new_journal(self) -> LeaseJournal:
+        return LeaseJournal(
+            lease_id=self._lease_id,
+            gpu_uuid=self._gpu.info.uuid,
+            host=socket.gethostname(),
+            boot_id=read_boot_id(),
+            since_ns=time.time_ns(),
+            owners=self._owners,
+            nvml_request=self._gpu.nvml.request if self._gpu.info.simulated else "nvml",
+            state_dir=self._state_dir,
+            read_only=self._gpu.read_only,
+            prior_power_limit_w=self._gpu.read_power_limit_w(),
+        )
+
+    def _note_changes(self, settings: Sequence[Setting]) -> None:
+        """Journal what is about to be set. Raises: GpuError: the lease is not held, or the journal cannot be kept."""
+        changed = tuple(dict.fromkeys(settings))
+        if changed != self._changed:
+            self._write_journal(changed)
+            self._changed = changed
+
+    def _write_journal(self, changed: tuple[Setting, ...]) -> None:
+        """Raises: GpuError: the lease is not held, or the journal cannot be kept."""
+        with hold_journal(self._path):
+            journal = read_sound_journal(self._path) or self._journal
+            if self._journal is None or journal is None or journal.lease_id != self._lease_id:
+                raise GpuError(f"the lease on {self._gpu.info.uuid} is no longer held; acquire it before apply")
+            write_journal(self._path, replace(journal, changed=changed))
+
+    def _take_back_changes(self, before: tuple[Setting, ...]) -> None:
+        """After a refusal: what was set all the same is reset, and what was not needs no reset. Others may go on."""
+        new = [setting for setting in self._changed if setting not in before]
+        if not new:
+            return
+        with suppress(PermissionDeniedError, NotSupportedError):
+            self._gpu.reset(self._prior_power_limit_w, new)
+        self._note_changes(before)
+
+    def _start_guard(self) -> ProcessId:
+        """Start a guard and wait until it is on duty."""
+        words = (str(self._path), self._lease_id)
+        environment = {name: value for name, value in os.environ.items() if name != LEASE_VARIABLE}
+        root = str(Path(runner.__file__).parent.parent)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+        log_path = self._path.with_suffix(".guard.log")
+        try:
+            with log_path.open("ab") as log:
+                starter = subprocess.Popen(
+                    # The shell makes it nobody's child at once: a worker's children are ended by Ray with it.
+                    ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", GUARD_MODULE, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                    env=environment,
+                    cwd="/",
+                )
+        except OSError as error:  # no memory, no file descriptor, no folder
+            raise GpuError(f"the guard process of {self._gpu.info.uuid} cannot be started: {error}") from error
+        with starter:
+            assert starter.stdout is not None
+            ready, _, _ = select.select([starter.stdout], [], [], GUARD_START_LIMIT_S)
+            answer = starter.stdout.readline() if ready else b""
+        guard = identify_process(int(answer)) if answer else None
+        if guard is None:
+            raise GpuError(f"the guard process of {self._gpu.info.uuid} did not start; see {log_path}")
+        return guard
+
+
+def _identify_owner(pid: int) -> ProcessId:
+    owner = identify_process(pid)
+    if owner is None:
+        raise ValueError(f"owner process {pid} does not run on this machine")
+    return owner

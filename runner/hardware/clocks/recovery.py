@@ -1,0 +1,107 @@
+"""What is owed after an owner's death: its engine's processes ended, its board's clocks and limit put back.
+
+Carried out by the guard within moments, or else by the next who takes the board, or by `sweep doctor --reset-clocks`.
+"""
+
+import os
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.hardware.access.read_only import CLOCKS_VARIABLE, environment_forbids_setting
+from runner.hardware.clocks.journal import LeaseJournal, find_journal_dir, hold_journal, read_journal
+from runner.hardware.clocks.processes import (
+    ProcessId,
+    find_descendants,
+    find_marked,
+    is_alive,
+    kill_process,
+    runs_module,
+    wait_gone,
+)
+from runner.hardware.gpu import GpuError
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.timebase import WallClock
+
+LEASE_VARIABLE = "SWEEP_LEASE_ID"
+"""Holds the ids of a process's leases, for its children to inherit: by it an engine is known once it is an orphan."""
+GUARD_MODULE = "runner.hardware.clocks.guard"
+
+
+def end_orphans(journal: LeaseJournal) -> list[ProcessId]:
+    """End what a dead worker left running and return it: its descendants, and whoever carries the lease's mark."""
+    spared = {os.getpid(), *(owner.pid for owner in journal.owners)}
+    ended: set[ProcessId] = set()
+    while True:
+        found = {*journal.descendants, *find_marked(LEASE_VARIABLE, journal.lease_id)}
+        found |= find_descendants(found)
+        # Another board's guard, caught while it still was a child of the worker, has its own duty to do.
+        new = {p for p in found - ended if is_alive(p) and p.pid not in spared and not runs_module(p, GUARD_MODULE)}
+        for process in new:
+            kill_process(process)
+        for process in new:
+            wait_gone(process, 2.0)
+        ended |= new
+        if not new:
+            return sorted(ended)
+
+
+def restore_board(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
+    """Reset what a lease changed, on a board that is open already or is opened for it; a read-only lease owes nothing.
+
+    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it now. GpuError: the board refuses.
+    """
+    if journal.read_only or not journal.changed:
+        return
+    if gpu is None:
+        state_dir = None if journal.state_dir is None else Path(journal.state_dir)
+        gpu = NvmlGpu(open_nvml(journal.nvml_request, WallClock(), state_dir), journal.gpu_uuid, read_only=False)
+    gpu.reset(journal.prior_power_limit_w, journal.changed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """What has become of a lease that was found."""
+
+    journal: Path
+    account: str
+    """A line for a person."""
+    failed: bool = False
+    """What is owed could not be carried out, and is still owed."""
+
+
+def restore_leftover(journal_dir: Path | None = None, allowed_uuids: Collection[str] | None = None) -> list[Settlement]:
+    """Carry out what dead owners owe on this machine and say of each lease that was found what has become of it.
+
+    Args:
+        allowed_uuids: the real boards that may be touched; None: all of this machine's.
+    """
+    settled = []
+    for path in sorted(find_journal_dir(journal_dir).glob("*.json")):
+        try:
+            settled.append(Settlement(journal=path, account=_settle(path, allowed_uuids)))
+        except GpuError as error:
+            account = f"{path.stem}: not restored: {error}"
+            settled.append(Settlement(journal=path, account=account, failed=True))
+    return [settlement for settlement in settled if settlement.account]
+
+
+def _settle(path: Path, allowed_uuids: Collection[str] | None) -> str:
+    with hold_journal(path):
+        journal = read_journal(path)
+        if journal is None:
+            return ""
+        if journal.worker_lives:
+            return f"{journal.gpu_uuid}: held by {journal.describe()}; left alone"
+        if journal.host != socket.gethostname():  # a journal folder that several machines share
+            return f"{journal.gpu_uuid}: held by {journal.describe()}; run sweep doctor --reset-clocks there"
+        if journal.state_dir is None and allowed_uuids is not None and journal.gpu_uuid not in allowed_uuids:
+            return f"{journal.gpu_uuid}: left over by {journal.describe()}; not among the chosen boards, left alone"
+        if journal.changed and environment_forbids_setting():
+            return f"{journal.gpu_uuid}: still locked, and {CLOCKS_VARIABLE} forbids to reset it"
+        num_ended = len(end_orphans(journal))
+        restore_board(journal)
+        path.unlink()
+        what = "reset" if journal.changed else "nothing had been set"
+        return f"{journal.gpu_uuid}: left over by {journal.describe()}; {what}, {num_ended} processes ended"

@@ -1,0 +1,94 @@
+"""Calls of NVML with typed errors, and its power readings: mW, µs and codes enter, W, ns and `GpuError`s leave."""
+
+from typing import Any
+
+from runner.hardware.access.permission import WAYS_OUT
+from runner.hardware.gpu import (
+    GpuError,
+    GpuLostError,
+    NoGpuError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PowerReading,
+)
+
+_VALUE_FIELDS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
+"""Members of NVML's value union that can hold a board's mW, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
+MAX_POWER_W = 10_000.0
+"""More than any board draws; a union that was filled as another type than it says decodes to anything from 0 up."""
+
+
+def call_nvml(nvml: Any, function: str, *args: Any) -> Any:
+    """Call a function of NVML, its error codes made typed errors.
+
+    Raises: NotSupportedError, PermissionDeniedError, GpuLostError, NoGpuError, GpuError.
+    """
+    implementation = getattr(nvml, function, None)
+    if implementation is None:
+        raise NotSupportedError(f"this version of nvidia-ml-py has no {function}")
+    try:
+        return implementation(*args)
+    except nvml.NVMLError as error:
+        raise typed_error(nvml, error, function) from error
+
+
+def typed_error(nvml: Any, error: Any, function: str) -> GpuError:
+    """Return the `GpuError` that an NVMLError means."""
+    code = error.value
+    if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+        return NotSupportedError(f"{function}: not supported by this board or driver")
+    if code == nvml.NVML_ERROR_NO_PERMISSION:
+        return PermissionDeniedError(f"{function}: the driver does not permit it. Ways out: {WAYS_OUT}")
+    if code in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED):
+        return GpuLostError(f"{function}: the board no longer answers ({error}); see dmesg, then reset it or reboot")
+    if code in (nvml.NVML_ERROR_DRIVER_NOT_LOADED, nvml.NVML_ERROR_LIBRARY_NOT_FOUND):
+        return NoGpuError(f"{function}: no NVIDIA driver answers here ({error})")
+    return GpuError(f"{function}: {error}")
+
+
+def read_power_samples(nvml: Any, handle: Any, after_ns: int) -> list[PowerReading]:
+    """Return what the sample buffer holds with stamps later than `after_ns`, oldest first. Raises: GpuError."""
+    last_seen_us = max(after_ns // 1000, 0)
+    try:
+        value_type, samples = nvml.nvmlDeviceGetSamples(handle, nvml.NVML_TOTAL_POWER_SAMPLES, last_seen_us)
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_NOT_FOUND:  # nothing new
+            return []
+        raise typed_error(nvml, error, "nvmlDeviceGetSamples") from error
+    readings = [
+        PowerReading(
+            time_ns=sample.timeStamp * 1000,
+            power_w=_decode_power("nvmlDeviceGetSamples", value_type, sample.sampleValue),
+        )
+        for sample in samples
+        if sample.timeStamp > last_seen_us
+    ]
+    return sorted(readings, key=lambda reading: reading.time_ns)
+
+
+def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
+    """Return a power field of the board, e.g. NVML_FI_DEV_POWER_INSTANT, with the field's own stamp.
+
+    Raises: NotSupportedError: the board, its driver or this nvidia-ml-py lacks it; GpuError.
+    """
+    field_id = getattr(nvml, field_name, None)
+    if field_id is None:
+        raise NotSupportedError(f"this version of nvidia-ml-py has no {field_name}")
+    field = call_nvml(nvml, "nvmlDeviceGetFieldValues", handle, [field_id])[0]
+    if field.nvmlReturn != 0:  # the call succeeds even where a field of it does not
+        raise typed_error(nvml, nvml.NVMLError(field.nvmlReturn), field_name)
+    return PowerReading(time_ns=field.timestamp * 1000, power_w=_decode_power(field_name, field.valueType, field.value))
+
+
+def _decode_power(source: str, value_type: int, value: Any) -> float:
+    """Return W from the mW that NVML's union holds. Raises: GpuError: it cannot be the power of a board that answers.
+
+    One such answer among samples voids all that came with it: the others are as little to be trusted.
+    """
+    member = _VALUE_FIELDS.get(value_type)
+    if member is None:
+        raise GpuError(f"{source}: power in value type {value_type}, which cannot hold it")
+    power_w = float(getattr(value, member)) / 1000
+    if not 0.0 < power_w <= MAX_POWER_W:
+        raise GpuError(f"{source}: {power_w:g} W in value type {value_type}, which no board draws")
+    return power_w

@@ -1,0 +1,1 @@
+"""A GPU's power and energy sensors: watched, probed and sampled."""

@@ -1,0 +1,327 @@
+"""PowerSampler: drains a board's power samples, clocks, temperature and energy counter while others work.
+
+In: a `Gpu` and the time. Out: frames of the power table (`tables.POWER`): one second at a time to whoever watches,
+and everything of a trial to `analysis`. A row holds what was read at its instant and null elsewhere.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import polars as pl
+
+from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, StateReading
+from runner.hardware.sensors.reader import POLL_S, PowerReader
+from runner.results.sensors import SensorFindings
+from runner.results.tables import POWER
+from runner.timebase import Clock, VirtualClock
+
+TICK_S = 0.1
+"""Clocks, temperature and event reasons are read this often; the driver refreshes them no faster."""
+POLLS_PER_TICK = round(TICK_S / POLL_S)
+TICKS_PER_DRAIN = 5
+"""The driver's buffer holds 2.4 s, so that a drain may come almost two seconds late and lose nothing."""
+TICKS_PER_BATCH = 10
+COUNTER_POLL_S = 0.001
+COUNTER_TICK_LIMIT_S = 0.25
+"""The energy counter ticks every 100 ms; one that stands still for longer does not tick."""
+STATES_KEPT = 300
+"""Half a minute of them, for whoever waits for a clock to settle."""
+COVER_POLL_S = 0.01
+COVER_LIMIT_S = 2.0
+SET_BACK_S = 1.0
+"""No reading is stamped so far ahead: if the newest one is, the machine's clock has been set back since."""
+
+_Row = tuple[int, float | None, int | None, int | None, float | None, float | None, int | None]
+"""A row of the power table without its gpu_uuid, which is the same in all of them."""
+_COLUMNS = [name for name in POWER if name != "gpu_uuid"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerStats:
+    """How well the sampling went, since the start."""
+
+    num_samples: int
+    num_lost: int
+    """Power samples that the driver's buffer dropped before they were drained, by the period of the others."""
+    num_failed_reads: int
+    """Readings that failed, or came back without one of their values."""
+    max_lateness_s: float
+    """By how much the thread woke too late, at worst."""
+    sample_period_s: float | None
+    """Median distance of the driver's power samples; None before there were any."""
+
+
+class PowerSampler:
+    """Samples one board from `start` to `stop`: a thread in real time, a periodic callback in virtual time.
+
+    Args:
+        gpu: the board.
+        clock: the time; with `VirtualClock` nothing here starts a thread.
+        on_batch: called about once a second, on the sampling thread, with what was read since its last call.
+        sensors: what a probe found, and so which power reading to take; by default the sample buffer.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        clock: Clock,
+        on_batch: Callable[[pl.DataFrame], None] | None = None,
+        sensors: SensorFindings | None = None,
+    ) -> None:
+        self._gpu = gpu
+        self._sensors = sensors
+        self._reader = PowerReader(gpu, sensors)
+        self._clock = clock
+        self._on_batch = on_batch
+        self._lock = threading.RLock()
+        self._rows: list[_Row] = []
+        self._batch: list[_Row] = []
+        self._states: deque[StateReading] = deque(maxlen=STATES_KEPT)
+        self._num_beats = self._num_ticks = 0
+        self._last_sample_ns = 0
+        self._period_ns = self._reader.period_ns
+        self._num_samples = self._num_lost = self._num_failed_reads = 0
+        self._max_lateness_s = 0.0
+        self._has_counter = True
+        self._error: Exception | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._cancel: Callable[[], None] | None = None
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the sampling ended before `stop` (a lost board, a batch that nobody took); None while it runs."""
+        return self._error
+
+    @property
+    def sensors(self) -> SensorFindings | None:
+        """What a probe found of the board's sensors."""
+        return self._sensors
+
+    @property
+    def reach_s(self) -> float:
+        """How long before its stamp a power reading may begin."""
+        return self._reader.reach_ns * 1e-9
+
+    @property
+    def stats(self) -> SamplerStats:
+        """How well the sampling has gone so far."""
+        return SamplerStats(
+            num_samples=self._num_samples,
+            num_lost=self._num_lost,
+            num_failed_reads=self._num_failed_reads,
+            max_lateness_s=self._max_lateness_s,
+            sample_period_s=None if self._period_ns is None else self._period_ns * 1e-9,
+        )
+
+    def states_since(self, time_ns: int) -> list[StateReading]:
+        """Return the state readings later than an instant, oldest first; cheap, and they stay for `take`."""
+        return [state for state in tuple(self._states) if state.time_ns > time_ns]
+
+    def start(self) -> None:
+        """Begin; samples from before this moment are not taken."""
+        self._last_sample_ns = self._clock.now_ns()
+        if isinstance(self._clock, VirtualClock):
+            self._cancel = self._clock.every(POLL_S, self._beat_safely)
+        else:
+            self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
+            self._thread.start()
+
+    def use(self, sensors: SensorFindings) -> None:
+        """Go on with better findings; readings of another source than before are the only ones from now on.
+
+        Not inside a window, nor shortly before one: it waits until the new source has covered this moment.
+        """
+        with self._lock:
+            before, self._reader = self._reader, PowerReader(self._gpu, sensors)
+            self._sensors, self._period_ns = sensors, self._reader.period_ns
+            is_another = self._reader.source != before.source
+            if is_another:
+                self._rows.clear()
+                self._last_sample_ns = self._clock.now_ns()
+        if is_another:
+            self.wait_covered(self._clock.now_ns())
+
+    def stop(self) -> None:
+        """End, after a last drain; what has been sampled stays for `take`."""
+        self._stopping.set()
+        if self._cancel is not None:
+            self._cancel()
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is None:
+            self._drain()
+            self._send_batch()
+
+    def take(self) -> pl.DataFrame:
+        """Return everything since the last call: [num_rows] rows of `tables.POWER`, sorted by time_ns."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+        return _make_frame(rows, self._gpu.info.uuid)
+
+    def look_back(self, time_ns: int) -> pl.DataFrame:
+        """Return what was read since an instant, and keep it for `take`: [num_rows] rows of `tables.POWER`."""
+        with self._lock:
+            rows = [row for row in self._rows if row[0] >= time_ns]
+        return _make_frame(rows, self._gpu.info.uuid)
+
+    def mark_counter_tick(self) -> tuple[int, float] | None:
+        """Wait for the energy counter to tick (100 ms at most, as a rule) and return when it did and what it shows.
+
+        Returns: ns since the epoch, midway between the last reading before the tick and the first after it, and J;
+            None where the board has no counter, or one that stood still for a quarter of a second.
+        """
+        before_j = self._read_counter()
+        before_ns = self._clock.now_ns()
+        limit_ns = before_ns + round(COUNTER_TICK_LIMIT_S * 1e9)
+        while before_j is not None and before_ns < limit_ns:
+            self._clock.sleep(COUNTER_POLL_S)
+            counter_j = self._read_counter()
+            now_ns = self._clock.now_ns()
+            if counter_j is None:
+                return None
+            if counter_j != before_j:
+                tick_ns = (before_ns + now_ns) // 2
+                self._add((tick_ns, None, None, None, None, counter_j, None))
+                return tick_ns, counter_j
+            before_ns = now_ns
+        return None
+
+    def wait_covered(self, time_ns: int) -> bool:
+        """Wait until what was drawn up to `time_ns` can be told from what came after it.
+
+        That takes a power sample later than `time_ns`, or one that averages over nothing before it; with a counter
+        alone, one more tick.
+
+        Args:
+            time_ns: not later than now.
+        Returns: False if that did not come within two seconds of when it was due.
+        """
+        covered_ns = time_ns + self._reader.reach_ns
+        limit_ns = self._clock.now_ns() + self._reader.reach_ns + round(COVER_LIMIT_S * 1e9)
+        while self._reader.source is not None and self._error is None and self._clock.now_ns() < limit_ns:
+            self._drain()
+            if self._last_sample_ns > covered_ns:
+                return True
+            self._clock.sleep(COVER_POLL_S)
+        return self._reader.source is None and self._error is None and self.mark_counter_tick() is not None
+
+    def _run(self) -> None:
+        """Beat at start + k periods, however long a beat takes, until told to stop or the sampling fails."""
+        deadline_ns = self._clock.now_ns()
+        period_ns = round(POLL_S * 1e9)
+        while self._error is None:
+            late_ns = self._clock.now_ns() - deadline_ns
+            self._max_lateness_s = max(self._max_lateness_s, late_ns * 1e-9)
+            self._beat_safely()
+            now_ns = self._clock.now_ns()
+            deadline_ns += period_ns * max(1, -(-(now_ns - deadline_ns) // period_ns))
+            deadline_ns = min(deadline_ns, now_ns + period_ns)  # the machine's clock may have been set back
+            if self._stopping.wait(max(deadline_ns - now_ns, 0) * 1e-9):
+                return
+
+    def _beat_safely(self) -> None:
+        """Poll, and tick where one is due; what goes wrong is kept for `error`: the sampling never ends in silence."""
+        if self._error is not None:
+            return
+        self._num_beats += 1
+        try:
+            if self._reader.is_polled:
+                self._drain()
+            if self._num_beats % POLLS_PER_TICK == 0:
+                self._tick()
+        except Exception as error:
+            self._error = error
+
+    def _tick(self) -> None:
+        self._num_ticks += 1
+        self._read_state()
+        if not self._reader.is_polled and self._num_ticks % TICKS_PER_DRAIN == 0:
+            self._drain()
+        if self._num_ticks % TICKS_PER_BATCH == 0:
+            counter_j = self._read_counter()
+            if counter_j is not None:
+                self._add((self._clock.now_ns(), None, None, None, None, counter_j, None))
+            self._send_batch()
+
+    def _read_state(self) -> None:
+        try:
+            state = self._gpu.read_state()
+        except GpuLostError:
+            raise
+        except GpuError:
+            self._num_failed_reads += 1
+            return
+        self._states.append(state)
+        values = (state.sm_clock_mhz, state.mem_clock_mhz, state.temperature_c)
+        if None in values or state.event_reasons is None:
+            self._num_failed_reads += 1
+        self._add((state.time_ns, None, *values, None, state.event_reasons))
+
+    def _read_counter(self) -> float | None:
+        if not self._has_counter:
+            return None
+        try:
+            return self._gpu.read_energy_counter_j()
+        except NotSupportedError:
+            self._has_counter = False
+        except GpuLostError as error:
+            self._error = error
+        except GpuError:
+            self._num_failed_reads += 1
+        return None
+
+    def _drain(self) -> None:
+        """Take what is new of the power; both the sampling thread and a waiting caller come here."""
+        with self._lock:
+            if self._last_sample_ns > (now_ns := self._clock.now_ns()) + SET_BACK_S * 1e9:
+                self._last_sample_ns = now_ns
+            try:
+                readings = self._reader.read(self._last_sample_ns)
+            except NotSupportedError:
+                self._reader.source = None
+                return
+            except GpuLostError as error:
+                self._error = error
+                return
+            except GpuError:
+                self._num_failed_reads += 1
+                return
+            if not readings:
+                return
+            self._count_lost([reading.time_ns for reading in readings])
+            self._num_samples += len(readings)
+            self._last_sample_ns = readings[-1].time_ns
+            for reading in readings:
+                self._add((reading.time_ns, reading.power_w, None, None, None, None, None))
+
+    def _count_lost(self, times_ns: list[int]) -> None:
+        """Compare the distance to the last drain's samples with the distance of samples within a drain."""
+        if len(times_ns) > 2:
+            self._period_ns = median(b - a for a, b in pairwise(times_ns))
+        if self._num_samples and self._period_ns:
+            gap_ns = times_ns[0] - self._last_sample_ns
+            if gap_ns > 2 * self._period_ns:
+                self._num_lost += round(gap_ns / self._period_ns) - 1
+
+    def _add(self, row: _Row) -> None:
+        with self._lock:
+            self._rows.append(row)
+            if self._on_batch is not None:
+                self._batch.append(row)
+
+    def _send_batch(self) -> None:
+        with self._lock:
+            rows, self._batch = self._batch, []
+        if rows and self._on_batch is not None:
+            self._on_batch(_make_frame(rows, self._gpu.info.uuid))
+
+
+def _make_frame(rows: list[_Row], gpu_uuid: str) -> pl.DataFrame:
+    columns: dict[str, list[object]] = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=False))
+    columns["gpu_uuid"] = [gpu_uuid] * len(rows)
+    return pl.DataFrame({name: columns.get(name, []) for name in POWER}, schema=POWER).sort("time_ns")

@@ -1,0 +1,241 @@
+"""What a simulated board did, as functions of time: power, its exact integral, clocks, temperature.
+
+In: a board's log of activity and its settings (`physics/board_state.py`). Out: the truth that the simulated driver
+samples, quantises and delays in `simulated.py`.
+"""
+
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.hardware.simulated.sensor_profiles import Habit
+from runner.physics.gpu_model import BoardModel
+from runner.physics.gpu_state import Activity, BoardState
+
+IDLE_CLOCK_AFTER_S = 10.0
+"""An unlocked board falls to its lowest clock after this long without work."""
+GPU_IDLE = 0x1
+"""NVML's event reason for a clock that is low because there is nothing to do."""
+VIOLATION_BITS = {0: 0x4 | 0x80, 1: 0x20 | 0x40}
+"""By NVML's performance policy (0 power, 1 thermal): the event reasons that its cumulative time counts."""
+AMBIENT_C = 28.0
+KELVIN_PER_WATT = 0.055
+THERMAL_TIME_CONSTANT_S = 25.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instant:
+    """The board at one instant."""
+
+    power_w: float
+    sm_clock_mhz: int
+    mem_clock_mhz: int
+    event_reasons: int
+    temperature_c: float
+
+
+class BoardHistory:
+    """A board's past as steps of constant power, kept up to date with its files.
+
+    Steps lie end to end from the moment the driver was loaded; the last one is open. Columns are arrays, so that an
+    hour of 15 ms engine steps costs some megabytes and every question is one bisection.
+    """
+
+    def __init__(self, model: BoardModel, directory: Path, loaded_ns: int, counter: Habit | None = None) -> None:
+        self._model = model
+        self._counter = counter
+        self._directory = directory
+        self._loaded_ns = loaded_ns
+        self._restart()
+
+    def at(self, time_ns: int) -> Instant:
+        """Return the board's state at an instant, as far as the log goes."""
+        self._refresh()
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        return Instant(
+            power_w=self._power_w[i],
+            sm_clock_mhz=self._sm_clock_mhz[i],
+            mem_clock_mhz=self._mem_clock_mhz[i],
+            event_reasons=self._event_reasons[i],
+            temperature_c=_relax(self._temperature_c[i], self._power_w[i], (time_ns - self._start_ns[i]) * 1e-9),
+        )
+
+    def powers_w(self, times_ns: Sequence[int]) -> list[float]:
+        """Return the power at each of some instants."""
+        self._refresh()
+        return [self._power_w[max(bisect_right(self._start_ns, time_ns) - 1, 0)] for time_ns in times_ns]
+
+    def energy_j(self, time_ns: int) -> float:
+        """Return the exact integral of the power from the driver's load to an instant."""
+        self._refresh()
+        return self._energy_at(time_ns)
+
+    def means_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
+        """Return the mean power over the window before each instant, or since the driver's load; a point if it is 0."""
+        starts_ns = [max(end_ns - window_ns, self._loaded_ns) for end_ns in ends_ns]
+        powers_w = self.powers_w(ends_ns)
+        return [
+            (self._energy_at(end_ns) - self._energy_at(start_ns)) / ((end_ns - start_ns) * 1e-9)
+            if start_ns < end_ns
+            else power_w
+            for start_ns, end_ns, power_w in zip(starts_ns, ends_ns, powers_w, strict=True)
+        ]
+
+    def counted_j(self, time_ns: int) -> float:
+        """Return what the energy counter has added up by an instant: the energy that it saw, scaled to all the time.
+
+        Raises: ValueError: the board has no counter.
+        """
+        if self._counter is None:
+            raise ValueError("this board has no energy counter")
+        self._refresh()
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
+        return seen_j * (self._counter.period_ns / self._counter.window_ns)
+
+    def violation_ns(self, policy: int, time_ns: int) -> int:
+        """Return for how long, from the driver's load to an instant, a policy of `VIOLATION_BITS` held a clock down."""
+        self._refresh()
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        lasts = self._event_reasons[i] & VIOLATION_BITS[policy]
+        return self._violation_ns[policy][i] + (max(time_ns - self._start_ns[i], 0) if lasts else 0)
+
+    def _energy_at(self, time_ns: int) -> float:
+        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+        return self._energy_j[i] + self._power_w[i] * max(time_ns - self._start_ns[i], 0) * 1e-9
+
+    def _restart(self) -> None:
+        self._state = BoardState(self._directory)
+        self._num_settings = self._num_conditions = 0
+        self._start_ns = array("q")
+        self._power_w = array("d")
+        self._sm_clock_mhz = array("l")
+        self._mem_clock_mhz = array("l")
+        self._event_reasons = array("l")
+        self._energy_j = array("d")
+        self._seen_j = array("d")
+        self._temperature_c = array("d")
+        self._violation_ns = {policy: array("q") for policy in VIOLATION_BITS}
+        self._num_settled = 0
+        """Steps that precede the open idle tail, which is drawn anew whenever something happens."""
+        self._worked_until_ns = 0
+        self._last_gap_end_ns = 0
+
+    def _refresh(self) -> None:
+        """Take in what was logged and set since the last look."""
+        settings, conditions = self._state.settings_history(), self._state.conditions_history()
+        changes_ns = [change.time_ns for change in settings[self._num_settings :]]
+        changes_ns += [change.time_ns for change in conditions[self._num_conditions :]]
+        if changes_ns:
+            if min(changes_ns) < self._last_gap_end_ns:
+                # A change that reaches back into an idle stretch already drawn (written by another process).
+                self._restart()
+                settings, conditions = self._state.settings_history(), self._state.conditions_history()
+            self._num_settings, self._num_conditions = len(settings), len(conditions)
+            self._truncate()
+        activities = self._state.read_new_activity()
+        if activities:
+            self._truncate()
+            for activity in activities:
+                self._append_activity(activity)
+            self._num_settled = len(self._start_ns)
+        if len(self._start_ns) == self._num_settled:
+            for step in self._idle_steps(self._idle_from_ns(), None):
+                self._append(*step)
+
+    def _idle_from_ns(self) -> int:
+        return self._worked_until_ns or self._loaded_ns
+
+    def _append_activity(self, activity: Activity) -> None:
+        start_ns, end_ns = max(activity.start_ns, self._idle_from_ns()), activity.end_ns
+        if end_ns <= start_ns:
+            return
+        if start_ns > self._idle_from_ns():
+            for step in self._idle_steps(self._idle_from_ns(), start_ns):
+                self._append(*step)
+            self._last_gap_end_ns = start_ns
+        self._append(
+            start_ns,
+            activity.power_w,
+            round(activity.sm_clock_mhz),
+            round(activity.mem_clock_mhz),
+            activity.event_reasons,
+        )
+        self._worked_until_ns = end_ns
+
+    def _idle_steps(self, start_ns: int, end_ns: int | None) -> Iterator[tuple[int, float, int, int, int]]:
+        """Yield the steps of a stretch without work, up to `end_ns` or for ever."""
+        model = self._model
+        settle_ns = round(model.settle_s * 1e9)
+        changes = {change.time_ns + settle_ns for change in self._state.settings_history()}
+        changes |= {change.time_ns for change in self._state.conditions_history()}
+        fall_ns = start_ns + round(IDLE_CLOCK_AFTER_S * 1e9) if self._worked_until_ns else start_ns
+        for time_ns in sorted({start_ns, fall_ns, *(t for t in changes if t > start_ns)}):
+            if end_ns is not None and time_ns >= end_ns:
+                return
+            point, conditions = self._state.point_at(model, time_ns), self._state.conditions_at(time_ns)
+            is_idle = not conditions.foreign_power_w
+            has_fallen = is_idle and time_ns >= fall_ns and point.sm_clock_mhz is None
+            unlocked_mhz = model.sm_clocks_mhz[0 if has_fallen else -1]
+            sm_clock_mhz, reasons = conditions.hold_down(point.sm_clock_mhz or unlocked_mhz)
+            mem_clock_mhz = point.mem_clock_mhz or model.mem_clocks_mhz[-1]
+            power_w = model.idle_power_w(sm_clock_mhz, mem_clock_mhz) + conditions.foreign_power_w
+            yield time_ns, power_w, sm_clock_mhz, mem_clock_mhz, reasons | (GPU_IDLE if is_idle else 0)
+
+    def _append(self, start_ns: int, power_w: float, sm_clock_mhz: int, mem_clock_mhz: int, event_reasons: int) -> None:
+        if self._start_ns:
+            lasted_s = (start_ns - self._start_ns[-1]) * 1e-9
+            energy_j = self._energy_j[-1] + self._power_w[-1] * lasted_s
+            seen_j = self._seen_j[-1] + self._power_w[-1] * self._seen_ns(self._start_ns[-1], start_ns) * 1e-9
+            temperature_c = _relax(self._temperature_c[-1], self._power_w[-1], lasted_s)
+            for policy, bits in VIOLATION_BITS.items():
+                lasted_ns = start_ns - self._start_ns[-1] if self._event_reasons[-1] & bits else 0
+                self._violation_ns[policy].append(self._violation_ns[policy][-1] + lasted_ns)
+        else:
+            energy_j, seen_j, temperature_c = 0.0, 0.0, _steady_temperature_c(self._model.idle_low_w)
+            for violation_ns in self._violation_ns.values():
+                violation_ns.append(0)
+        self._start_ns.append(start_ns)
+        self._power_w.append(power_w)
+        self._sm_clock_mhz.append(sm_clock_mhz)
+        self._mem_clock_mhz.append(mem_clock_mhz)
+        self._event_reasons.append(event_reasons)
+        self._energy_j.append(energy_j)
+        self._seen_j.append(seen_j)
+        self._temperature_c.append(temperature_c)
+
+    def _seen_ns(self, start_ns: int, end_ns: int) -> int:
+        """Return how much of an interval the energy counter sees."""
+        if self._counter is None:
+            return 0
+        start_ns, end_ns = start_ns - self._loaded_ns, max(end_ns, start_ns) - self._loaded_ns
+        return self._counter.seen_ns(end_ns) - self._counter.seen_ns(start_ns)
+
+    def _truncate(self) -> None:
+        """Forget the open idle tail."""
+        columns: list[array[int] | array[float]] = [
+            self._start_ns,
+            self._power_w,
+            self._sm_clock_mhz,
+            self._mem_clock_mhz,
+            self._event_reasons,
+            self._energy_j,
+            self._seen_j,
+            self._temperature_c,
+            *self._violation_ns.values(),
+        ]
+        for column in columns:
+            del column[self._num_settled :]
+
+
+def _steady_temperature_c(power_w: float) -> float:
+    return AMBIENT_C + KELVIN_PER_WATT * power_w
+
+
+def _relax(temperature_c: float, power_w: float, seconds: float) -> float:
+    """Return the temperature after some time at constant power, by a first-order response."""
+    steady_c = _steady_temperature_c(power_w)
+    return steady_c + (temperature_c - steady_c) * math.exp(-max(seconds, 0.0) / THERMAL_TIME_CONSTANT_S)

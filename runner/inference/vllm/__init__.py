@@ -1,0 +1,1 @@
+"""Real vLLM: the engine, its request loop and its processes."""

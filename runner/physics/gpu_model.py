@@ -1,0 +1,204 @@
+"""The board model: how long a step of an engine takes and what the board draws meanwhile.
+
+Per step, with compute time t_c and memory time t_m at the reference clocks f0 and m0:
+
+    k = ( ((t_c + rho*t_m) * f0/f)^p + (t_m * (m0/m)^q)^p )^(1/p)          t = t_host + k
+    P = P_idle(f, m) + ( (V/V0)^2 * (A_busy*k*f/f0 + A_c*t_c + A_x*t_m) + A_m*t_m ) / t
+
+V falls linearly with f and levels off; the power limit chooses the highest supported clock whose power fits. Pure
+functions: work and operating point in, seconds and watts out. docs/physics.md says what was fitted to what.
+"""
+
+import json
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from importlib.resources import files
+from typing import Any
+
+from runner.physics.shape import ModelShape, StepWork
+
+DEFAULT_BOARD = "h200"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatingPoint:
+    """Clocks and limit; None is the board's default (highest clock, default limit)."""
+
+    sm_clock_mhz: int | None = None
+    mem_clock_mhz: int | None = None
+    power_limit_w: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepOutcome:
+    """What the board makes of one step."""
+
+    duration_s: float
+    power_w: float
+    sm_clock_mhz: int
+    """The clock that ran: the one asked for unless the power limit overruled it."""
+    mem_clock_mhz: int
+    power_capped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardModel:
+    """One kind of board: what it supports, and the constants of its step time and power."""
+
+    name: str
+    sm_clocks_mhz: tuple[int, ...]
+    """Supported SM clocks, ascending; the last is the reference clock f0."""
+    mem_clocks_mhz: tuple[int, ...]
+    """Supported memory clocks, ascending; the last is the reference clock m0."""
+    power_limit_min_w: float
+    power_limit_default_w: float
+    power_limit_max_w: float
+    memory_total_bytes: int
+    settle_s: float
+    """Time from asking for a clock or limit until it holds."""
+
+    flops_per_s: float
+    bytes_per_s: float
+    host_s_per_step: float
+    host_s_per_layer: float
+    host_s_per_decode_token: float
+    """Scheduling, sampling and handing out, for each request that decodes."""
+    turnaround_s: float
+    """Between the end of a request and the start of its successor: the engine's front end and the caller."""
+    admission_s: float
+    """More of it for each further request that is admitted in the same instant."""
+    sm_share_of_memory_time: float
+    """rho: the part of the memory time that is also spent in the SMs' clock domain (caches, address arithmetic)."""
+    overlap_exponent: float
+    """p: how sharply the longer of SM time and memory time hides the shorter; infinite would be a roofline."""
+    mem_clock_exponent: float
+    """Bandwidth falls with the memory clock to this power."""
+
+    voltage_floor: float
+    """V/V0 below the clock where the voltage levels off."""
+    voltage_floor_clock: float
+    """That clock, as a share of f0."""
+    idle_low_w: float
+    """Drawn at the lowest SM clock and m0 with nothing to do."""
+    idle_high_w: float
+    """Drawn at f0 and m0 with nothing to do."""
+    mem_idle_w: float
+    """The part of both that falls in proportion to the memory clock."""
+    busy_w: float
+    """A_busy: clocking the SMs while a kernel runs, at f0."""
+    compute_w: float
+    """A_c: arithmetic at the full rate of f0."""
+    traffic_w: float
+    """A_x: moving bytes through the SMs' voltage domain at the full rate of m0 and V0."""
+    memory_w: float
+    """A_m: moving bytes in the memory itself at the full rate of m0."""
+
+    def step(self, shape: ModelShape, work: StepWork, point: OperatingPoint) -> StepOutcome:
+        """Return how long a step takes and what it draws at an operating point of supported clocks.
+
+        Where no supported clock keeps to the power limit, the lowest runs and power exceeds the limit.
+        """
+        asked_mhz = point.sm_clock_mhz or self.sm_clocks_mhz[-1]
+        mem_clock_mhz = point.mem_clock_mhz or self.mem_clocks_mhz[-1]
+        limit_w = point.power_limit_w or self.power_limit_default_w
+        host_s = (
+            self.host_s_per_step
+            + self.host_s_per_layer * shape.num_layers
+            + self.host_s_per_decode_token * work.num_decode_tokens
+        )
+        at_clock = partial(
+            self._at_clock,
+            shape.flops(work) / self.flops_per_s,
+            shape.bytes(work) / self.bytes_per_s,
+            host_s,
+            mem_clock_mhz,
+        )
+        clock_mhz = asked_mhz
+        duration_s, power_w = at_clock(asked_mhz)
+        if power_w > limit_w:
+            # Power rises with the clock, so that the clocks within the limit come first.
+            lower = self.sm_clocks_mhz[: bisect_left(self.sm_clocks_mhz, asked_mhz)] or (asked_mhz,)
+            num_within = bisect_right(lower, limit_w, key=lambda mhz: at_clock(mhz)[1])
+            clock_mhz = lower[max(num_within - 1, 0)]
+            duration_s, power_w = at_clock(clock_mhz)
+        return StepOutcome(
+            duration_s=duration_s,
+            power_w=power_w,
+            sm_clock_mhz=clock_mhz,
+            mem_clock_mhz=mem_clock_mhz,
+            power_capped=clock_mhz != asked_mhz,
+        )
+
+    def idle_power_w(self, sm_clock_mhz: int | None = None, mem_clock_mhz: int | None = None) -> float:
+        """Return what the board draws with nothing to do at its clocks (None: the highest)."""
+        lowest, highest = self._dynamic_scale(self.sm_clocks_mhz[0]), self._dynamic_scale(self.sm_clocks_mhz[-1])
+        scale = self._dynamic_scale(sm_clock_mhz or self.sm_clocks_mhz[-1])
+        mem_clock_share = (mem_clock_mhz or self.mem_clocks_mhz[-1]) / self.mem_clocks_mhz[-1]
+        above_low_w = (self.idle_high_w - self.idle_low_w) * (scale - lowest) / (highest - lowest)
+        return self.idle_low_w + above_low_w - self.mem_idle_w * (1 - mem_clock_share)
+
+    def _at_clock(
+        self, compute_s: float, traffic_s: float, host_s: float, mem_clock_mhz: int, sm_clock_mhz: int
+    ) -> tuple[float, float]:
+        """Return (duration_s, power_w) at one pair of clocks; `compute_s` and `traffic_s` hold at f0 and m0."""
+        stretch, voltage_squared, mem_stretch, idle_w = self._clock_terms(sm_clock_mhz, mem_clock_mhz)
+        exponent = self.overlap_exponent
+        sm_s = (compute_s + self.sm_share_of_memory_time * traffic_s) * stretch
+        kernel_s = (sm_s**exponent + (traffic_s * mem_stretch) ** exponent) ** (1 / exponent)
+        duration_s = host_s + kernel_s
+        sm_j = self.busy_w * kernel_s / stretch + self.compute_w * compute_s + self.traffic_w * traffic_s
+        return duration_s, idle_w + (voltage_squared * sm_j + self.memory_w * traffic_s) / duration_s
+
+    def _clock_terms(self, sm_clock_mhz: int, mem_clock_mhz: int) -> tuple[float, float, float, float]:
+        """Return (f0/f, (V/V0)^2, memory time's stretch, idle watts) at a pair of clocks, computed once."""
+        clocks = sm_clock_mhz, mem_clock_mhz
+        if clocks not in self._terms_by_clocks:
+            self._terms_by_clocks[clocks] = (
+                self.sm_clocks_mhz[-1] / sm_clock_mhz,
+                self._voltage(sm_clock_mhz) ** 2,
+                (self.mem_clocks_mhz[-1] / mem_clock_mhz) ** self.mem_clock_exponent,
+                self.idle_power_w(sm_clock_mhz, mem_clock_mhz),
+            )
+        return self._terms_by_clocks[clocks]
+
+    @cached_property
+    def _terms_by_clocks(self) -> dict[tuple[int, int], tuple[float, float, float, float]]:
+        return {}
+
+    def _dynamic_scale(self, sm_clock_mhz: int) -> float:
+        """Return (V/V0)^2 f/f0."""
+        return self._voltage(sm_clock_mhz) ** 2 * sm_clock_mhz / self.sm_clocks_mhz[-1]
+
+    def _voltage(self, sm_clock_mhz: int) -> float:
+        """Return V/V0."""
+        share = sm_clock_mhz / self.sm_clocks_mhz[-1]
+        above_floor = max(share - self.voltage_floor_clock, 0.0) / (1 - self.voltage_floor_clock)
+        return self.voltage_floor + (1 - self.voltage_floor) * above_floor
+
+
+_BOARDS = files("runner.physics") / "gpu_models"
+
+
+def board_names() -> list[str]:
+    """Return the names that `load_board` knows."""
+    return sorted(entry.name.removesuffix(".json") for entry in _BOARDS.iterdir() if entry.name.endswith(".json"))
+
+
+@lru_cache
+def load_board(name: str = DEFAULT_BOARD) -> BoardModel:
+    """Return a fitted board of `boards/*.json`.
+
+    Raises: ValueError: there is no such board; the message lists those that there are.
+    """
+    if name not in board_names():
+        raise ValueError(f"no simulated board is called {name!r}; there are {', '.join(board_names())}")
+    constants: dict[str, Any] = json.loads((_BOARDS / f"{name}.json").read_text())
+    for clocks in ("sm_clocks_mhz", "mem_clocks_mhz"):
+        constants[clocks] = tuple(constants[clocks])
+    return BoardModel(**constants)
+
+
+def find_board(gpu_name: str) -> str:
+    """Return the name of the board model that describes a GPU, the H200's where there is none for it."""
+    return next((name for name in board_names() if load_board(name).name in gpu_name), DEFAULT_BOARD)

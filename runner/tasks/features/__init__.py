@@ -1,0 +1,1 @@
+"""Features of prompts: of their text and of their tokens."""

@@ -1,0 +1,1 @@
+"""Our own small tasks, with their data."""

@@ -1,0 +1,276 @@
+"""Verdicts: each on both sides of its limit, and alone."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from runner.analysis.window.verdicts import RETRIED, VERDICTS, Evidence, Verdict, can_retry, judge
+
+SOUND: dict[str, Any] = {
+    "duration_s": 20.0,
+    "energy_source": "trace",
+    "sm_clock_mhz_requested": 1000,
+    "sm_clock_mhz": 1000.0,
+    "sm_clock_mhz_p05": 1000.0,
+    "mem_clock_mhz_requested": 3201,
+    "mem_clock_mhz": 3201.0,
+    "power_limit_w_requested": None,
+    "power_limit_w": 700.0,
+    "throttled_thermal_s": 0.0,
+    "temperature_c_start": 50.0,
+    "temperature_c_end": 52.0,
+    "num_cached_tokens": 0,
+    "concurrency": 10,
+    "concurrency_mean": 9.5,
+    "pace_lost_s": None,
+    "num_failed_requests": 0,
+}
+
+
+EVIDENCE: dict[str, Any] = {
+    "disagreement": 0.001,
+    "source_problems": (),
+    "capped_fraction": 0.0,
+    "thermal_fraction": 0.0,
+    "power_limit_w_start": 700.0,
+    "foreign_process_ids": frozenset(),
+    "memory_left_behind": False,
+    "prefix_cache_reset": True,
+}
+
+
+def judge_row(changes: dict[str, Any] | None = None, **evidence: Any) -> list[Verdict]:
+    return judge(SOUND | (changes or {}), Evidence(**EVIDENCE | evidence))
+
+
+ONE_OF_EACH: dict[str, dict[str, Any]] = {
+    "window_too_short": {"source_problems": ["window_too_short"]},
+    "trace_gap": {"source_problems": ["trace_gap"]},
+    "edge_uncovered": {"source_problems": ["edge_uncovered"]},
+    "counter_backwards": {"source_problems": ["counter_backwards"]},
+    "energy_unknown": {"source_problems": ["energy_unknown"]},
+    "sources_disagree": {"disagreement": 0.05},
+    "clock_not_held": {"sm_clock_mhz": 900.0, "sm_clock_mhz_p05": 900.0},
+    "power_capped": {"capped_fraction": 0.5},
+    "thermal_throttled": {"throttled_thermal_s": 5.0},
+    "temperature_drift": {"temperature_c_end": 85.0},
+    "limit_reverted": {"power_limit_w": 500.0},
+    "foreign_process": {"foreign_process_ids": frozenset({4711})},
+    "memory_left_behind": {"memory_left_behind": True},
+    "prefix_cache_not_reset": {"prefix_cache_reset": False, "num_cached_tokens": 640},
+    "concurrency_not_reached": {"concurrency_mean": 5.0},
+    "pace_overrun": {"pace_lost_s": 2.0},
+    "requests_failed": {"num_failed_requests": 1},
+}
+"""What alone earns a verdict; but for sentinel_drift, which takes several trials (test_drift.py)."""
+
+
+def test_a_sound_row_has_no_verdict() -> None:
+    assert judge_row() == []
+
+
+@pytest.mark.parametrize("code", ONE_OF_EACH)
+def test_one_fault_earns_one_verdict(code: str) -> None:
+    changes = ONE_OF_EACH[code]
+    evidence = {name: value for name, value in changes.items() if name in EVIDENCE}
+    assert judge_row({name: value for name, value in changes.items() if name in SOUND}, **evidence) == [code]
+
+
+@pytest.mark.parametrize(
+    "problem", ["window_too_short", "trace_gap", "edge_uncovered", "counter_backwards", "energy_unknown"]
+)
+def test_what_is_wrong_with_a_source_is_a_verdict(problem: Verdict) -> None:
+    assert judge_row(source_problems=[problem]) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("disagreement", "verdicts"),
+    [
+        (None, []),
+        (0.0199, []),
+        (-0.0199, []),
+        (0.0201, ["sources_disagree"]),
+        (-0.0201, ["sources_disagree"]),
+    ],
+)
+def test_sources_disagree(disagreement: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row(disagreement=disagreement) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdicts"),
+    [
+        ({"sm_clock_mhz": 980.0}, []),
+        ({"sm_clock_mhz": 979.0}, ["clock_not_held"]),
+        ({"sm_clock_mhz": 1020.0}, []),
+        ({"sm_clock_mhz": 1021.0}, ["clock_not_held"]),
+        ({"sm_clock_mhz_p05": 940.0}, []),
+        ({"sm_clock_mhz_p05": 939.0}, ["clock_not_held"]),
+        ({"sm_clock_mhz": None, "sm_clock_mhz_p05": None}, ["clock_not_held"]),  # asked for and never seen
+        ({"sm_clock_mhz_requested": None, "sm_clock_mhz": 345.0, "sm_clock_mhz_p05": 345.0}, []),
+        ({"mem_clock_mhz": 3140.0}, []),
+        ({"mem_clock_mhz": 2201.0}, ["clock_not_held"]),
+        ({"mem_clock_mhz": None}, ["clock_not_held"]),
+        ({"mem_clock_mhz_requested": None, "mem_clock_mhz": 2201.0}, []),
+    ],
+)
+def test_clock_not_held(changes: dict[str, Any], verdicts: list[Verdict]) -> None:
+    assert judge_row(changes) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("changes", "capped_fraction", "verdicts"),
+    [
+        ({}, 0.05, []),
+        ({}, 0.051, ["power_capped"]),
+        ({}, None, []),
+        ({"sm_clock_mhz_requested": None}, 1.0, []),  # the default is whatever the cap leaves
+        ({"power_limit_w_requested": 400.0, "power_limit_w": 400.0}, 1.0, []),  # the cap was asked for
+    ],
+)
+def test_power_capped(changes: dict[str, Any], capped_fraction: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row(changes, capped_fraction=capped_fraction) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("throttled_thermal_s", "thermal_fraction", "verdicts"),
+    [
+        (0.2, 0.01, []),  # 1 % of 20 s, by either
+        (0.201, 0.0, ["thermal_throttled"]),  # between two readings, and counted
+        (0.0, 0.011, ["thermal_throttled"]),
+        (None, 0.011, ["thermal_throttled"]),
+        (0.201, None, ["thermal_throttled"]),
+        (None, None, []),
+    ],
+)
+def test_thermal_throttled(
+    throttled_thermal_s: float | None, thermal_fraction: float | None, verdicts: list[Verdict]
+) -> None:
+    assert judge_row({"throttled_thermal_s": throttled_thermal_s}, thermal_fraction=thermal_fraction) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("start_c", "end_c", "verdicts"),
+    [
+        (50.0, 80.0, []),
+        (50.0, 81.0, ["temperature_drift"]),
+        (81.0, 50.0, ["temperature_drift"]),
+        (None, None, []),
+    ],
+)
+def test_temperature_drift(start_c: float | None, end_c: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row({"temperature_c_start": start_c, "temperature_c_end": end_c}) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("asked_w", "start_w", "end_w", "verdicts"),
+    [
+        (None, 700.0, 700.0, []),
+        (None, 650.0, 650.0, []),  # what the administrator had set is the default
+        (None, 700.0, 698.9, ["limit_reverted"]),
+        (400.0, 400.0, 399.4, []),  # rounded by the board
+        (400.0, 700.0, 700.0, ["limit_reverted"]),  # before the window opened
+        (400.0, 400.0, 700.0, ["limit_reverted"]),  # while it was open
+        (400.0, 400.0, None, []),
+        (None, None, 700.0, []),
+    ],
+)
+def test_limit_reverted(
+    asked_w: float | None, start_w: float | None, end_w: float | None, verdicts: list[Verdict]
+) -> None:
+    changes = {"power_limit_w_requested": asked_w, "power_limit_w": end_w}
+    assert judge_row(changes, power_limit_w_start=start_w) == verdicts
+
+
+def test_foreign_process() -> None:
+    assert judge_row(foreign_process_ids=frozenset({4711})) == ["foreign_process"]
+
+
+def test_memory_left_behind() -> None:
+    assert judge_row(memory_left_behind=True) == ["memory_left_behind"]
+
+
+@pytest.mark.parametrize(
+    ("prefix_cache_reset", "num_cached_tokens", "verdicts"),
+    [
+        (True, 640, []),  # asked for, and of this window's own prompts
+        (False, 640, ["prefix_cache_not_reset"]),
+        (False, None, ["prefix_cache_not_reset"]),
+        (False, 0, []),  # kept, and no prompt was found in it
+    ],
+)
+def test_prefix_cache_not_reset(
+    prefix_cache_reset: bool, num_cached_tokens: int | None, verdicts: list[Verdict]
+) -> None:
+    changes = {"num_cached_tokens": num_cached_tokens}
+    assert judge_row(changes, prefix_cache_reset=prefix_cache_reset) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("concurrency_mean", "verdicts"),
+    [(8.0, []), (7.99, ["concurrency_not_reached"]), (None, ["concurrency_not_reached"])],
+)
+def test_concurrency_not_reached(concurrency_mean: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row({"concurrency_mean": concurrency_mean}) == verdicts
+
+
+@pytest.mark.parametrize(("pace_lost_s", "verdicts"), [(None, []), (0.2, []), (0.201, ["pace_overrun"])])
+def test_pace_overrun(pace_lost_s: float | None, verdicts: list[Verdict]) -> None:
+    assert judge_row({"pace_lost_s": pace_lost_s}) == verdicts
+
+
+@pytest.mark.parametrize(("num_failed_requests", "verdicts"), [(0, []), (1, ["requests_failed"])])
+def test_requests_failed(num_failed_requests: int, verdicts: list[Verdict]) -> None:
+    assert judge_row({"num_failed_requests": num_failed_requests}) == verdicts
+
+
+def test_several_verdicts_stand_in_the_order_of_the_list() -> None:
+    changes = {"num_failed_requests": 3, "concurrency_mean": 1.0, "sm_clock_mhz": 500.0}
+    problems = ["counter_backwards", "window_too_short"]
+    found = judge_row(changes, disagreement=0.1, source_problems=problems, capped_fraction=1.0)
+    assert found == [
+        "window_too_short",
+        "counter_backwards",
+        "sources_disagree",
+        "clock_not_held",
+        "power_capped",
+        "concurrency_not_reached",
+        "requests_failed",
+    ]
+
+
+@pytest.mark.parametrize("code", VERDICTS)
+def test_a_retry_helps_where_what_was_wrong_may_pass(code: Verdict) -> None:
+    lasting = {
+        "window_too_short",
+        "energy_unknown",
+        "power_capped",
+        "memory_left_behind",
+        "concurrency_not_reached",
+        "requests_failed",
+        "sentinel_drift",
+    }
+    assert can_retry([code]) == (code not in lasting)
+
+
+def test_one_lasting_verdict_is_enough_to_leave_a_trial_alone() -> None:
+    assert can_retry(["trace_gap", "clock_not_held"])
+    assert not can_retry(["clock_not_held", "power_capped"])  # the cap would overrule it again
+    assert not can_retry([])
+
+
+def test_every_verdict_is_explained() -> None:
+    assert set(VERDICTS) >= RETRIED
+    assert set(VERDICTS) == set(get_args(Verdict))
+    assert all(len(meaning.split()) >= 4 for meaning in VERDICTS.values())
+    assert len(set(VERDICTS.values())) == len(VERDICTS)
+
+
+def test_code_documentation_and_tests_know_the_same_verdicts() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "measurement.md").read_text()
+    lines = page.partition("| code | when | retry |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[0].strip("`") for row in rows] == [*ONE_OF_EACH, "sentinel_drift"] == [*VERDICTS]
+    assert {row[0].strip("`") for row in rows if row[-1]} == RETRIED
+    assert {row[-1] for row in rows} == {"yes", ""}

@@ -1,0 +1,128 @@
+"""A bench in virtual time: the simulated engine on a simulated board, with the lease and the sampler of a real run."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.execution.worker.measure import Bench, Procedure, measure_trial
+from runner.hardware.clocks.lease import ClockLease
+from runner.hardware.gpu import ClockRequest
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.sensors.probe import probe_sensors
+from runner.hardware.sensors.sampler import PowerSampler
+from runner.hardware.simulated.faults import FaultyNvml
+from runner.inference.engine import Sampling
+from runner.inference.simulated.engine import SimulatedEngine
+from runner.physics.gpu_model import load_board
+from runner.physics.gpu_state import BoardState
+from runner.physics.shape import get_shape
+from runner.results.measurement import Identity, Measurement, Placement
+from runner.spec.request import Request
+from runner.tasks.synthetic import SyntheticTask
+from runner.timebase import VirtualClock
+
+
+@dataclass(frozen=True, kw_only=True)
+class VirtualBench:
+    """A bench, and the board beneath it, whose exact energy only a simulation knows."""
+
+    bench: Bench
+    gpu: NvmlGpu
+    clock: VirtualClock
+    nvml: FaultyNvml
+    """Sound until somebody adds to its `faults`."""
+    state: BoardState
+    """The silicon: sound until somebody changes its conditions."""
+
+    def exact_energy_j(self, start_ns: int, end_ns: int) -> float:
+        """The integral of the board's true power."""
+        history = self.nvml.true_nvml.nvmlDeviceGetHandleByIndex(0).history
+        return history.energy_j(end_ns) - history.energy_j(start_ns)
+
+    def measure(self, requests: list[Request], identity: dict[str, Any] | None = None, **options: Any) -> Measurement:
+        """Measure one trial, with the procedure's defaults changed by `options`."""
+        point = ClockRequest(
+            **{
+                name.removesuffix("_requested"): value
+                for name, value in (identity or {}).items()
+                if name.endswith("_requested")
+            }
+        )
+        if "idle_power_w" in options:
+            self.bench.idle_power_w[point] = options.pop("idle_power_w")
+        procedure = {"min_window_s": 3.0, "num_warmup_requests": 4, "deadline_s": 600.0}
+        known = Procedure.__dataclass_fields__
+        hooks = {name: options.pop(name) for name in tuple(options) if name not in known}
+        return measure_trial(
+            self.bench,
+            make_identity(**identity or {}),
+            requests,
+            Procedure(sampling=Sampling(), **procedure | options),
+            **hooks,
+        )
+
+
+@contextmanager
+def open_bench(
+    directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None, gpu_request: str = "sim"
+) -> Iterator[VirtualBench]:
+    """A bench on a board whose sensors have been probed where it is not the usual one."""
+    clock = VirtualClock()
+    nvml = FaultyNvml(open_nvml(gpu_request, clock, directory / "boards"))
+    gpu = NvmlGpu(nvml, 0, read_only=False)
+    sensors = None if gpu_request == "sim" else probe_sensors(gpu, clock)
+    sampler = PowerSampler(gpu, clock, on_batch=on_batch, sensors=sensors)
+    with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=directory, guarded=False) as lease:
+        sampler.start()
+        state = BoardState(directory / "boards" / gpu.info.uuid)
+        bench = Bench(
+            engine=SimulatedEngine(shape=get_shape(shape), board=load_board(), state=state, clock=clock),
+            gpu=gpu,
+            lease=lease,
+            sampler=sampler,
+            clock=clock,
+            placement=make_placement(gpu.info.uuid),
+            engine_process_ids=frozenset(),
+        )
+        yield VirtualBench(bench=bench, gpu=gpu, clock=clock, nvml=nvml, state=state)
+        sampler.stop()
+
+
+def make_identity(**changes: Any) -> Identity:
+    return Identity(
+        **{
+            "trial_id": "t0",
+            "block_id": "b0",
+            "model": "m",
+            "task": "synthetic-128x64",
+            "request_kind": "generate",
+            "concurrency": 8,
+            "repeat": 0,
+            "is_sentinel": False,
+        }
+        | changes
+    )
+
+
+def make_placement(gpu_uuid: str = "GPU-0", **changes: Any) -> Placement:
+    return Placement(
+        **{
+            "gpu_uuids": (gpu_uuid,),
+            "gpu_name": "Simulated H200",
+            "host": "here",
+            "fingerprint": "f",
+            "simulated": True,
+            "simulated_time_scale": 1.0,
+        }
+        | changes
+    )
+
+
+def make_requests(num_prompt_tokens: int = 128, num_output_tokens: int = 64, num_requests: int = 40) -> list[Request]:
+    task = SyntheticTask(
+        num_prompt_tokens=num_prompt_tokens, num_output_tokens=num_output_tokens, num_requests=num_requests, seed=0
+    )
+    return task.requests(None, max_model_len=4096, vocab_size=32000)

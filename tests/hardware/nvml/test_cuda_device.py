@@ -1,0 +1,50 @@
+"""Which board CUDA means: its answer, and each way in which there may be none. CUDA itself is not started."""
+
+import pytest
+
+from runner.hardware import cuda_device
+from runner.hardware.gpu import GpuError
+from runner.hardware.nvml.cuda_device import read_cuda_uuid, require_same_board
+
+UUID = "GPU-1a2b3c4d-0000-1111-2222-333344445555"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr(cuda_device, "_PROGRAM", program)
+
+
+def test_the_uuid_is_written_as_nvml_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "print('1a2b3c4d000011112222333344445555')")
+    assert read_cuda_uuid() == UUID
+    require_same_board(UUID)
+    require_same_board(UUID.upper().replace("GPU-", "gpu-"))
+
+
+def test_another_board_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "print('1a2b3c4d000011112222333344445555')")
+    with pytest.raises(GpuError, match=f"{UUID}, but GPU-other is the board to measure: check CUDA_VISIBLE_DEVICES"):
+        require_same_board("GPU-other")
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("raise SystemExit('CUDA error 100')", r"no usable device: CUDA error 100$"),
+        ("import ctypes; ctypes.CDLL('libno-such-cuda.so.1')", r"no usable device: OSError: .*libno-such-cuda"),
+        ("import os; os._exit(3)", r"no usable device: exit status 3$"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"no usable device: exit status -9$"),
+    ],
+)
+def test_no_answer_is_an_error_with_the_last_thing_said(
+    monkeypatch: pytest.MonkeyPatch, program: str, message: str
+) -> None:
+    answer(monkeypatch, program)
+    with pytest.raises(GpuError, match=message):
+        read_cuda_uuid()
+
+
+def test_a_driver_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "import time; time.sleep(60)")
+    monkeypatch.setattr(cuda_device, "_LIMIT_S", 0.2)
+    with pytest.raises(GpuError, match=r"did not answer within 0\.2 s"):
+        read_cuda_uuid()

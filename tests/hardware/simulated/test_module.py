@@ -1,0 +1,363 @@
+"""The simulated driver against closed forms, in virtual time."""
+
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.hardware.gpu import ClockRequest, NotSupportedError
+from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.simulated.module import SimulatedNvml, SimulatedNvmlError
+from runner.hardware.simulated.sensor_profiles import PROFILES
+from runner.physics.gpu_state import Activity, BoardState
+from runner.timebase import VirtualClock
+
+LOW_W, HIGH_W = 79.0, 124.0
+BURST = ((0.0, 0.07, 600.0), (0.07, 0.03, 100.0))
+
+
+class Bench:
+    """One simulated H200, its clock and what plays its silicon."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.clock = VirtualClock()
+        self.state_dir = state_dir
+        self.nvml: SimulatedNvml = open_nvml("sim", self.clock, state_dir)
+        self.handle = self.nvml.nvmlDeviceGetHandleByIndex(0)
+        self.gpu = NvmlGpu(self.nvml, 0, read_only=False)
+        self.silicon = BoardState(state_dir / self.gpu.info.uuid)
+
+    def work(self, power_w: float, seconds: float, *, at_ns: int | None = None, reasons: int = 0) -> None:
+        """Log work from now (or another instant) on; virtual time does not pass."""
+        start_ns = self.clock.now_ns() if at_ns is None else at_ns
+        self.silicon.log_activity(
+            [
+                Activity(
+                    start_ns=start_ns,
+                    end_ns=start_ns + round(seconds * 1e9),
+                    power_w=power_w,
+                    sm_clock_mhz=1980,
+                    mem_clock_mhz=3201,
+                    event_reasons=reasons,
+                )
+            ]
+        )
+
+    def counter_mj(self) -> int:
+        return self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_constant_idle_power_integrates_exactly(bench: Bench) -> None:
+    bench.clock.sleep(1000.0)
+    assert bench.counter_mj() == 79_000_000
+
+
+def test_step_integrates_exactly(bench: Bench) -> None:
+    bench.clock.sleep(1.0)
+    bench.work(600.0, 2.0)
+    bench.clock.sleep(3.0)
+    assert bench.counter_mj() == (79 * 1 + 600 * 2 + 124 * 1) * 1000
+
+
+def test_bursts_integrate_exactly_however_often_they_are_read(bench: Bench, tmp_path: Path) -> None:
+    for _ in range(50):
+        bench.work(700.0, 0.2)
+        bench.clock.sleep(0.4)
+        bench.counter_mj()
+    expected = 50 * 1000 * (700 * 0.2 + 124 * 0.2)
+    assert bench.counter_mj() == pytest.approx(expected, abs=1)
+    assert (
+        open_nvml("sim", bench.clock, tmp_path).nvmlDeviceGetTotalEnergyConsumption(
+            open_nvml("sim", bench.clock, tmp_path).nvmlDeviceGetHandleByIndex(0)
+        )
+        == bench.counter_mj()
+    )
+
+
+def test_counter_ticks_every_100_ms(bench: Bench) -> None:
+    bench.work(500.0, 10.0)
+    readings = []
+    for _ in range(1000):
+        bench.clock.sleep(0.001)
+        readings.append(bench.counter_mj())
+    changes = [i for i in range(1, 1000) if readings[i] != readings[i - 1]]
+    assert changes == [99 + 100 * i for i in range(10)][: len(changes)]
+    assert sorted(set(readings)) == [50_000 * i for i in range(11)]
+
+
+def test_buffer_holds_the_last_120_samples_20_ms_apart(bench: Bench) -> None:
+    bench.work(300.0, 60.0)
+    bench.clock.sleep(30.0)
+    samples = bench.gpu.read_power_samples(0)
+    gaps_ms = [(b.time_ns - a.time_ns) / 1e6 for a, b in pairwise(samples)]
+    assert len(samples) == 120
+    assert {s.power_w for s in samples} == {300.0}
+    assert 19.0 < min(gaps_ms) < max(gaps_ms) < 21.0
+    assert len(set(gaps_ms)) > 10  # a real buffer is never quite regular
+    assert all(s.time_ns % 1000 == 0 for s in samples)
+    assert bench.clock.now_ns() - samples[-1].time_ns < 21_000_000
+
+
+def test_draining_late_or_often_gives_the_same_samples(bench: Bench) -> None:
+    bench.work(300.0, 1.3)
+    drained: list[Any] = []
+    for seconds in (0.013, 0.5, 0.02, 0.007, 1.0, 0.1):
+        bench.clock.sleep(seconds)
+        drained += bench.gpu.read_power_samples(drained[-1].time_ns if drained else 0)
+    assert drained == bench.gpu.read_power_samples(0)
+    assert bench.gpu.read_power_samples(drained[-1].time_ns) == []
+
+
+def test_samples_are_a_square_wave_whose_edges_lie_inside_one_sample(bench: Bench) -> None:
+    bench.clock.sleep(1.0)
+    start_ns = bench.clock.now_ns()
+    bench.work(700.0, 0.2)
+    bench.clock.sleep(0.5)
+    num_between = 0
+    for sample in bench.gpu.read_power_samples(start_ns):
+        since_s = (sample.time_ns - start_ns) * 1e-9
+        if 0.02 <= since_s < 0.2:
+            assert sample.power_w == 700.0
+        elif since_s >= 0.22:
+            assert sample.power_w == HIGH_W
+        else:  # the mean of 20 ms, of which the load fills a part
+            num_between += 1
+    assert num_between == 2
+
+
+def test_the_average_takes_a_second_to_arrive(bench: Bench) -> None:
+    bench.clock.sleep(5.0)
+    bench.work(700.0, 10.0)
+    bench.clock.sleep(0.5)
+    assert bench.nvml.nvmlDeviceGetPowerUsage(bench.handle) == pytest.approx((79 + 700) / 2 * 1000, abs=1)
+    bench.clock.sleep(0.5)
+    assert bench.nvml.nvmlDeviceGetPowerUsage(bench.handle) == 700_000
+
+
+def test_field_values_say_what_they_are(bench: Bench) -> None:
+    nvml = bench.nvml
+    bench.work(400.0, 1.0)
+    bench.clock.sleep(0.35)
+    instant, unknown = nvml.nvmlDeviceGetFieldValues(bench.handle, [nvml.NVML_FI_DEV_POWER_INSTANT, 9999])
+    assert (instant.nvmlReturn, instant.valueType, instant.value.uiVal) == (0, 1, 400_000)
+    assert unknown.nvmlReturn == nvml.NVML_ERROR_NOT_SUPPORTED
+
+
+def test_idle_board_falls_to_its_lowest_clock_unless_it_is_locked(bench: Bench) -> None:
+    bench.work(300.0, 1.0)
+    bench.clock.sleep(10.0)
+    assert bench.gpu.read_state().sm_clock_mhz == 1980
+    bench.clock.sleep(2.0)
+    fallen = bench.gpu.read_state()
+    assert (fallen.sm_clock_mhz, fallen.event_reasons) == (345, 0x1)
+    assert bench.gpu.read_power_samples(0)[-1].power_w == LOW_W
+    bench.gpu.apply(ClockRequest(sm_clock_mhz=1980))
+    bench.clock.sleep(60.0)
+    assert bench.gpu.read_state().sm_clock_mhz == 1980
+    assert bench.gpu.read_power_samples(0)[-1].power_w == HIGH_W
+
+
+def test_a_lock_takes_time_to_hold(bench: Bench) -> None:
+    bench.clock.sleep(1.0)
+    bench.gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201))
+    assert bench.gpu.read_state().sm_clock_mhz == 345
+    bench.clock.sleep(0.2)
+    state = bench.gpu.read_state()
+    assert (state.sm_clock_mhz, state.mem_clock_mhz) == (1200, 2201)
+
+
+def test_readings_under_a_cap_show_what_ran_and_why(bench: Bench) -> None:
+    bench.work(700.0, 1.0, reasons=0x4)
+    bench.clock.sleep(0.5)
+    assert bench.gpu.read_state().event_reasons == 0x4
+
+
+def test_locks_are_seen_by_other_processes_and_outlive_them(bench: Bench) -> None:
+    code = (
+        "import sys; from pathlib import Path; from runner.hardware.nvml.gpu import *; "
+        "from runner.hardware.gpu import ClockRequest; from runner.timebase import VirtualClock; "
+        "NvmlGpu(open_nvml('sim', VirtualClock(), Path(sys.argv[1])), 0, read_only=False)"
+        ".apply(ClockRequest(sm_clock_mhz=900))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(bench.state_dir)], check=True, cwd=os.getcwd())
+    bench.clock.sleep(1.0)
+    assert bench.gpu.read_state().sm_clock_mhz == 900
+
+
+def test_incremental_reading_equals_reading_afresh(bench: Bench, tmp_path: Path) -> None:
+    for i in range(30):
+        if i % 7 == 3:
+            bench.gpu.apply(ClockRequest(sm_clock_mhz=345 + 15 * i))
+        bench.work(200.0 + i, 0.015 * (i % 4))
+        bench.clock.sleep(0.01 * i)
+        bench.counter_mj()
+    bench.work(650.0, 0.5, at_ns=bench.clock.now_ns() - 30_000_000)  # logged late
+    bench.clock.sleep(12.0)
+    fresh = open_nvml("sim", bench.clock, tmp_path)
+    assert bench.counter_mj() == fresh.nvmlDeviceGetTotalEnergyConsumption(fresh.nvmlDeviceGetHandleByIndex(0))
+    assert bench.gpu.read_power_samples(0) == NvmlGpu(fresh, 0, read_only=True).read_power_samples(0)
+    assert bench.gpu.read_state() == NvmlGpu(fresh, 0, read_only=True).read_state()
+
+
+def test_a_change_that_reaches_back_is_taken_in(bench: Bench, tmp_path: Path) -> None:
+    bench.clock.sleep(5.0)
+    reader = NvmlGpu(open_nvml("sim", bench.clock, tmp_path), 0, read_only=True)
+    bench.work(300.0, 0.1)
+    bench.clock.sleep(1.0)
+    reader.read_energy_counter_j()
+    other_clock = VirtualClock(bench.clock.now_ns() - 4_000_000_000)  # a process that was slow to write
+    NvmlGpu(open_nvml("sim", other_clock, tmp_path), 0, read_only=False).apply(ClockRequest(sm_clock_mhz=1980))
+    fresh = NvmlGpu(open_nvml("sim", bench.clock, tmp_path), 0, read_only=True)
+    assert reader.read_energy_counter_j() == fresh.read_energy_counter_j()
+
+
+def test_temperature_follows_power_slowly(bench: Bench) -> None:
+    cold = bench.gpu.read_state().temperature_c
+    bench.work(700.0, 600.0)
+    bench.clock.sleep(5.0)
+    soon = bench.gpu.read_state().temperature_c
+    bench.clock.sleep(300.0)
+    late = bench.gpu.read_state().temperature_c
+    assert cold is not None
+    assert soon is not None
+    assert late is not None
+    assert cold < soon < late < 90
+    bench.clock.sleep(10.0)
+    assert bench.gpu.read_state().temperature_c == late
+
+
+def test_settings_are_refused_where_the_driver_would(tmp_path: Path) -> None:
+    nvml = SimulatedNvml("sim", VirtualClock(), tmp_path, may_set=False)
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
+    for call in (
+        lambda: nvml.nvmlDeviceSetGpuLockedClocks(handle, 900, 900),
+        lambda: nvml.nvmlDeviceResetGpuLockedClocks(handle),
+        lambda: nvml.nvmlDeviceSetPowerManagementLimit(handle, 300_000),
+    ):
+        with pytest.raises(SimulatedNvmlError) as caught:
+            call()
+        assert caught.value.value == nvml.NVML_ERROR_NO_PERMISSION
+
+
+def test_driver_rounds_clocks_down_and_checks_limits(bench: Bench) -> None:
+    bench.nvml.nvmlDeviceSetGpuLockedClocks(bench.handle, 907, 907)
+    bench.clock.sleep(1.0)
+    assert bench.gpu.read_state().sm_clock_mhz == 900
+    with pytest.raises(SimulatedNvmlError):
+        bench.nvml.nvmlDeviceSetPowerManagementLimit(bench.handle, 100_000)
+
+
+@pytest.mark.parametrize(("request_", "count"), [("sim", 1), ("sim:h200", 1), ("sim:h200x4", 4)])
+def test_boards_are_made_on_request(request_: str, count: int, tmp_path: Path) -> None:
+    nvml = open_nvml(request_, VirtualClock(), tmp_path)
+    boards = [NvmlGpu(nvml, i, read_only=True).info for i in range(nvml.nvmlDeviceGetCount())]
+    assert [board.uuid for board in boards] == [f"GPU-SIM-H200-{i}" for i in range(count)]
+    assert all(board.simulated and "Simulated" in board.name for board in boards)
+
+
+@pytest.mark.parametrize(
+    ("request_", "uuids"),
+    [
+        ("sim:rtx5090", ["GPU-SIM-GEFORCE-RTX-5090-0"]),
+        ("sim:h200+h200", ["GPU-SIM-H200-0"]),
+        ("sim:h200+a100x2", ["GPU-SIM-H200-A100-0", "GPU-SIM-H200-A100-1"]),
+        ("sim:rtx5090+counter-only", ["GPU-SIM-GEFORCE-RTX-5090-COUNTER-ONLY-0"]),
+    ],
+)
+def test_boards_are_made_with_sensors_of_any_kind(request_: str, uuids: list[str], tmp_path: Path) -> None:
+    nvml = open_nvml(request_, VirtualClock(), tmp_path)
+    assert [NvmlGpu(nvml, i, read_only=True).info.uuid for i in range(nvml.nvmlDeviceGetCount())] == uuids
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("sim:h200+nosuch", "volta, a100, rtx3090, rtx5090, h100, h200, counter-only, average-only"),
+        ("sim:h200+", "SENSORS .* one of volta, a100"),
+        ("sim:h200x2+a100", "there are h200, rtx5090"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_what_there_is(request_: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_nvml(request_, VirtualClock(), tmp_path)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_profile_lacks_is_not_supported(profile: str, tmp_path: Path) -> None:
+    gpu = NvmlGpu(open_nvml(f"sim:h200+{profile}", VirtualClock(), tmp_path), 0, read_only=True)
+    reads = {
+        "samples": lambda: gpu.read_power_samples(0),
+        "instant": gpu.read_instant_power,
+        "average": gpu.read_average_power,
+        "counter": gpu.read_energy_counter_j,
+    }
+    for sensor, read in reads.items():
+        if getattr(PROFILES[profile], sensor) is None:
+            with pytest.raises(NotSupportedError):
+                read()
+        else:
+            read()
+
+
+def test_an_a100_sees_the_last_quarter_of_each_period_and_its_counter_no_more(tmp_path: Path) -> None:
+    """Bursts of 600 W in the first 70 ms of each 100 ms, 100 W in the rest: 450 W on average, 100 W as it sees them."""
+    clock = VirtualClock()
+    nvml = open_nvml("sim:h200+a100", clock, tmp_path)
+    gpu, history = NvmlGpu(nvml, 0, read_only=True), nvml.nvmlDeviceGetHandleByIndex(0).history
+    start_ns = clock.now_ns()
+    stretches = [(0.1 * k + offset_s, length_s, w) for k in range(20) for offset_s, length_s, w in BURST]
+    BoardState(tmp_path / gpu.info.uuid).log_activity(
+        Activity(
+            start_ns=start_ns + round(at_s * 1e9),
+            end_ns=start_ns + round((at_s + length_s) * 1e9),
+            power_w=power_w,
+            sm_clock_mhz=1410,
+            mem_clock_mhz=3201,
+            event_reasons=0,
+        )
+        for at_s, length_s, power_w in stretches
+    )
+    clock.sleep(2.0)
+    assert history.energy_j(clock.now_ns()) == pytest.approx(900.0)
+    assert gpu.read_average_power().power_w == pytest.approx(100.0)
+    assert gpu.read_energy_counter_j() == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("request_", ["sim:", "sim:x4", "sim:h200x0", "sim:nosuchboard"])
+def test_requests_that_cannot_be_met(request_: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"sim"):
+        open_nvml(request_, VirtualClock(), tmp_path)
+
+
+def test_a_clock_behind_the_board_is_refused(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="SWEEP_SIMULATED_STATE"):
+        open_nvml("sim", VirtualClock(bench.clock.now_ns() - 1), tmp_path)
+
+
+def test_an_hour_of_steps_reads_fast(bench: Bench) -> None:
+    start_ns = bench.clock.now_ns()
+    bench.silicon.log_activity(
+        Activity(
+            start_ns=start_ns + i * 15_000_000,
+            end_ns=start_ns + (i + 1) * 15_000_000,
+            power_w=300.0,
+            sm_clock_mhz=1980,
+            mem_clock_mhz=3201,
+            event_reasons=0,
+        )
+        for i in range(240_000)
+    )
+    began_s = time.process_time()
+    bench.clock.sleep(3600.0)
+    assert bench.counter_mj() == 300 * 3600 * 1000
+    assert time.process_time() - began_s < 100.0  # about two seconds; a quadratic reading takes hours
