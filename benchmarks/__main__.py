@@ -35,21 +35,21 @@ def bench_plan() -> str:
 
 
 def bench_simulated_engine() -> str:
-    """Steps a second of the board model in virtual time."""
+    """Steps a second of the GPU model in virtual time."""
     from runner.inference.engine import Sampling
     from runner.inference.simulated.engine import SimulatedEngine
-    from runner.physics.gpu_model import load_board
-    from runner.physics.gpu_state import BoardState
+    from runner.physics.gpu_model import load_gpu_model
+    from runner.physics.gpu_state import GpuState
     from runner.physics.shape import get_shape
     from runner.spec.request import Request
-    from runner.timebase import VirtualClock
+    from runner.timebase import VirtualTime
 
     with TemporaryDirectory() as folder:
         engine = SimulatedEngine(
             shape=get_shape("qwen2.5-32b"),
-            board=load_board("h200"),
-            state=BoardState(Path(folder)),
-            clock=VirtualClock(),
+            gpu_model=load_gpu_model("h200"),
+            state=GpuState(Path(folder)),
+            time_source=VirtualTime(),
         )
         requests = [
             Request(
@@ -71,21 +71,21 @@ def bench_simulated_engine() -> str:
 
 
 def bench_sampler() -> str:
-    """Processor time of the sampler's thread, simulated board included: draining the buffer, and polling."""
+    """Processor time of the sampler's thread, simulated GPU included: draining the buffer, and polling."""
     lines = [f"sensors of {kind}: {_sample(f'sim:h200+{kind}')}" for kind in ("h200", "h100", "a100")]
     return ("\n" + 19 * " ").join(lines)
 
 
-def _sample(board: str) -> str:
+def _sample(request: str) -> str:
     from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
     from runner.hardware.sensors.probe import probe_sensors
     from runner.hardware.sensors.sampler import PowerSampler
-    from runner.timebase import WallClock
+    from runner.timebase import WallTime
 
     with TemporaryDirectory() as folder:
-        clock = WallClock()
-        gpu = NvmlGpu(open_nvml(board, clock, Path(folder)), 0, read_only=True)
-        sampler = PowerSampler(gpu, clock, lambda _: None, probe_sensors(gpu, clock))
+        time_source = WallTime()
+        gpu = NvmlGpu(open_nvml(request, time_source, Path(folder)), 0, read_only=True)
+        sampler = PowerSampler(gpu, time_source, lambda _: None, probe_sensors(gpu, time_source))
         sampler.start()
         start_s = time.process_time()
         time.sleep(5.0)
@@ -99,7 +99,7 @@ def _sample(board: str) -> str:
 
 
 def bench_accuracy() -> str:
-    """Energy by every kind of board's sensors against the exact truth, as median / 95th percentile; about a minute."""
+    """Energy by every kind of GPU's sensors against the exact truth, as median / 95th percentile; about a minute."""
     from benchmarks.accuracy import measure_profile, tabulate
     from runner.hardware.simulated.sensor_profiles import PROFILES
 

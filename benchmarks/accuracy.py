@@ -1,8 +1,8 @@
-"""Energy of randomised loads, as each kind of board's sensors let it be measured, against the exact truth.
+"""Energy of randomised loads, as each kind of GPU's sensors let it be measured, against the exact truth.
 
     python -m benchmarks.accuracy [--num-loads 200] [--seed 0]
 
-A load is written straight into a simulated board's log of activity, so that its energy is known to the last digit. What
+A load is written straight into a simulated GPU's log of activity, so that its energy is known to the last digit. What
 measures it is the product: the sensor probe (at rest and under a first load, as a worker does it), the sampler, the
 counter's ticks before and after the window, `account_energy`. All of it runs in virtual time. Beside it stand two usual
 estimators, on nvmlDeviceGetPowerUsage polled ten times a second: the trapezoid over the readings that changed, and the
@@ -27,10 +27,10 @@ from runner.hardware.sensors.probe import find_sensors, probe_sensors, refine_fi
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.hardware.sensors.watch import SensorWatch
 from runner.hardware.simulated.sensor_profiles import PROFILES
-from runner.physics.gpu_state import Activity, BoardState
+from runner.physics.gpu_state import Activity, GpuState
 from runner.results.measurement import CounterTick, Identity, Measurement, Placement
 from runner.results.sensors import SensorFindings
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 NUM_LOADS = 200
 WINDOW_S = (5.0, 40.0)
@@ -58,7 +58,7 @@ Stretch = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One load, measured; errors are relative to the true energy, None where the board lacks what it takes."""
+    """One load, measured; errors are relative to the true energy, None where the GPU lacks what it takes."""
 
     kind: str
     window_s: float
@@ -92,53 +92,53 @@ def measure_profile(profile: str, num_loads: int = NUM_LOADS, seed: int = 0) -> 
     """
     rng = random.Random(f"{seed} {profile}")
     with TemporaryDirectory() as folder:
-        bench = _Bench(profile, Path(folder), rng)
-        return [bench.measure() for _ in range(num_loads)]
+        context = _Context(profile, Path(folder), rng)
+        return [context.measure() for _ in range(num_loads)]
 
 
-class _Bench:
-    """One simulated board that works through loads while the product watches."""
+class _Context:
+    """One simulated GPU that works through loads while the product watches."""
 
     def __init__(self, profile: str, state_dir: Path, rng: random.Random) -> None:
         self._rng = rng
-        self._clock = VirtualClock()
-        nvml = open_nvml(f"sim:h200+{profile}", self._clock, state_dir)
+        self._time_source = VirtualTime()
+        nvml = open_nvml(f"sim:h200+{profile}", self._time_source, state_dir)
         self._gpu = NvmlGpu(nvml, 0, read_only=True)
         self._history = nvml.nvmlDeviceGetHandleByIndex(0).history
-        self._silicon = BoardState(state_dir / self._gpu.info.uuid)
-        self._clock.sleep(2.0 + rng.random())  # past the driver's load, and out of step with its sensors
-        self._sensors = self._watch_first_load(probe_sensors(self._gpu, self._clock))
-        self._clock.sleep(rng.random())
-        self._sampler = PowerSampler(self._gpu, self._clock, sensors=self._sensors)
+        self._silicon = GpuState(state_dir / self._gpu.info.uuid)
+        self._time_source.sleep(2.0 + rng.random())  # past the driver's load, and out of step with its sensors
+        self._sensors = self._watch_first_load(probe_sensors(self._gpu, self._time_source))
+        self._time_source.sleep(rng.random())
+        self._sampler = PowerSampler(self._gpu, self._time_source, sensors=self._sensors)
         self._sampler.start()
         energy_source = self._sensors.energy_source or "trace"
         self._shortest_s = max(WINDOW_S[0], min_window_s(energy_source, self._sensors))
 
     def _watch_first_load(self, at_rest: SensorFindings) -> SensorFindings:
         """The same spells as `watch_first_load` makes an engine work, without an engine."""
-        with SensorWatch(self._gpu, self._clock) as watch:
-            self._clock.sleep(REST_BEFORE_S)
+        with SensorWatch(self._gpu, self._time_source) as watch:
+            self._time_source.sleep(REST_BEFORE_S)
             for work_s, rest_s in SPELLS_S:
                 self._work([(work_s, self._rng.uniform(*FIRST_LOAD_W))])
-                self._clock.sleep(rest_s)
+                self._time_source.sleep(rest_s)
             watched = watch.stop()
         return refine_findings(self._gpu.info, at_rest, find_sensors(watched))
 
     def measure(self) -> Case:
         """Draw a load, run it and measure it as a trial is measured."""
-        rng, clock = self._rng, self._clock
+        rng, time_source = self._rng, self._time_source
         window_s = math.exp(rng.uniform(math.log(self._shortest_s), math.log(WINDOW_S[1])))
         kind, load = draw_load(rng, window_s)
         self._work(draw_load(rng, rng.uniform(0.2, 2.0))[1])  # the warm-up
-        clock.sleep(rng.uniform(0.0, 0.5))
+        time_source.sleep(rng.uniform(0.0, 0.5))
         counter_start = self._mark_tick()
-        start_ns = clock.now_ns()
+        start_ns = time_source.now_ns()
         naive: list[Stretch] = []
-        cancel = clock.every(NAIVE_POLL_S, lambda: self._poll_average(naive, start_ns))
+        cancel = time_source.every(NAIVE_POLL_S, lambda: self._poll_average(naive, start_ns))
         self._poll_average(naive, start_ns)
         self._work(load)
         cancel()
-        end_ns = clock.now_ns()
+        end_ns = time_source.now_ns()
         counter_end = self._mark_tick()
         self._sampler.wait_covered(max(end_ns, counter_end.time_ns if counter_end else 0))
         measurement = Measurement(
@@ -174,7 +174,7 @@ class _Bench:
         )
 
     def _work(self, load: list[Stretch]) -> None:
-        now_ns = self._clock.now_ns()
+        now_ns = self._time_source.now_ns()
         activities = []
         for seconds, power_w in load:
             end_ns = now_ns + round(seconds * 1e9)
@@ -190,7 +190,7 @@ class _Bench:
             )
             now_ns = end_ns
         self._silicon.log_activity(activities)
-        self._clock.advance_to(now_ns)
+        self._time_source.advance_to(now_ns)
 
     def _mark_tick(self) -> CounterTick | None:
         tick = self._sampler.mark_counter_tick()

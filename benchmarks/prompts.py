@@ -23,7 +23,7 @@ def describe_many() -> str:
         words[15::16] = [f"{word}." for word in words[15::16]]
         samples.append(Sample(sample_id=str(k), text=" ".join(words)))
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
-    described = describe_samples("bench", samples)
+    described = describe_samples("context", samples)
     took_s, took_cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
     return (
         f"{described.height:,} prompts of {described['num_words'].mean():.0f} words in {took_s:.1f} s, "

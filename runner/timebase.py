@@ -1,6 +1,6 @@
 """Time as an argument: the wall clock, and a virtual clock that jumps.
 
-Whatever waits or stamps takes a `Clock`. With `VirtualClock` an hour of simulated measurement runs in milliseconds,
+Whatever waits or stamps takes a `Clock`. With `VirtualTime` an hour of simulated measurement runs in milliseconds,
 and every test sees the same instants.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Clock(Protocol):
+class TimeSource(Protocol):
     """Now, and waiting."""
 
     def now_ns(self) -> int:
@@ -23,7 +23,7 @@ class Clock(Protocol):
         ...
 
 
-class WallClock:
+class WallTime:
     """The machine's own time."""
 
     def now_ns(self) -> int:
@@ -35,7 +35,7 @@ class WallClock:
         time.sleep(max(seconds, 0.0))
 
 
-class VirtualClock:
+class VirtualTime:
     """Time that passes only when somebody sleeps; periodic callbacks run at their exact instants.
 
     One thread only. `every` is how a sampler, which is a thread in real time, runs in virtual time.
@@ -45,7 +45,7 @@ class VirtualClock:
         self._now_ns = start_ns
         self._order = itertools.count()
         self._due: list[tuple[int, int, int, Callable[[], None]]] = []
-        self._cancelled: set[int] = set()
+        self._interrupted: set[int] = set()
 
     def now_ns(self) -> int:
         """Return virtual ns since the epoch."""
@@ -59,8 +59,8 @@ class VirtualClock:
         """Advance to an instant (never backwards), running what falls due on the way."""
         while self._due and self._due[0][0] <= time_ns:
             due_ns, key, period_ns, callback = heapq.heappop(self._due)
-            if key in self._cancelled:
-                self._cancelled.discard(key)
+            if key in self._interrupted:
+                self._interrupted.discard(key)
                 continue
             self._now_ns = max(self._now_ns, due_ns)
             heapq.heappush(self._due, (due_ns + period_ns, key, period_ns, callback))
@@ -72,4 +72,4 @@ class VirtualClock:
         key = next(self._order)
         period_ns = round(seconds * 1e9)
         heapq.heappush(self._due, (self._now_ns + period_ns, key, period_ns, callback))
-        return lambda: self._cancelled.add(key)
+        return lambda: self._interrupted.add(key)

@@ -1,4 +1,4 @@
-"""Whether this machine was too busy for what is paced by a simulated board, told by somebody who asks for nothing."""
+"""Whether this machine was too busy for what is paced by a simulated GPU, told by somebody who asks for nothing."""
 
 import threading
 import time

@@ -126,7 +126,7 @@ def _compare_where_cut(trials: pl.DataFrame, scan_requests: Callable[[Collection
 def _correlate_measured(
     trials: pl.DataFrame, samples: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]
 ) -> pl.DataFrame:
-    # Only a prompt that is alone on the board can be measured; a task's first trial tells whether it was.
+    # Only a prompt that is alone on the GPU can be measured; a task's first trial tells whether it was.
     alone = trials.filter(pl.col("concurrency") == 1, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
     first = alone.unique(["model", "task"], keep="first", maintain_order=True)
     measured = scan_requests(first["trial_id"].to_list()).filter(energy_method="measured").select("trial_id").unique()

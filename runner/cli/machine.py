@@ -13,7 +13,7 @@ from runner.cli.options import GpuOption, JsonOption
 def doctor(
     gpu: GpuOption = "auto",
     reset_clocks: Annotated[
-        bool, typer.Option("--reset-clocks", help="Clear a lock that a disaster left behind on these boards.")
+        bool, typer.Option("--reset-clocks", help="Clear a lock that a disaster left behind on these GPUs.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -45,13 +45,13 @@ ClocksOption = Annotated[
     ClocksMode | None,
     typer.Option(
         "--clocks",
-        help="read-only sets nothing and measures at the board's own clocks; unless given, as the sweep file says, "
+        help="read-only sets nothing and measures at the GPU's own clocks; unless given, as the sweep file says, "
         "else apply. SWEEP_CLOCKS=read-only allows nothing else.",
     ),
 ]
 EngineOption = Annotated[
     EngineKind,
-    typer.Option("--engine", help="simulated: the board model alone, in virtual time; no tokens and no quality."),
+    typer.Option("--engine", help="simulated: the GPU model alone, in virtual time; no tokens and no quality."),
 ]
 AddressOption = Annotated[
     str | None,

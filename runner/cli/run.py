@@ -30,7 +30,7 @@ from runner.cli.report import print_report
 if TYPE_CHECKING:
     from runner.display.live.dashboard import Dashboard
     from runner.display.live.plain_lines import PlainLines
-    from runner.execution.driver.cluster import Seat
+    from runner.execution.driver.cluster import GpuGroup
     from runner.spec.sweep import SweepSpec
 
 WATCH_PERIOD_S = 0.5
@@ -60,7 +60,7 @@ def run(
         read_only = _is_read_only(clocks, sweep)
         from dataclasses import replace
 
-        from runner.execution.driver.cluster import cluster_address, find_seats, ray_session
+        from runner.execution.driver.cluster import cluster_address, find_gpu_groups, ray_session
         from runner.execution.driver.manifest import RunOptions, close_finished_run, keep_commits
         from runner.execution.preflight.feasibility import require_settable, require_tokenizers
         from runner.execution.preflight.model_access import check_access, require_access
@@ -70,13 +70,13 @@ def run(
 
         _interrupt_on_signals()
         joins_cluster = bool(cluster_address(address))
-        local_seats = [] if joins_cluster else find_seats(gpu, None)
-        _require_possible(local_seats, engine)
+        local_groups = [] if joins_cluster else find_gpu_groups(gpu, None)
+        _require_possible(local_groups, engine)
         if engine is EngineKind.VLLM:
             require_tokenizers(sweep, file)
         directory = out or Path("runs") / sweep.name
         blocks = expand_trials(sweep, read_only=read_only)
-        require_settable(blocks, local_seats)
+        require_settable(blocks, local_groups)
         command = " ".join(["sweep", *sys.argv[1:]])
         options = RunOptions(engine=engine.value, read_only=read_only, limit=limit, command=command)
         with RunStore(directory) as store:
@@ -92,13 +92,13 @@ def run(
             with _display(plain) as screen, ray_session(address):
                 from runner.execution.driver.run import run_sweep
 
-                seats = find_seats(gpu, address) if joins_cluster else local_seats
-                _require_possible(seats, engine)
-                require_settable(blocks, seats)
+                groups = find_gpu_groups(gpu, address) if joins_cluster else local_groups
+                _require_possible(groups, engine)
+                require_settable(blocks, groups)
                 if fresh:
                     store.clear()
                 show = publish_views(directory, screen.update)
-                outcome = run_sweep(sweep, blocks, seats, store=store, options=options, show=show)
+                outcome = run_sweep(sweep, blocks, groups, store=store, options=options, show=show)
             if outcome.interrupted:
                 raise typer.Exit(EXIT_INTERRUPTED)
             print_report(directory)
@@ -126,18 +126,18 @@ def plan(
         read_only = _is_read_only(clocks, sweep)
         from dataclasses import asdict
 
-        from runner.execution.driver.cluster import find_seats
+        from runner.execution.driver.cluster import find_gpu_groups
         from runner.execution.preflight.feasibility import require_settable, require_tokenizers
         from runner.execution.preflight.model_access import check_access, require_access
         from runner.execution.preflight.plan import plan_sweep
         from runner.results.run_directory import RunStore
         from runner.spec.trial import expand_trials
 
-        seats = find_seats(gpu, None)
+        groups = find_gpu_groups(gpu, None)
         blocks = expand_trials(sweep, read_only=read_only)
         models = check_access(sweep.model)
         finished = RunStore(out or Path("runs") / sweep.name).finished_trial_ids()
-        planned = plan_sweep(sweep, blocks, [seat.info for seat in seats], read_only=read_only, finished=finished)
+        planned = plan_sweep(sweep, blocks, [group.info for group in groups], read_only=read_only, finished=finished)
         if as_json:
             print(json.dumps(asdict(planned), indent=1))
         else:
@@ -150,7 +150,7 @@ def plan(
             if model.problem == "unreachable":
                 print(f"sweep: warning: {model.message}", file=sys.stderr)
         require_tokenizers(sweep, file)
-        require_settable(blocks, seats)
+        require_settable(blocks, groups)
         require_access([model for model in models if model.problem != "unreachable"])
 
 
@@ -203,15 +203,15 @@ def _interrupt_on_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def _require_possible(seats: "list[Seat]", engine: EngineKind) -> None:
+def _require_possible(groups: "list[GpuGroup]", engine: EngineKind) -> None:
     """Refuse at once what would fail for every trial."""
     from runner.hardware.gpu import NoGpuError
 
-    simulated = [seat.info.simulated for seat in seats]
+    simulated = [group.info.simulated for group in groups]
     if engine is EngineKind.SIMULATED and not all(simulated):
-        raise ValueError("--engine simulated computes on simulated boards only: add --gpu sim")
+        raise ValueError("--engine simulated computes on simulated GPUs only: add --gpu sim")
     if any(simulated) and not all(simulated):
-        raise NoGpuError("real and simulated boards cannot be mixed in one run")
+        raise NoGpuError("real and simulated GPUs cannot be mixed in one run")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def render_plan(plan: Plan) -> Group:
             points = Text(_describe_points(block), style="dim")
             parts += [Text(line), Padding(points, (0, 0, 0, header.index(_LEFT)))]
     problems = dict.fromkeys(trial.problem for trial in plan.trials if trial.problem)
-    parts += ["", *(Text(f"Cannot be set on this board: {problem}", style="yellow") for problem in problems)]
+    parts += ["", *(Text(f"Cannot be set on this GPU: {problem}", style="yellow") for problem in problems)]
     parts += [Text(_describe_axes(plan)), Text(_describe_totals(plan))]
     return Group(*parts)
 
@@ -87,7 +87,7 @@ def _describe_gpus(plan: Plan) -> str:
     mode = "; clocks are read-only, so only the default operating point runs" if plan.read_only else ""
     return (
         f"{plan.name}: {len(plan.gpu_names)} × {names}{mode}.\n"
-        "Below each block its operating points, in order: SM clock in MHz, or the board's own (default)."
+        "Below each block its operating points, in order: SM clock in MHz, or the GPU's own (default)."
     )
 
 
@@ -113,5 +113,5 @@ def _describe_totals(plan: Plan) -> str:
     return (
         f"{len(plan.trials)} trials{done}. What is left ({num_left}) takes about "
         f"{format_duration(plan.estimated_duration_s)} and {format_energy(plan.estimated_energy_j)}, loading included: "
-        "an estimate by the board model of an H200, good for minutes or hours, not for conclusions."
+        "an estimate by the GPU model of an H200, good for minutes or hours, not for conclusions."
     )

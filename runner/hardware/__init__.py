@@ -1,1 +1,1 @@
-"""The boards: read their power and clocks, set their clocks, and put everything back."""
+"""The GPUs: read their power and clocks, set their clocks, and put everything back."""

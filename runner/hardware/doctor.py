@@ -19,7 +19,7 @@ from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError, NoGpuError, Rea
 from runner.hardware.nvml.gpu import NvmlGpu, is_simulated, open_nvml
 from runner.hardware.selection import select_gpus
 from runner.hardware.sensors.probe import probe_sensors
-from runner.timebase import Clock, WallClock
+from runner.timebase import TimeSource, WallTime
 
 Level = Literal["ok", "warning", "error"]
 _WATCH_S = 0.5
@@ -31,43 +31,43 @@ class Check:
 
     level: Level
     subject: str
-    """A board's label, or what of the machine is meant."""
+    """A GPU's label, or what of the machine is meant."""
     finding: str
     advice: str | None = None
 
 
-def examine(gpu: str, cuda_visible_devices: str | None, clock: Clock | None = None) -> list[Check]:
-    """Return findings on this machine and on each board that a `--gpu` value means.
+def examine(gpu: str, cuda_visible_devices: str | None, time_source: TimeSource | None = None) -> list[Check]:
+    """Return findings on this machine and on each GPU that a `--gpu` value means.
 
     Raises: ValueError: `gpu` is not a request.
     """
-    clock = clock or WallClock()
+    time_source = time_source or WallTime()
     checks = [_check_engine()]
     try:
-        request, nvml, infos = _open(gpu, cuda_visible_devices, clock)
+        request, nvml, infos = _open(gpu, cuda_visible_devices, time_source)
     except GpuError as error:
-        advice = "sweep run --gpu sim runs without a GPU, on the simulated board"
+        advice = "sweep run --gpu sim runs without a GPU, on the simulated GPU"
         return [*checks, Check(level="error", subject="GPUs", finding=str(error), advice=advice)]
     if gpu == "auto" and is_simulated(request):
-        finding = "no NVIDIA GPU here: the simulated board is used, and its numbers are a model's"
+        finding = "no NVIDIA GPU here: the simulated GPU is used, and its numbers are a model's"
         checks.append(Check(level="warning", subject="GPUs", finding=finding))
     for info in infos:
         try:
-            checks += _examine_board(NvmlGpu(nvml, info.uuid, read_only=True), clock)
+            checks += _examine_gpu(NvmlGpu(nvml, info.uuid, read_only=True), time_source)
         except GpuError as error:  # what was found before is kept
             checks.append(Check(level="error", subject=f"GPU {info.index}", finding=str(error)))
     return checks
 
 
 def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]:
-    """Carry out what dead runs owe, then reset the clocks of each chosen board that nobody holds; a line on each.
+    """Carry out what dead runs owe, then reset the clocks of each chosen GPU that nobody holds; a line on each.
 
     Raises: ReadOnlyError: SWEEP_CLOCKS forbids it; NoGpuError, PermissionDeniedError; GpuError: something is still
         owed, of which the lines have told.
     """
     if environment_forbids_setting():
         raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
-    _, nvml, infos = _open(gpu, cuda_visible_devices, WallClock())
+    _, nvml, infos = _open(gpu, cuda_visible_devices, WallTime())
     settled = restore_leftover(allowed_uuids=[info.uuid for info in infos])
     yield from (settlement.account for settlement in settled)
     for info in infos:
@@ -75,11 +75,11 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]
         if holder:
             yield f"GPU {info.index} {info.name}: held by {holder}; left alone"
             continue
-        board = NvmlGpu(nvml, info.uuid, read_only=False)
-        board.reset(None)
+        opened = NvmlGpu(nvml, info.uuid, read_only=False)
+        opened.reset(None)
         _delete_spoilt_journal(_journal_path(nvml, info))
-        yield f"GPU {info.index} {info.name}: clocks are at the board's default{_describe_limit(board)}"
-    # A spoilt journal of a chosen board has just been settled after all.
+        yield f"GPU {info.index} {info.name}: clocks are at the GPU's default{_describe_limit(opened)}"
+    # A spoilt journal of a chosen GPU has just been settled after all.
     if owed := [settlement.journal.stem for settlement in settled if settlement.failed and settlement.journal.exists()]:
         raise GpuError(f"not everything that dead runs left is put back (see above): {', '.join(owed)}")
 
@@ -92,17 +92,17 @@ def _describe_limit(gpu: NvmlGpu) -> str:
     return f"; its power limit is {limit_w:g} W (its default: {default_w:g} W)"
 
 
-def _open(gpu: str, cuda_visible_devices: str | None, clock: Clock) -> tuple[str, Any, list[GpuInfo]]:
+def _open(gpu: str, cuda_visible_devices: str | None, time_source: TimeSource) -> tuple[str, Any, list[GpuInfo]]:
     if is_simulated(gpu):
-        nvml = open_nvml(gpu, clock)
+        nvml = open_nvml(gpu, time_source)
         return gpu, nvml, select_gpus(nvml, "all", None)
     try:
-        nvml = open_nvml("nvidia", clock)
+        nvml = open_nvml("nvidia", time_source)
         return "nvidia", nvml, select_gpus(nvml, "all" if gpu == "auto" else gpu, cuda_visible_devices)
     except NoGpuError:
         if gpu != "auto":
             raise
-        return _open("sim", None, clock)
+        return _open("sim", None, time_source)
 
 
 def _check_engine() -> Check:
@@ -115,14 +115,14 @@ def _check_engine() -> Check:
     return Check(level="error", subject="engine", finding="vLLM is not installed", advice=advice)
 
 
-def _examine_board(gpu: NvmlGpu, clock: Clock) -> Iterator[Check]:
+def _examine_gpu(gpu: NvmlGpu, time_source: TimeSource) -> Iterator[Check]:
     info = gpu.info
     subject = f"GPU {info.index}"
     clocks = f"{info.sm_clocks_mhz[0]} to {info.sm_clocks_mhz[-1]} MHz" if info.sm_clocks_mhz else "unknown clocks"
     yield Check(
         level="ok", subject=subject, finding=f"{info.name}, {info.uuid}, driver {info.driver_version}, {clocks}"
     )
-    yield _check_samples(gpu, subject, clock)
+    yield _check_samples(gpu, subject, time_source)
     try:
         gpu.read_energy_counter_j()
         yield Check(level="ok", subject=subject, finding="energy counter answers")
@@ -130,7 +130,7 @@ def _examine_board(gpu: NvmlGpu, clock: Clock) -> Iterator[Check]:
         advice = "energy then rests on the power trace alone"
         yield Check(level="warning", subject=subject, finding=f"no energy counter: {error}", advice=advice)
     with suppress(GpuLostError):  # which the readings above have said
-        found = probe_sensors(gpu, clock)
+        found = probe_sensors(gpu, time_source)
         for name, sensor in found.sensors.items():
             yield Check(level="ok", subject=subject, finding=f"sensor {name!r}: {sensor.describe()}")
         yield Check(level="ok" if found.energy_source else "error", subject=subject, finding=found.choice)
@@ -144,14 +144,14 @@ def _examine_board(gpu: NvmlGpu, clock: Clock) -> Iterator[Check]:
         yield Check(level="warning", subject=subject, finding="persistence mode is off", advice=advice)
     yield from _check_processes(gpu, subject)
     if holder := _describe_holder(gpu.nvml, info, dead_too=True):
-        advice = "if that run is dead, sweep doctor --reset-clocks puts the board back"
+        advice = "if that run is dead, sweep doctor --reset-clocks puts the GPU back"
         yield Check(level="warning", subject=subject, finding=f"leased by {holder}", advice=advice)
 
 
-def _check_samples(gpu: NvmlGpu, subject: str, clock: Clock) -> Check:
+def _check_samples(gpu: NvmlGpu, subject: str, time_source: TimeSource) -> Check:
     try:
-        start_ns = clock.now_ns()
-        clock.sleep(_WATCH_S)
+        start_ns = time_source.now_ns()
+        time_source.sleep(_WATCH_S)
         samples = gpu.read_power_samples(start_ns)
     except GpuError as error:
         advice = "energy then rests on the counter alone: windows of 10 s and more"
@@ -185,17 +185,17 @@ def _check_setting(info: GpuInfo, subject: str) -> Check:
         return Check(level="ok", subject=subject, finding=finding)
     if not info.sm_clocks_mhz:
         advice = "measure with --clocks read-only"
-        return Check(level="warning", subject=subject, finding="the board names no clocks to set", advice=advice)
+        return Check(level="warning", subject=subject, finding="the GPU names no clocks to set", advice=advice)
     if obstacle := find_obstacle([info]):
         return Check(level="warning", subject=subject, finding=f"clocks cannot be set: {obstacle}", advice=WAYS_OUT)
     if info.simulated:
-        return Check(level="ok", subject=subject, finding="clocks can be set (on the simulated board)")
+        return Check(level="ok", subject=subject, finding="clocks can be set (on the simulated GPU)")
     finding = "clocks can probably be set; whether the driver agrees is seen when a run sets them"
     return Check(level="ok", subject=subject, finding=finding)
 
 
 def _describe_holder(nvml: Any, info: GpuInfo, *, dead_too: bool = False) -> str | None:
-    """Who holds a lease on the board, from its journal; None for nobody.
+    """Who holds a lease on the GPU, from its journal; None for nobody.
 
     Raises: GpuError: the dead are asked for too, and the journal cannot be read.
     """
@@ -211,7 +211,7 @@ def _journal_path(nvml: Any, info: GpuInfo) -> Path:
 
 
 def _delete_spoilt_journal(path: Path) -> None:
-    """A journal that cannot be read keeps every run from the board, and owes what has just been reset."""
+    """A journal that cannot be read keeps every run from the GPU, and owes what has just been reset."""
     try:
         read_journal(path)
     except GpuError:

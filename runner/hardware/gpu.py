@@ -1,4 +1,4 @@
-"""What the rest of the program may ask of a board: the `Gpu` protocol, its records and its errors.
+"""What the rest of the program may ask of a GPU: the `Gpu` protocol, its records and its errors.
 
 Units are W, J, MHz, °C, bytes and ns since the epoch; NVML's milliwatts and millijoules stay in `nvml.py`.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Setting = Literal["sm_clock", "mem_clock", "power_limit"]
-"""What of a board can be set."""
+"""What of a GPU can be set."""
 
 
 class GpuError(Exception):
-    """Something a board, or its driver, did not do. The message says what to do next where anything can be done."""
+    """Something a GPU, or its driver, did not do. The message says what to do next where anything can be done."""
 
 
 class NoGpuError(GpuError):
-    """There is no board here that may be used."""
+    """There is no GPU here that may be used."""
 
 
 class PermissionDeniedError(GpuError):
@@ -24,7 +24,7 @@ class PermissionDeniedError(GpuError):
 
 
 class NotSupportedError(GpuError):
-    """This board has no such reading or setting."""
+    """This GPU has no such reading or setting."""
 
 
 class ReadOnlyError(GpuError):
@@ -32,12 +32,12 @@ class ReadOnlyError(GpuError):
 
 
 class GpuLostError(GpuError):
-    """The board no longer answers."""
+    """The GPU no longer answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuInfo:
-    """What does not change about a board while the program runs; None where the board does not say."""
+    """What does not change about a GPU while the program runs; None where the GPU does not say."""
 
     uuid: str
     index: int
@@ -46,7 +46,7 @@ class GpuInfo:
     driver_version: str
     simulated: bool
     sm_clocks_mhz: tuple[int, ...]
-    """Supported SM clocks at the highest memory clock, ascending; empty where the board does not say."""
+    """Supported SM clocks at the highest memory clock, ascending; empty where the GPU does not say."""
     mem_clocks_mhz: tuple[int, ...]
     """Supported memory clocks, ascending."""
     sm_clocks_at_mem_mhz: tuple[tuple[int, tuple[int, ...]], ...] = ()
@@ -58,13 +58,13 @@ class GpuInfo:
     persistence_mode: bool | None
 
     def sm_clocks_at(self, mem_clock_mhz: int | None) -> tuple[int, ...]:
-        """Return the SM clocks supported at a memory clock, ascending; None: at the board's default."""
+        """Return the SM clocks supported at a memory clock, ascending; None: at the GPU's default."""
         return dict(self.sm_clocks_at_mem_mhz).get(mem_clock_mhz or 0, self.sm_clocks_mhz)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClockRequest:
-    """An operating point in the board's own values; None leaves the board's default."""
+    """An operating point in the GPU's own values; None leaves the GPU's default."""
 
     sm_clock_mhz: int | None = None
     mem_clock_mhz: int | None = None
@@ -108,20 +108,20 @@ class StateReading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThrottleTimes:
-    """For how long a board has run below the clock it was meant to run at, by reason; None where it does not count."""
+    """For how long a GPU has run below the clock it was meant to run at, by reason; None where it does not count."""
 
     power_s: float | None
     thermal_s: float | None
     other_s: float | None
-    """Limits of the board, of its reliability, and of boards that are clocked together."""
+    """Limits of the GPU, of its reliability, and of GPUs that are clocked together."""
 
 
 class Gpu(Protocol):
-    """One board. Every method may raise `GpuError`."""
+    """One GPU. Every method may raise `GpuError`."""
 
     @property
     def info(self) -> GpuInfo:
-        """The board's fixed facts, read once."""
+        """The GPU's fixed facts, read once."""
         ...
 
     def read_power_samples(self, after_ns: int) -> list[PowerReading]:
@@ -145,11 +145,11 @@ class Gpu(Protocol):
         ...
 
     def read_throttle_times(self) -> ThrottleTimes:
-        """Return the board's cumulative counters of throttling, since the driver loaded."""
+        """Return the GPU's cumulative counters of throttling, since the driver loaded."""
         ...
 
     def read_power_limit_w(self) -> float | None:
-        """Return the limit in force, None where the board has none."""
+        """Return the limit in force, None where the GPU has none."""
         ...
 
     def read_memory_used_bytes(self) -> int | None:
@@ -157,14 +157,14 @@ class Gpu(Protocol):
         ...
 
     def read_process_ids(self) -> list[int]:
-        """Return the ids of the processes that compute on the board."""
+        """Return the ids of the processes that compute on the GPU."""
         ...
 
     def apply(self, request: ClockRequest) -> None:
         """Lock clocks and set the limit as asked; what is None is left as it is.
 
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
-            ValueError for a value that the board does not support.
+            ValueError for a value that the GPU does not support.
         """
         ...
 
@@ -172,7 +172,7 @@ class Gpu(Protocol):
         """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
 
         Args:
-            settings: what is known to have been set; None for all that the board can set.
+            settings: what is known to have been set; None for all that the GPU can set.
         Raises: ReadOnlyError before NVML is called in read-only mode; what a setting that failed raised, after the
             others were tried.
         """

@@ -1,4 +1,4 @@
-"""From what a sweep file asks for ("60%", 1200, "default") to what one board supports."""
+"""From what a sweep file asks for ("60%", 1200, "default") to what one GPU supports."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from runner.hardware.gpu import ClockRequest, GpuInfo, NotSupportedError
 
 _SLACK = 0.1
-"""How far outside the board's range a request may lie and still be snapped to its end."""
+"""How far outside the GPU's range a request may lie and still be snapped to its end."""
 
 
 def resolve_clocks(
@@ -15,13 +15,13 @@ def resolve_clocks(
     mem_clock: str | int | None = None,
     power_limit: str | float | None = None,
 ) -> ClockRequest:
-    """Return the operating point in the board's own values, each clock the nearest that it supports.
+    """Return the operating point in the GPU's own values, each clock the nearest that it supports.
 
     Args:
         sm_clock, mem_clock: "default" or None; a share of the highest supported clock, "60%"; "spaced 2/8", the second
             of eight from the highest to the lowest; or MHz.
-        power_limit: "default" or None; a share of the board's default limit, "80%"; or W.
-    Raises: ValueError: not of these forms, or outside the board's range. NotSupportedError: the board has no such axis.
+        power_limit: "default" or None; a share of the GPU's default limit, "80%"; or W.
+    Raises: ValueError: not of these forms, or outside the GPU's range. NotSupportedError: the GPU has no such axis.
     """
     mem_clock_mhz = _resolve_clock("mem_clock", mem_clock, info.mem_clocks_mhz, info)
     sm_clocks_mhz = info.sm_clocks_at(mem_clock_mhz)
@@ -44,7 +44,7 @@ def _resolve_clock(
         raise NotSupportedError(f"{info.name} has one memory clock, {supported[0]} MHz: leave mem_clock at default")
     if spaced := re.fullmatch(r"spaced (\d+)/(\d+)", str(asked)):
         return _space(supported, int(spaced[2]))[int(spaced[1]) - 1]
-    # A share is one of the board's highest clock, also at a memory clock that does not allow that one.
+    # A share is one of the GPU's highest clock, also at a memory clock that does not allow that one.
     highest_mhz = (info.sm_clocks_mhz if axis == "sm_clock" else supported)[-1]
     clock_mhz = _parse(axis, asked, highest_mhz, "MHz")
     if not (1 - _SLACK) * supported[0] <= clock_mhz <= (1 + _SLACK) * supported[-1]:

@@ -1,4 +1,4 @@
-"""Which boards may be used: those of NVML that CUDA_VISIBLE_DEVICES allows, and of these the ones asked for."""
+"""Which GPUs may be used: those of NVML that CUDA_VISIBLE_DEVICES allows, and of these the ones asked for."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from runner.hardware.nvml.gpu import NvmlGpu
 
 
 def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> list[GpuInfo]:
-    """Return the boards asked for, in the order in which they were asked for.
+    """Return the GPUs asked for, in the order in which they were asked for.
 
     Args:
-        request: "all"; or NVML indices and UUIDs (beginnings that fit one board suffice), separated by commas.
-        cuda_visible_devices: the variable's value; None where it is not set, and for simulated boards. Its indices
+        request: "all"; or NVML indices and UUIDs (beginnings that fit one GPU suffice), separated by commas.
+        cuda_visible_devices: the variable's value; None where it is not set, and for simulated GPUs. Its indices
             are taken in the order of the PCI bus, which is CUDA's only under CUDA_DEVICE_ORDER=PCI_BUS_ID.
-    Raises: NoGpuError: no board may be used, or one asked for lies outside cuda_visible_devices or does not exist.
-        ValueError: the request cannot be read. NotSupportedError: a chosen board is split by MIG.
+    Raises: NoGpuError: no GPU may be used, or one asked for lies outside cuda_visible_devices or does not exist.
+        ValueError: the request cannot be read. NotSupportedError: a chosen GPU is split by MIG.
     """
     uuids = _list_uuids(nvml)
     allowed = _allowed_indices(uuids, cuda_visible_devices)
@@ -26,19 +26,19 @@ def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> li
         if index not in allowed:
             raise NoGpuError(
                 f"GPU {index} ({uuids[index]}) is outside CUDA_VISIBLE_DEVICES={cuda_visible_devices}, which allows "
-                f"{', '.join(map(str, allowed))} by NVML's count; such a board is never touched"
+                f"{', '.join(map(str, allowed))} by NVML's count; such a GPU is never touched"
             )
     return [NvmlGpu(nvml, index, read_only=True).info for index in chosen]
 
 
 def require_readable(request: str) -> None:
-    """Raises: ValueError: no machine could understand the request, whatever boards it has."""
+    """Raises: ValueError: no machine could understand the request, whatever GPUs it has."""
     if request == "all":
         return
     for entry in (part.strip() for part in request.split(",")):
         if not (entry.isascii() and entry.isdigit()) and not entry.startswith("GPU-"):
             raise ValueError(
-                f"{entry!r} in --gpu {request!r} is no board: say all, auto, sim, sim:h200x4, or indices and UUIDs "
+                f"{entry!r} in --gpu {request!r} is no GPU: say all, auto, sim, sim:h200x4, or indices and UUIDs "
                 "separated by commas, such as 0,2 or GPU-1a2b3c4d"
             )
 
@@ -52,7 +52,7 @@ def _list_uuids(nvml: Any) -> list[str]:
 
 
 def _allowed_indices(uuids: list[str], cuda_visible_devices: str | None) -> list[int]:
-    """Return NVML's indices of the boards that CUDA would show, in its order; CUDA stops at the first invalid entry."""
+    """Return NVML's indices of the GPUs that CUDA would show, in its order; CUDA stops at the first invalid entry."""
     if cuda_visible_devices is None:
         return list(range(len(uuids)))
     allowed: list[int] = []
@@ -60,7 +60,7 @@ def _allowed_indices(uuids: list[str], cuda_visible_devices: str | None) -> list
         if entry.startswith("MIG-"):
             raise NotSupportedError(
                 f"CUDA_VISIBLE_DEVICES names the MIG instance {entry}, which has no power or clocks of its own; "
-                "name whole boards"
+                "name whole GPUs"
             )
         index = _find(entry, uuids)
         if index is None:
@@ -84,7 +84,7 @@ def _parse_request(request: str, uuids: list[str]) -> list[int]:
 
 
 def _find(entry: str, uuids: list[str]) -> int | None:
-    """Return the one board that an index or the beginning of a UUID means; None where it is none, or not one."""
+    """Return the one GPU that an index or the beginning of a UUID means; None where it is none, or not one."""
     if entry.isascii() and entry.isdigit():
         return int(entry) if int(entry) < len(uuids) else None
     if not entry.startswith("GPU-"):
@@ -100,5 +100,5 @@ def _describe_none(uuids: list[str], cuda_visible_devices: str | None) -> str:
         return "the NVIDIA driver shows no GPU on this machine; use one that has a GPU, or --gpu sim"
     return (
         f"CUDA_VISIBLE_DEVICES={cuda_visible_devices!r} allows none of this machine's {len(uuids)} GPUs; "
-        "unset it or name boards that exist"
+        "unset it or name GPUs that exist"
     )

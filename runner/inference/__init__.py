@@ -1,1 +1,1 @@
-"""The engines: real vLLM, the same paced by a simulated board, and the board model alone in virtual time."""
+"""The engines: real vLLM, the same paced by a simulated GPU, and the GPU model alone in virtual time."""

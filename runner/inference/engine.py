@@ -1,6 +1,6 @@
 """What the rest of the program may ask of an engine.
 
-`VllmEngine` answers with real tokens; `SimulatedEngine` with the board model in virtual time.
+`VllmEngine` answers with real tokens; `SimulatedEngine` with the GPU model in virtual time.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class EngineRun:
     steps: list[Step]
     """Empty where the engine's version does not tell."""
     pace_lost_s: float | None = None
-    """Seconds by which real steps outlasted the simulated board's; None where nothing is paced."""
+    """Seconds by which real steps outlasted the simulated GPU's; None where nothing is paced."""
 
 
 class Engine(Protocol):
@@ -61,7 +61,7 @@ class Engine(Protocol):
 
     @property
     def shape(self) -> ModelShape | None:
-        """Whose arithmetic and traffic the board does: the model's, or its twin's; None where it cannot be read."""
+        """Whose arithmetic and traffic the GPU does: the model's, or its twin's; None where it cannot be read."""
         ...
 
     def run(

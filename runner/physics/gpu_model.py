@@ -1,4 +1,4 @@
-"""The board model: how long a step of an engine takes and what the board draws meanwhile.
+"""The GPU model: how long a step of an engine takes and what the GPU draws meanwhile.
 
 Per step, with compute time t_c and memory time t_m at the reference clocks f0 and m0:
 
@@ -18,12 +18,12 @@ from typing import Any
 
 from runner.physics.shape import ModelShape, StepWork
 
-DEFAULT_BOARD = "h200"
+DEFAULT_GPU = "h200"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatingPoint:
-    """Clocks and limit; None is the board's default (highest clock, default limit)."""
+    """Clocks and limit; None is the GPU's default (highest clock, default limit)."""
 
     sm_clock_mhz: int | None = None
     mem_clock_mhz: int | None = None
@@ -32,7 +32,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
-    """What the board makes of one step."""
+    """What the GPU makes of one step."""
 
     duration_s: float
     power_w: float
@@ -43,8 +43,8 @@ class StepOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoardModel:
-    """One kind of board: what it supports, and the constants of its step time and power."""
+class GpuModel:
+    """One kind of GPU: what it supports, and the constants of its step time and power."""
 
     name: str
     sm_clocks_mhz: tuple[int, ...]
@@ -131,7 +131,7 @@ class BoardModel:
         )
 
     def idle_power_w(self, sm_clock_mhz: int | None = None, mem_clock_mhz: int | None = None) -> float:
-        """Return what the board draws with nothing to do at its clocks (None: the highest)."""
+        """Return what the GPU draws with nothing to do at its clocks (None: the highest)."""
         lowest, highest = self._dynamic_scale(self.sm_clocks_mhz[0]), self._dynamic_scale(self.sm_clocks_mhz[-1])
         scale = self._dynamic_scale(sm_clock_mhz or self.sm_clocks_mhz[-1])
         mem_clock_share = (mem_clock_mhz or self.mem_clocks_mhz[-1]) / self.mem_clocks_mhz[-1]
@@ -177,28 +177,28 @@ class BoardModel:
         return self.voltage_floor + (1 - self.voltage_floor) * above_floor
 
 
-_BOARDS = files("runner.physics") / "gpu_models"
+_GPUS = files("runner.physics") / "gpu_models"
 
 
-def board_names() -> list[str]:
-    """Return the names that `load_board` knows."""
-    return sorted(entry.name.removesuffix(".json") for entry in _BOARDS.iterdir() if entry.name.endswith(".json"))
+def gpu_model_names() -> list[str]:
+    """Return the names that `load_gpu_model` knows."""
+    return sorted(entry.name.removesuffix(".json") for entry in _GPUS.iterdir() if entry.name.endswith(".json"))
 
 
 @lru_cache
-def load_board(name: str = DEFAULT_BOARD) -> BoardModel:
-    """Return a fitted board of `boards/*.json`.
+def load_gpu_model(name: str = DEFAULT_GPU) -> GpuModel:
+    """Return a fitted GPU of `gpu_models/*.json`.
 
-    Raises: ValueError: there is no such board; the message lists those that there are.
+    Raises: ValueError: there is no such GPU; the message lists those that there are.
     """
-    if name not in board_names():
-        raise ValueError(f"no simulated board is called {name!r}; there are {', '.join(board_names())}")
-    constants: dict[str, Any] = json.loads((_BOARDS / f"{name}.json").read_text())
+    if name not in gpu_model_names():
+        raise ValueError(f"no simulated GPU is called {name!r}; there are {', '.join(gpu_model_names())}")
+    constants: dict[str, Any] = json.loads((_GPUS / f"{name}.json").read_text())
     for clocks in ("sm_clocks_mhz", "mem_clocks_mhz"):
         constants[clocks] = tuple(constants[clocks])
-    return BoardModel(**constants)
+    return GpuModel(**constants)
 
 
-def find_board(gpu_name: str) -> str:
-    """Return the name of the board model that describes a GPU, the H200's where there is none for it."""
-    return next((name for name in board_names() if load_board(name).name in gpu_name), DEFAULT_BOARD)
+def find_gpu_model(gpu_name: str) -> str:
+    """Return the name of the GPU model that describes a GPU, the H200's where there is none for it."""
+    return next((name for name in gpu_model_names() if load_gpu_model(name).name in gpu_name), DEFAULT_GPU)

@@ -1,12 +1,12 @@
-"""A simulated board's memory, on disk: its settings, what befalls it, and the log of what it did.
+"""A simulated GPU's memory, on disk: its settings, what befalls it, and the log of what it did.
 
 Whoever plays the silicon (the paced worker, the simulated engine) asks what a step does under the settings and
 conditions in force, and appends activity; whoever plays the driver (`hardware/simulated.py`) changes the settings and
 answers readings out of all three. The files outlive every process, as a driver's state does: a lock set here stays
 until it is reset.
 
-    DIR/settings.jsonl     one line a change: BoardSettings with the time it was made
-    DIR/conditions.jsonl   one line a change: BoardConditions with the time from which they hold; none on a sound board
+    DIR/settings.jsonl     one line a change: GpuSettings with the time it was made
+    DIR/conditions.jsonl   one line a change: GpuConditions with the time from which they hold; none on a sound GPU
     DIR/activity.bin       one fixed-size record a step, append-only, in order of time
 """
 
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.physics.gpu_model import BoardModel, OperatingPoint
+from runner.physics.gpu_model import GpuModel, OperatingPoint
 from runner.physics.shape import ModelShape, StepWork
 
 STATE_DIR_VARIABLE = "SWEEP_SIMULATED_STATE"
@@ -32,14 +32,14 @@ SOFTWARE_THERMAL_SLOWDOWN = 0x20
 
 
 def simulated_state_dir() -> Path:
-    """Return the folder that holds every simulated board of this user on this machine (SWEEP_SIMULATED_STATE)."""
-    default = Path(tempfile.gettempdir()) / f"joulesweep-{os.getuid()}" / "boards"
+    """Return the folder that holds every simulated GPU of this user on this machine (SWEEP_SIMULATED_STATE)."""
+    default = Path(tempfile.gettempdir()) / f"joulesweep-{os.getuid()}" / "gpus"
     return Path(os.environ.get(STATE_DIR_VARIABLE) or default)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BoardSettings:
-    """What has been asked of the board from `time_ns` on; None is the board's default."""
+class GpuSettings:
+    """What has been asked of the GPU from `time_ns` on; None is the GPU's default."""
 
     time_ns: int
     sm_clock_mhz: int | None = None
@@ -48,8 +48,8 @@ class BoardSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BoardConditions:
-    """What befalls the board from `time_ns` on, whatever it is asked for; the defaults: a sound board, not shared."""
+class GpuConditions:
+    """What befalls the GPU from `time_ns` on, whatever it is asked for; the defaults: a sound GPU, not shared."""
 
     time_ns: int
     ignores_locks: bool = False
@@ -59,7 +59,7 @@ class BoardConditions:
     slowdown_reasons: int = SOFTWARE_THERMAL_SLOWDOWN
     """NVML's event reasons while `max_sm_clock_mhz` holds a clock down."""
     foreign_power_w: float = 0.0
-    """What another process's work draws, inside the power limit of the whole board."""
+    """What another process's work draws, inside the power limit of the whole GPU."""
     foreign_slowdown: float = 1.0
     """How many times as long our steps take beside it."""
     foreign_process_ids: tuple[int, ...] = ()
@@ -74,7 +74,7 @@ class BoardConditions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """One stretch in which the board worked: what it drew and how it was clocked."""
+    """One stretch in which the GPU worked: what it drew and how it was clocked."""
 
     start_ns: int
     end_ns: int
@@ -85,7 +85,7 @@ class Activity:
 
 
 def effective_point(
-    history: Sequence[BoardSettings], time_ns: int, settle_s: float, conditions: BoardConditions | None = None
+    history: Sequence[GpuSettings], time_ns: int, settle_s: float, conditions: GpuConditions | None = None
 ) -> OperatingPoint:
     """Return the operating point in force at an instant: what was asked for at least `settle_s` before it.
 
@@ -105,60 +105,60 @@ def effective_point(
 _RECORD = struct.Struct("<qqfffI")
 
 
-class BoardState:
-    """The files of one simulated board. Safe for several processes: appends are single writes under a lock."""
+class GpuState:
+    """The files of one simulated GPU. Safe for several processes: appends are single writes under a lock."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._settings_log = _JsonLines(directory / "settings.jsonl")
-        self._settings: list[BoardSettings] = []
+        self._settings: list[GpuSettings] = []
         self._conditions_log = _JsonLines(directory / "conditions.jsonl")
-        self._conditions: list[BoardConditions] = []
+        self._conditions: list[GpuConditions] = []
         self._activity_path = directory / "activity.bin"
         self._activity_read_bytes = 0
 
-    def settings_history(self) -> list[BoardSettings]:
+    def settings_history(self) -> list[GpuSettings]:
         """Return every setting so far, oldest first; cheap when nothing has changed."""
-        self._settings += [BoardSettings(**values) for values in self._settings_log.read_new()]
+        self._settings += [GpuSettings(**values) for values in self._settings_log.read_new()]
         return self._settings
 
-    def change_settings(self, settings: BoardSettings) -> None:
+    def change_settings(self, settings: GpuSettings) -> None:
         """Append a change; it holds from its own `time_ns` on."""
         self._settings_log.append(asdict(settings))
 
-    def conditions_history(self) -> list[BoardConditions]:
+    def conditions_history(self) -> list[GpuConditions]:
         """Return every condition so far, those planned included, oldest first; cheap when nothing has changed."""
         for values in self._conditions_log.read_new():
             values["foreign_process_ids"] = tuple(values["foreign_process_ids"])
-            self._conditions.append(BoardConditions(**values))
+            self._conditions.append(GpuConditions(**values))
         return self._conditions
 
-    def conditions_at(self, time_ns: int) -> BoardConditions:
-        """Return what befalls the board at an instant."""
+    def conditions_at(self, time_ns: int) -> GpuConditions:
+        """Return what befalls the GPU at an instant."""
         for conditions in reversed(self.conditions_history()):
             if conditions.time_ns <= time_ns:
                 return conditions
-        return BoardConditions(time_ns=0)
+        return GpuConditions(time_ns=0)
 
-    def change_conditions(self, conditions: BoardConditions) -> None:
+    def change_conditions(self, conditions: GpuConditions) -> None:
         """Append a change, in order of time; it holds from its own `time_ns` on, now or later, never in the past."""
         self._conditions_log.append(asdict(conditions))
 
-    def point_at(self, board: BoardModel, time_ns: int) -> OperatingPoint:
+    def point_at(self, gpu: GpuModel, time_ns: int) -> OperatingPoint:
         """Return the operating point in force at an instant, as far as settings and locks decide it."""
-        return effective_point(self.settings_history(), time_ns, board.settle_s, self.conditions_at(time_ns))
+        return effective_point(self.settings_history(), time_ns, gpu.settle_s, self.conditions_at(time_ns))
 
-    def execute_step(self, board: BoardModel, shape: ModelShape, work: StepWork, start_ns: int) -> Activity:
-        """Return what the board does in a step that starts at an instant; whoever executes it logs it.
+    def execute_step(self, gpu: GpuModel, shape: ModelShape, work: StepWork, start_ns: int) -> Activity:
+        """Return what the GPU does in a step that starts at an instant; whoever executes it logs it.
 
         Beside a foreign process a step takes longer, draws the same energy above idle, and shares the power limit.
         """
-        point, conditions = self.point_at(board, start_ns), self.conditions_at(start_ns)
-        sm_clock_mhz, reasons = conditions.hold_down(point.sm_clock_mhz or board.sm_clocks_mhz[-1])
-        limit_w = (point.power_limit_w or board.power_limit_default_w) - conditions.foreign_power_w
-        outcome = board.step(shape, work, replace(point, sm_clock_mhz=sm_clock_mhz, power_limit_w=max(limit_w, 1.0)))
-        idle_w = board.idle_power_w(outcome.sm_clock_mhz, outcome.mem_clock_mhz)
+        point, conditions = self.point_at(gpu, start_ns), self.conditions_at(start_ns)
+        sm_clock_mhz, reasons = conditions.hold_down(point.sm_clock_mhz or gpu.sm_clocks_mhz[-1])
+        limit_w = (point.power_limit_w or gpu.power_limit_default_w) - conditions.foreign_power_w
+        outcome = gpu.step(shape, work, replace(point, sm_clock_mhz=sm_clock_mhz, power_limit_w=max(limit_w, 1.0)))
+        idle_w = gpu.idle_power_w(outcome.sm_clock_mhz, outcome.mem_clock_mhz)
         own_w = idle_w + (outcome.power_w - idle_w) / conditions.foreign_slowdown
         return Activity(
             start_ns=start_ns,

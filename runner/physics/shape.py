@@ -1,8 +1,8 @@
 """A model's shape, and what a step of it costs in FLOPs and bytes.
 
-A step's token counts go in, FLOPs and bytes come out; `board.py` turns them into seconds and watts. Shapes are read
+A step's token counts go in, FLOPs and bytes come out; `GPU.py` turns them into seconds and watts. Shapes are read
 from Hugging Face `config.json` mappings; `shapes/` holds some real ones: vLLM opens them with random weights, and a
-simulated board takes their time and power.
+simulated GPU takes their time and power.
 """
 
 import json
@@ -126,10 +126,10 @@ _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts")
 def shape_from_config(config: Mapping[str, Any], name: str | None = None) -> ModelShape:
     """Read a shape from a Hugging Face config.json (Llama, Mistral, Qwen, GPT-NeoX, Falcon, GPT-Neo, GPT-2 keys).
 
-    Raises: ValueError: a size is missing, or the model is a mixture of experts, which the board model does not cover.
+    Raises: ValueError: a size is missing, or the model is a mixture of experts, which the GPU model does not cover.
     """
     if any((config.get(key) or 1) > 1 for key in _EXPERT_KEYS):
-        raise ValueError("the board model covers dense models only; choose a dense twin for this mixture of experts")
+        raise ValueError("the GPU model covers dense models only; choose a dense twin for this mixture of experts")
     model_type = config.get("model_type", "")
     hidden_size = _size(config, "hidden_size", "n_embd")
     num_attention_heads = _size(config, "num_attention_heads", "num_heads", "n_head")

@@ -34,7 +34,7 @@ class GpuView:
     task: str | None = None
     concurrency: int | None = None
     sm_clock_mhz_requested: int | None = None
-    """None: the board's default."""
+    """None: the GPU's default."""
     sm_clock_mhz: int | None = None
     power_w: float | None = None
     power_limit_w: float | None = None

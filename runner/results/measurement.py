@@ -12,7 +12,7 @@ from runner.spec.request import Completion, PhaseRole, RequestKind, Step
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CounterTick:
-    """The instant at which the board's energy counter changed, and what it then read."""
+    """The instant at which the GPU's energy counter changed, and what it then read."""
 
     time_ns: int
     energy_j: float
@@ -20,7 +20,7 @@ class CounterTick:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgeReading:
-    """What is read of the board at an edge of the window and in no trace; None where the board does not say."""
+    """What is read of the GPU at an edge of the window and in no trace; None where the GPU does not say."""
 
     power_limit_w: float | None = None
     throttled_power_s: float | None = None
@@ -28,7 +28,7 @@ class EdgeReading:
     throttled_thermal_s: float | None = None
     throttled_other_s: float | None = None
     process_ids: frozenset[int] | None = None
-    """The processes on the board, as the driver's own PID namespace counts them."""
+    """The processes on the GPU, as the driver's own PID namespace counts them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,14 +39,14 @@ class Placement:
     gpu_name: str
     host: str
     fingerprint: str
-    """Hash of board, driver and versions; rows with different fingerprints are not mixed."""
+    """Hash of GPU, driver and versions; rows with different fingerprints are not mixed."""
     simulated: bool
     simulated_time_scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """Which trial it was, with the operating point in the board's own values (None: its default)."""
+    """Which trial it was, with the operating point in the GPU's own values (None: its default)."""
 
     trial_id: str
     block_id: str
@@ -77,7 +77,7 @@ class Measurement:
     power: pl.DataFrame
     """[num_samples] rows of `tables.POWER`, reaching over both edges of the window."""
     counter_start: CounterTick | None
-    """The last tick before the window; None where the board has no counter."""
+    """The last tick before the window; None where the GPU has no counter."""
     counter_end: CounterTick | None
     """The first tick after the window."""
     idle_power_w: float | None
@@ -88,17 +88,17 @@ class Measurement:
     """From the change of clocks until readings under load showed it; None: they never did, or none was asked for."""
     persistence_mode: bool | None = None
     engine_process_ids: frozenset[int] | None = None
-    """Our own processes on the board; None where the driver does not say."""
+    """Our own processes on the GPU; None where the driver does not say."""
     memory_left_behind: bool = False
     """Whether the engine before this one had ended and its memory was still held."""
     prefix_cache_reset: bool = True
     """Whether the engine forgot its prefix cache before the window."""
     pace_lost_s: float | None = None
-    """Seconds by which a real engine outlasted the simulated board; None where nothing is paced."""
+    """Seconds by which a real engine outlasted the simulated GPU; None where nothing is paced."""
     sensors: SensorFindings | None = None
-    """What a probe found of the board's sensors; None: the trace is of the driver's sample buffer."""
+    """What a probe found of the GPU's sensors; None: the trace is of the driver's sample buffer."""
     shape: ModelShape | None = None
-    """Whose work it was: the model's, or its twin's on a simulated board; None where it could not be read."""
+    """Whose work it was: the model's, or its twin's on a simulated GPU; None where it could not be read."""
     batch_edges_ns: tuple[tuple[int, int], ...] | None = None
     """Start and end of each static batch that the window is made of; None where requests followed one another."""
     prompt_token_entropy_bits: Mapping[str, float | None] = field(default_factory=dict)

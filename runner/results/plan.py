@@ -15,11 +15,11 @@ class PlannedTrial:
     repeat: int
     is_sentinel: bool
     sm_clock_mhz: int | None
-    """What the request becomes on this board; None: its default."""
+    """What the request becomes on this GPU; None: its default."""
     mem_clock_mhz: int | None
     power_limit_w: float | None
     problem: str | None
-    """Why this board cannot be set so; the trial would fail."""
+    """Why this GPU cannot be set so; the trial would fail."""
     estimated_duration_s: float
     estimated_energy_j: float
 

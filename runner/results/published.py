@@ -38,7 +38,7 @@ def read_published(path: Path) -> pl.DataFrame:
 
     Args:
         path: a CSV file with a line of column names. A column NAME_output_tokens_per_s is the throughput of task NAME;
-            several of them make as many trials of each line. A line whose clocks are empty is the board's default.
+            several of them make as many trials of each line. A line whose clocks are empty is the GPU's default.
     Returns: [num_trials] rows of `tables.TRIALS`: status ok, no verdicts, energy_source "imported", no times and no
         requests. Where a group of lines names no default, its highest clocks stand for it: `*_requested` is null there
         and the clocks are in sm_clock_mhz and mem_clock_mhz.
@@ -55,7 +55,7 @@ def read_published(path: Path) -> pl.DataFrame:
     lines = lines.with_columns(
         pl.col("model").fill_null(path.stem),
         pl.col("task").fill_null("imported"),
-        pl.col("gpu_name").fill_null(f"unknown board ({path.name})"),
+        pl.col("gpu_name").fill_null(f"unknown GPU ({path.name})"),
         quality_higher_is_better=pl.col("quality_higher_is_better").fill_null("true") == "true",
     )
     return _as_trials(_find_default(lines))

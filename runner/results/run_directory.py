@@ -1,6 +1,6 @@
 """The run directory: every file appears whole or not at all, and nothing finished is ever rewritten.
 
-manifest.json            what was asked for, with which versions, on which boards
+manifest.json            what was asked for, with which versions, on which GPUs
 trials/ID.parquet        one row, written last: a trial is finished when this file is there
 requests/ID.parquet      one row a request
 power/ID.parquet         the power trace around the window

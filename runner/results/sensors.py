@@ -1,4 +1,4 @@
-"""What a probe found of a board's power and energy sensors; `analysis` rests on it."""
+"""What a probe found of a GPU's power and energy sensors; `analysis` rests on it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,11 +7,11 @@ from typing import Any, Literal
 PowerSource = Literal["samples", "instant", "average"]
 """The driver's sample buffer, its instantaneous field, nvmlDeviceGetPowerUsage."""
 EnergySource = Literal["trace", "counter"]
-"""The integral of a power source, the board's energy counter."""
+"""The integral of a power source, the GPU's energy counter."""
 SensorName = Literal["samples", "instant", "average", "counter"]
 
 ASSUMED_PERIOD_S: Mapping[SensorName, float] = {"samples": 0.02, "instant": 0.1, "average": 0.1, "counter": 0.1}
-"""Where a probe saw no update (a reading that did not change): what has been published for most boards."""
+"""Where a probe saw no update (a reading that did not change): what has been published for most GPUs."""
 ASSUMED_AVERAGE_S = 1.0
 """Where a probe could not tell over what nvmlDeviceGetPowerUsage averages: the longest window that is known."""
 
@@ -52,13 +52,13 @@ class SensorFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorFindings:
-    """A board's sensors, and which of them measure it."""
+    """A GPU's sensors, and which of them measure it."""
 
     gpu_uuid: str
     driver_version: str
     sensors: Mapping[SensorName, SensorFinding]
     power_source: PowerSource | None
-    """What the power trace holds; None where the board shows no power at all."""
+    """What the power trace holds; None where the GPU shows no power at all."""
     energy_source: EnergySource | None
     """What `energy_j` rests on where both can be had; None where there is neither."""
     choice: str

@@ -41,7 +41,7 @@ TRIALS: dict[str, pl.DataType] = {
     "decode_sm_clock_mhz": pl.Float64(),  # mean while nothing but decoding was
     "mem_clock_mhz": pl.Float64(),
     "throttled_fraction": pl.Float64(),
-    "throttled_power_s": pl.Float64(),  # from the board's cumulative counters, as the next two
+    "throttled_power_s": pl.Float64(),  # from the GPU's cumulative counters, as the next two
     "throttled_thermal_s": pl.Float64(),
     "throttled_other_s": pl.Float64(),
     "settle_s": pl.Float64(),  # from the change of clocks until samples under load showed it; null if they never did
@@ -61,7 +61,7 @@ TRIALS: dict[str, pl.DataType] = {
     "energy_j": pl.Float64(),
     "energy_uncertainty_j": pl.Float64(),  # 95 % half-width of energy_j by what the source cannot see; no gain error
     "energy_source": pl.String(),
-    "power_source": pl.String(),  # which of the board's readings the trace holds: samples, instant, average
+    "power_source": pl.String(),  # which of the GPU's readings the trace holds: samples, instant, average
     "energy_trace_j": pl.Float64(),
     "energy_counter_j": pl.Float64(),
     "counter_interval_trace_j": pl.Float64(),
@@ -88,7 +88,7 @@ TRIALS: dict[str, pl.DataType] = {
     "joules_per_decode_token": pl.Float64(),
     "joules_per_decode_token_low": pl.Float64(),
     "joules_per_decode_token_high": pl.Float64(),
-    # share of energy_j that the two phases do not explain; of the half-length companion's where they are output_lengths
+    # share of energy_j that the two phases do not explain; with output_lengths, of the half-length paired trial
     "phase_residual_fraction": pl.Float64(),
     "regression_joules_per_prefill_token": pl.Float64(),  # a cross-check only
     "regression_joules_per_decode_token": pl.Float64(),

@@ -8,11 +8,11 @@ from typing import Literal
 
 RequestKind = Literal["generate", "loglikelihood"]
 PhaseRole = Literal["one_token", "half_length"]
-"""What a companion trial generates of its task's fixed output length, prompts being the same."""
+"""What a paired trial trial generates of its task's fixed output length, prompts being the same."""
 
 
-def companion_length(num_output_tokens: int, role: PhaseRole | None) -> int:
-    """Return how many tokens a request generates where its trial is a companion; all of them where it is none."""
+def paired_length(num_output_tokens: int, role: PhaseRole | None) -> int:
+    """Return how many tokens a request generates where its trial is a paired trial; all of them where it is none."""
     if role is None:
         return num_output_tokens
     return 1 if role == "one_token" else num_output_tokens // 2

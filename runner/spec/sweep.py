@@ -51,7 +51,7 @@ class ModelSpec(_Spec):
     revision: str | None = None
     apply_chat_template: bool = False
     twin: str | None = None
-    """Without a GPU: the shape whose seconds and joules the simulated board computes (docs/physics.md)."""
+    """Without a GPU: the shape whose seconds and joules the simulated GPU computes (docs/physics.md)."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Passed to vLLM as it is."""
 
@@ -88,7 +88,7 @@ class TaskSpec(_Spec):
     phases: Phases | None = None
     """Tell prefill's energy from decoding's: by windows of static batches, or by trials of other output lengths."""
     repeat_each_s: Annotated[float, Field(ge=MIN_REPEAT_EACH_S, strict=False)] | None = None
-    """Repeat each prompt for so long before the next one, alone on the board, so that its own energy is measured."""
+    """Repeat each prompt for so long before the next one, alone on the GPU, so that its own energy is measured."""
     measure_surprise: bool = False
     """Ask the model, outside every window, how likely it finds each prompt (docs/inputs.md)."""
 
@@ -237,7 +237,7 @@ class SweepSpec(_Spec):
             for model in self.model:
                 if other := [number for number in self.axes_of(model, task).concurrency if number != 1]:
                     raise ValueError(
-                        f"{asked} measures a prompt that is alone on the board: its concurrency must be 1, "
+                        f"{asked} measures a prompt that is alone on the GPU: its concurrency must be 1, "
                         f"not {other[0]} (give the task an [[override]] with concurrency = 1)"
                     )
             self._refuse_prefix_cache(asked)

@@ -1,7 +1,7 @@
 """Trials: a sweep expanded to one point, once, each with an id that a later run finds again.
 
 A `SweepSpec` enters, blocks of trials leave. A block holds the trials that differ only in operating point and repeat;
-it is dispatched whole and never leaves its board. Next: execution.
+it is dispatched whole and never leaves its GPU. Next: execution.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ RETRY_SUFFIX = "-2"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """An operating point as the sweep file says it, before it is snapped to what a board supports."""
+    """An operating point as the sweep file says it, before it is snapped to what a GPU supports."""
 
     sm_clock: ClockValue = DEFAULT
     mem_clock: ClockValue = DEFAULT
@@ -53,7 +53,7 @@ class Trial:
     """Counts repeats from 0; among sentinels, the sentinel's number."""
     is_sentinel: bool
     phase_role: PhaseRole | None = None
-    """Of a companion, measured beside the trial of the same point and repeat to tell prefill from decoding."""
+    """Of a paired trial, measured beside the trial of the same point and repeat to tell prefill from decoding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
     Blocks of one model stand together, so that an engine is loaded once; inside a model their order is shuffled.
     Inside a block each repeat visits every point in an order of its own. Where there is more than the default point,
     default-clock sentinels open and close the block and stand after every `sentinel_every` trials. A trial and its
-    companions (`phases = "output_lengths"`) stand side by side, in an order drawn each time, and count as one. All
+    paired trials (`phases = "output_lengths"`) stand side by side, in an order drawn each time, and count as one. All
     orders follow from the seed alone.
 
     Args:

@@ -1,6 +1,6 @@
 """How a sweep file writes the values of an operating point: "default", a percentage, a number, or { spaced = 8 }.
 
-What TOML holds enters; checked values leave, not yet snapped to any board. Next: the axes of `sweep.py`.
+What TOML holds enters; checked values leave, not yet snapped to any GPU. Next: the axes of `sweep.py`.
 """
 
 import re

@@ -51,9 +51,9 @@ def make_completion(request_id: str, queued_s: float, first_s: float, last_s: fl
 
 def make_power(power_w: float | None, end_s: float, **state: Any) -> pl.DataFrame:
     """A power sample each 20 ms and a state reading each 100 ms, from 0.3 s before the window to 0.3 s after it."""
-    board = {"sm_clock_mhz": 1500, "mem_clock_mhz": 3201, "temperature_c": 40.0, "event_reasons": 0} | state
+    gpu = {"sm_clock_mhz": 1500, "mem_clock_mhz": 3201, "temperature_c": 40.0, "event_reasons": 0} | state
     samples = [{"time_ns": at(0.02 * k), "power_w": power_w} for k in range(-15, round(end_s * 50) + 16)]
-    states = [{"time_ns": at(0.1 * k + 0.005), **board} for k in range(-3, round(end_s * 10) + 3)]
+    states = [{"time_ns": at(0.1 * k + 0.005), **gpu} for k in range(-3, round(end_s * 10) + 3)]
     rows = [dict.fromkeys(POWER) | {"gpu_uuid": "GPU-0"} | row for row in samples + states]
     return pl.DataFrame(rows, schema=POWER).sort("time_ns")
 

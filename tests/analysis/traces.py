@@ -46,7 +46,7 @@ def make_findings(
     window_s: float | None = None,
     counter_window_s: float | None = None,
 ) -> SensorFindings:
-    """What a probe found of a board with one power source and a counter."""
+    """What a probe found of a GPU with one power source and a counter."""
     power = SensorFinding(
         supported=True, update_period_s=period_s, averaging_window_s=window_s, averaging_window_max_s=period_s
     )

@@ -19,7 +19,7 @@ def trial(clock: int | None, joules: float | None, latency_s: float | None = 1.0
         "sm_clock_mhz_requested": clock,
         "sm_clock_mhz": 1980.0 if clock is None else float(clock),
         "gpu_uuids": ["GPU-a"],
-        "gpu_name": "board",
+        "gpu_name": "gpu",
         "simulated": False,
         "status": "ok",
         "verdicts": [],

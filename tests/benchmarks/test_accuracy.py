@@ -1,4 +1,4 @@
-"""What the product states of its energy, against the truth of simulated boards: the criteria of docs/measurement.md.
+"""What the product states of its energy, against the truth of simulated GPUs: the criteria of docs/measurement.md.
 
 `make bench` measures 200 loads a profile; these are fewer, of the same kinds, and held to the same criteria.
 """

@@ -41,7 +41,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
     """Run `sweep ARGUMENTS...` in a folder of its own where no GPU may be used."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
+    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "gpus"))
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -222,14 +222,14 @@ def test_texts_for_a_model_without_a_tokenizer_are_refused_before_ray(
     ("model", "words"),
     [
         ('id = "shapes/lama-3.2-1b"', ['model[0].id = "shapes/lama-3.2-1b" is not there', 'mean "llama-3.2-1b"']),
-        ('id = "boards"\ntwin = "qwen2.5-32"', ["without config.json", 'model[0].twin = "qwen2.5-32" is not there']),
+        ('id = "GPUs"\ntwin = "qwen2.5-32"', ["without config.json", 'model[0].twin = "qwen2.5-32" is not there']),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_a_model_that_is_not_here_is_explained(
     sweep: Sweep, tmp_path: Path, command: str, model: str, words: list[str]
 ) -> None:
-    (tmp_path / "boards").mkdir()
+    (tmp_path / "gpus").mkdir()
     (tmp_path / "wrong.toml").write_text(SWEEP.replace('id = "shapes/llama-3.2-1b"', model))
     assert_explained(sweep(command, "wrong.toml", "--gpu", "sim"), 2, "wrong.toml: ", *words)
 
@@ -255,13 +255,13 @@ def test_a_wrong_command_is_refused(sweep: Sweep, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["run", "plan"])
 @pytest.mark.parametrize("gpu", ["sim:h9000", "sim:h200x0", "sim:"])
-def test_a_simulated_board_that_does_not_exist_is_explained(sweep: Sweep, command: str, gpu: str) -> None:
+def test_a_simulated_gpu_that_does_not_exist_is_explained(sweep: Sweep, command: str, gpu: str) -> None:
     assert_explained(sweep(command, "small.toml", "--gpu", gpu), 2)
 
 
 @pytest.mark.parametrize("gpu", ["al", "SIM", "-1", "0,,1", ""])
-def test_boards_that_nobody_could_mean_are_explained_wherever_it_is_asked(sweep: Sweep, gpu: str) -> None:
-    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, f"in --gpu {gpu!r} is no board: say all, auto, sim")
+def test_gpus_that_nobody_could_mean_are_explained_wherever_it_is_asked(sweep: Sweep, gpu: str) -> None:
+    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, f"in --gpu {gpu!r} is no GPU: say all, auto, sim")
 
 
 def test_an_order_that_cannot_be_understood_is_explained(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ AXES = 'sm_clock = ["default", "60%"]'
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_what_the_board_cannot_be_set_to_is_refused_before_anything_is_loaded(
+def test_what_the_gpu_cannot_be_set_to_is_refused_before_anything_is_loaded(
     sweep: Sweep, tmp_path: Path, command: str, axes: str, words: list[str]
 ) -> None:
     (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, axes))
@@ -348,7 +348,7 @@ def test_what_the_board_cannot_be_set_to_is_refused_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_an_axis_that_the_board_lacks_is_refused(
+def test_an_axis_that_the_gpu_lacks_is_refused(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr(SimulatedNvml, "nvmlDeviceGetSupportedMemoryClocks", lambda *_: [3201])
@@ -417,7 +417,7 @@ def test_doctor_fails_where_a_lock_is_left_that_it_cannot_clear(sweep: Sweep, tm
     (tmp_path / "leases" / "GPU-another.json").write_text("{")
     result = sweep("doctor", "--gpu", "sim", "--reset-clocks")
     assert "GPU-another: not restored: " in result.stdout
-    assert "clocks are at the board's default" in result.stdout  # the boards that can be reset are
+    assert "clocks are at the GPU's default" in result.stdout  # the GPUs that can be reset are
     result.stdout_bytes = b""
     assert_explained(result, 3, "GPU-another")
 
@@ -450,7 +450,7 @@ def test_a_plan_sets_and_writes_nothing(sweep: Sweep, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "Simulated NVIDIA H200" in result.stdout
     assert not (tmp_path / "runs").exists()
-    settings = list((tmp_path / "boards").glob("*/settings.jsonl"))
+    settings = list((tmp_path / "gpus").glob("*/settings.jsonl"))
     assert [len(path.read_text().splitlines()) for path in settings] == [1]  # that it was switched on
 
 
@@ -465,7 +465,7 @@ def test_a_plan_as_json_holds_every_trial(sweep: Sweep) -> None:
 
 
 @pytest.mark.parametrize("environment", ["", "read-only"])
-def test_read_only_plans_the_boards_own_clocks(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
+def test_read_only_plans_the_gpus_own_clocks(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
     monkeypatch.setenv("SWEEP_CLOCKS", environment)
     option = [] if environment else ["--clocks", "read-only"]
     plan = json.loads(sweep("plan", "small.toml", "--json", *option).stdout)

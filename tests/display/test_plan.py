@@ -83,4 +83,4 @@ def test_operating_points_are_named_in_full(render):
     )
     text = render(render_plan(plan), 120, 100)
     assert "default ×2, 990 / memory 2201 / 400 W, 400 W, impossible" in text
-    assert "Cannot be set on this board: no such clock" in text
+    assert "Cannot be set on this GPU: no such clock" in text

@@ -176,7 +176,7 @@ FINISHED = replace(
     ),
     events=(
         *EVENTS,
-        event(2164, "GPU 0: clocks put back to the board's default", kind="clocks_restored"),
+        event(2164, "GPU 0: clocks put back to the GPU's default", kind="clocks_restored"),
         event(2170, "Sweep finished: 116 trials ok, 4 failed", level="warning", kind="sweep_finished"),
     ),
 )

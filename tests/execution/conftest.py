@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.execution.driver.cluster import find_seats, ray_session
+from runner.execution.driver.cluster import find_gpu_groups, ray_session
 from runner.execution.driver.manifest import RunOptions
 from runner.results.live import SweepView
 from runner.results.run_directory import RunStore
@@ -54,7 +54,7 @@ def write_sweep(tmp_path: Path) -> WriteSweep:
 
 @pytest.fixture
 def start_sweep(tmp_path: Path) -> Iterator[Callable[..., SweepProcess]]:
-    """Start `sweep run FILE OPTIONS...` with boards, leases and run directory under tmp_path."""
+    """Start `sweep run FILE OPTIONS...` with GPUs, leases and run directory under tmp_path."""
     started: list[SweepProcess] = []
 
     def start(file: Path, *options: str, **changes: str) -> SweepProcess:
@@ -68,10 +68,10 @@ def start_sweep(tmp_path: Path) -> Iterator[Callable[..., SweepProcess]]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Path]:
-    """Ray, once for all tests that do not kill it; returns where its boards and leases lie."""
+    """Ray, once for all tests that do not kill it; returns where its GPUs and leases lie."""
     with tempfile.TemporaryDirectory(prefix="joulesweep-test-") as folder, pytest.MonkeyPatch.context() as patch:
         state = Path(folder)
-        patch.setenv("SWEEP_SIMULATED_STATE", str(state / "boards"))
+        patch.setenv("SWEEP_SIMULATED_STATE", str(state / "gpus"))
         patch.setenv("SWEEP_LEASE_DIR", str(state / "leases"))
         for name in ("RAY_ADDRESS", "SWEEP_CLOCKS", "PYTHONDONTWRITEBYTECODE"):
             patch.delenv(name, raising=False)
@@ -100,7 +100,7 @@ def run_here(cluster: Path, tmp_path: Path) -> Callable[..., object]:
             return run_sweep(
                 sweep,
                 expand_trials(sweep, read_only=read_only),
-                find_seats(gpu, None),
+                find_gpu_groups(gpu, None),
                 store=store,
                 options=RunOptions(engine="simulated", read_only=read_only),
                 show=show,

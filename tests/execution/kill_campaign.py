@@ -29,7 +29,7 @@ from runner.execution.driver.cluster import ray_session
 from runner.hardware.clocks.journal import LeaseJournal, read_journal
 from runner.hardware.clocks.processes import ProcessId, find_descendants, find_marked, identify_process, is_alive
 from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE
-from runner.physics.gpu_state import BoardState
+from runner.physics.gpu_state import GpuState
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import RETRY_SUFFIX, expand_trials
 from tests.execution.sweep_process import SweepProcess, read_events, read_rows, wait_until
@@ -202,7 +202,7 @@ class Campaign:
             self.violations.append(f"after a {kind}'s death: lease {self._lease()}, processes {left}")
         # An aggregator owns no lease: its driver notices that it is gone, and ends the run in its own time.
         elif kind != "aggregator" and restored_s > PROMISE_S:
-            self.violations.append(f"after a {kind}'s death the board was restored after {restored_s:.2f} s")
+            self.violations.append(f"after a {kind}'s death the GPU was restored after {restored_s:.2f} s")
         return restored_s
 
     # checks ----------------------------------------------------------------------------------------------------------
@@ -217,9 +217,9 @@ class Campaign:
         if not wait_until(is_clean, LEFT_LIMIT_S):
             left = [_name(process) for process in (*_find_actors(self.state), *_find_guards(self.state))]
             self.violations.append(f"left after a run: {left}, {self._lease()}")
-        for board in (self.state / "boards").glob("**/GPU-*"):
-            if not _is_default(board):
-                self.violations.append(f"{board} is locked after a run")
+        for gpu in (self.state / "gpus").glob("**/GPU-*"):
+            if not _is_default(gpu):
+                self.violations.append(f"{gpu} is locked after a run")
         if "Traceback" in run.output:
             self.violations.append(f"a traceback: {run.output[-2000:]}")
         run.end()
@@ -278,19 +278,19 @@ def _wait(condition: Callable[[], bool], start_s: float) -> float | None:
 
 
 def _matters(lease: LeaseJournal) -> bool:
-    """Whether somebody holds the board, or owes it something; a worker killed before its guard came left neither."""
+    """Whether somebody holds the GPU, or owes it something; a worker killed before its guard came left neither."""
     return lease.worker_lives or bool(lease.changed)
 
 
-def _is_default(board: Path) -> bool:
-    history = BoardState(board).settings_history()
+def _is_default(gpu: Path) -> bool:
+    history = GpuState(gpu).settings_history()
     return (
         not history or (history[-1].sm_clock_mhz, history[-1].mem_clock_mhz, history[-1].power_limit_w) == (None,) * 3
     )
 
 
 def _find_guards(state: Path) -> list[ProcessId]:
-    """Return the guards on duty for boards of this campaign."""
+    """Return the guards on duty for GPUs of this campaign."""
     return _find(lambda words: GUARD_MODULE in words and any(word.startswith(str(state)) for word in words))
 
 
@@ -328,7 +328,7 @@ def main() -> int:
     campaigns = []
     with tempfile.TemporaryDirectory(prefix="joulesweep-kills-") as folder:
         state = Path(folder)
-        os.environ |= {"SWEEP_SIMULATED_STATE": str(state / "boards"), "SWEEP_LEASE_DIR": str(state / "leases")}
+        os.environ |= {"SWEEP_SIMULATED_STATE": str(state / "gpus"), "SWEEP_LEASE_DIR": str(state / "leases")}
         (state / "leases").mkdir()
         with ray_session(None):
             import ray

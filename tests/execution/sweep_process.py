@@ -16,7 +16,7 @@ import polars as pl
 import psutil
 
 from runner.hardware.clocks.processes import find_marked
-from runner.physics.gpu_state import Activity, BoardState
+from runner.physics.gpu_state import Activity, GpuState
 
 MARK = "SWEEP_TEST_RUN"
 """Inherited by every process of a run: driver, Ray's own, actors, guards."""
@@ -44,7 +44,7 @@ class SweepProcess:
         command += ["--out", str(directory), "--engine", engine, *options]
         dropped = ("RAY_ADDRESS", "SWEEP_CLOCKS", "PYTHONDONTWRITEBYTECODE")  # Ray compiles itself six times without
         environment = {name: value for name, value in os.environ.items() if name not in dropped}
-        environment |= {MARK: self.mark, "SWEEP_SIMULATED_STATE": str(state / "boards")}
+        environment |= {MARK: self.mark, "SWEEP_SIMULATED_STATE": str(state / "gpus")}
         environment |= {"SWEEP_LEASE_DIR": str(state / "leases"), "COLUMNS": "200"}
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -103,13 +103,13 @@ class SweepProcess:
 
 
 def virtual_settings(state: Path, number: int = 0) -> list[tuple[int | None, float | None]]:
-    """Return every (SM clock, power limit) that a virtual board was set to, oldest first."""
-    history = BoardState(state / "boards" / f"virtual-{number}" / "GPU-SIM-H200-0").settings_history()
+    """Return every (SM clock, power limit) that a virtual GPU was set to, oldest first."""
+    history = GpuState(state / "gpus" / f"virtual-{number}" / "GPU-SIM-H200-0").settings_history()
     return [(settings.sm_clock_mhz, settings.power_limit_w) for settings in history]
 
 
 def at_work_s(activity: Sequence[Activity], row: dict[str, Any]) -> float:
-    """How long a simulated board was at work in a trial's window: the board's own time, whatever the host's was."""
+    """How long a simulated GPU was at work in a trial's window: the GPU's own time, whatever the host's was."""
     start_ns, end_ns = row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9)
     return sum(max(min(a.end_ns, end_ns) - max(a.start_ns, start_ns), 0) for a in activity) / 1e9
 

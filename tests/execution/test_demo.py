@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from runner.physics.gpu_state import BoardState
+from runner.physics.gpu_state import GpuState
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import expand_trials
 from tests.execution.sweep_process import SweepProcess, at_work_s, read_manifest
@@ -41,8 +41,8 @@ def machine(folder: Path) -> Witness:
 @pytest.fixture(scope="module")
 def trials(machine: Witness, folder: Path) -> pl.DataFrame:
     assert read_manifest(folder / "run")["simulated"]
-    (board,) = (folder / "boards").glob("GPU-*")
-    activity = BoardState(board).read_new_activity()
+    (gpu,) = (folder / "gpus").glob("GPU-*")
+    activity = GpuState(gpu).read_new_activity()
     rows = pl.read_parquet(folder / "run" / "trials.parquet")
     at_work = [at_work_s(activity, row) for row in rows.iter_rows(named=True)]
     return rows.with_columns(seconds_per_request=pl.Series(at_work) / pl.col("num_requests"))
@@ -88,7 +88,7 @@ def test_clocks_settle_under_load_and_idle_power_is_their_own(trials: pl.DataFra
     assert set(locked["sm_clock_below_fraction"]) == {0.0}
     idle = trials.group_by("sm_clock_mhz_requested").agg(pl.col("idle_power_w").mean()).sort("sm_clock_mhz_requested")
     assert idle["idle_power_w"].null_count() == 0
-    assert idle["idle_power_w"][0] == idle["idle_power_w"].max()  # null sorts first: the board's own clock
+    assert idle["idle_power_w"][0] == idle["idle_power_w"].max()  # null sorts first: the GPU's own clock
 
 
 def test_counter_and_trace_agree(trials: pl.DataFrame) -> None:
@@ -103,7 +103,7 @@ def test_quality_is_above_chance(trials: pl.DataFrame) -> None:
 
 def test_duration_never_falls_as_the_clock_falls(trials: pl.DataFrame) -> None:
     for _, block in trials.group_by("block_id"):
-        # The board's own clock is at least as high as any that was set.
+        # The GPU's own clock is at least as high as any that was set.
         points = (
             block.group_by(clock=pl.col("sm_clock_mhz_requested").fill_null(9999))
             .agg(pl.col("seconds_per_request").median())

@@ -41,7 +41,7 @@ HANGING_S = 60.0
 
 
 def worker_of(state: Path) -> int | None:
-    """Return the pid of the worker that holds a board."""
+    """Return the pid of the worker that holds a GPU."""
     for path in (state / "leases").glob("*.json"):
         journal = read_journal(path)
         if journal is not None:
@@ -97,7 +97,7 @@ def test_a_killed_driver_leaves_no_lock_and_no_process_and_the_next_run_goes_on(
     require_complete(directory, before, NUM_MANY)
     assert not list(directory.rglob("*.partial"))
     assert [run["end"] is None for run in read_manifest(directory)["runs"]] == [True, False]
-    assert len(list((tmp_path / "boards").glob("virtual-*"))) == 1  # used again, however often a run is killed
+    assert len(list((tmp_path / "gpus").glob("virtual-*"))) == 1  # used again, however often a run is killed
 
 
 def require_interrupted(run: SweepProcess, state: Path) -> dict[str, dict[str, object]]:
@@ -188,7 +188,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_hangs(
 
 
 class WorkerKiller(threading.Thread):
-    """Kills each worker that holds a board, up to `num_kills` of them, once `is_time` says so."""
+    """Kills each worker that holds a GPU, up to `num_kills` of them, once `is_time` says so."""
 
     def __init__(self, state: Path, num_kills: int, is_time: Callable[[], bool]) -> None:
         super().__init__(daemon=True)
@@ -238,7 +238,7 @@ def test_a_trial_that_kills_two_workers_fails_and_the_others_are_measured(
     run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path
 ) -> None:
     last: list[SweepView] = []
-    # The first trial is long enough to be hit twice; the board is killed under nothing else.
+    # The first trial is long enough to be hit twice; the GPU is killed under nothing else.
     file = write_sweep(name="long", repeats=2, sm_clock='["default"]', min_window_s=120.0)
 
     def is_measuring() -> bool:

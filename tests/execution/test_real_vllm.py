@@ -1,4 +1,4 @@
-"""`sweep run` with real vLLM: words from our own small model, seconds and joules from the simulated board."""
+"""`sweep run` with real vLLM: words from our own small model, seconds and joules from the simulated GPU."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import polars as pl
 import psutil
 import pytest
 
-from runner.physics.gpu_state import BoardState
+from runner.physics.gpu_state import GpuState
 from tests.execution.sweep_process import SweepProcess, at_work_s, read_rows, wait_until
 
 pytestmark = pytest.mark.vllm
@@ -44,7 +44,7 @@ def test_killed_over_real_engines_it_ends_them_goes_on_and_says_what_a_token_cos
     assert any("EngineCore" in name or "vllm" in name.lower() for name in run.living()), run.living()
     run.kill()
     assert wait_until(lambda: not run.living(), 50), run.living()  # before Ray's helpers would end by themselves
-    settings = BoardState(tmp_path / "boards" / "GPU-SIM-H200-0").settings_history()[-1]
+    settings = GpuState(tmp_path / "gpus" / "GPU-SIM-H200-0").settings_history()[-1]
     assert (settings.sm_clock_mhz, settings.mem_clock_mhz, settings.power_limit_w) == (None, None, None)
     before = read_rows(directory)
 
@@ -54,7 +54,7 @@ def test_killed_over_real_engines_it_ends_them_goes_on_and_says_what_a_token_cos
     rows = read_rows(directory)
     assert all(rows[trial_id] == row for trial_id, row in before.items())
 
-    activity = BoardState(tmp_path / "boards" / "GPU-SIM-H200-0").read_new_activity()
+    activity = GpuState(tmp_path / "gpus" / "GPU-SIM-H200-0").read_new_activity()
     trials = pl.DataFrame(list(rows.values()), infer_schema_length=None).filter(attempt=1)
     assert trials.height == 2 * 4
     assert set(trials["status"]) == {"ok"}
@@ -68,7 +68,7 @@ def test_killed_over_real_engines_it_ends_them_goes_on_and_says_what_a_token_cos
         default = of_task.filter(pl.col("sm_clock_mhz_requested").is_null())
         slow = of_task.filter(pl.col("sm_clock_mhz_requested") == 795)
         work = of_task.select("num_prompt_tokens", "num_output_tokens", "num_requests")
-        # The board's own time: an engine that does not keep its pace on a busy machine takes longer.
+        # The GPU's own time: an engine that does not keep its pace on a busy machine takes longer.
         seconds = [
             [at_work_s(activity, row) / row["num_requests"] for row in frame.to_dicts()] for frame in (default, slow)
         ]

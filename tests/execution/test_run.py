@@ -1,4 +1,4 @@
-"""`sweep run` from end to end on simulated boards in virtual time: Ray, actors, files and exit codes are real."""
+"""`sweep run` from end to end on simulated GPUs in virtual time: Ray, actors, files and exit codes are real."""
 
 import ipaddress
 import json
@@ -16,11 +16,11 @@ from runner.execution.driver.run import RunOutcome
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.processes import find_marked
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.physics.gpu_state import BoardConditions, BoardState
+from runner.physics.gpu_state import GpuConditions, GpuState
 from runner.results.live import SweepView
 from runner.results.run_directory import RunStore
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
-from runner.timebase import WallClock
+from runner.timebase import WallTime
 from tests.execution.sweep_process import (
     MARK,
     SweepProcess,
@@ -36,7 +36,7 @@ Run = Callable[..., RunOutcome]
 Write = Callable[..., Path]
 
 TOO_LARGE = '[[model]]\nid = "broken"\ntwin = "qwen2.5-32b"\n'
-SMALL_BOARD = "sim:rtx5090"
+SMALL_GPU = "sim:rtx5090"
 GOOD = '[[model]]\nid = "good"\ntwin = "llama-3.2-1b"\n'
 
 
@@ -89,11 +89,11 @@ def test_a_run_fills_its_directory_and_a_second_one_has_nothing_to_do(
     assert kinds[0] == "sweep_started"
     assert kinds.count("trial_finished") == 12
     assert virtual_settings(tmp_path)[-1] == (None, None)
-    assert any(clock is not None for clock, _ in virtual_settings(tmp_path))
+    assert any(time_source is not None for time_source, _ in virtual_settings(tmp_path))
     assert "SIMULATED" in run.output
 
     before = read_rows(directory)
-    again = start_sweep(file, "--address", "127.0.0.1:1")  # neither Ray nor a board is needed to find out
+    again = start_sweep(file, "--address", "127.0.0.1:1")  # neither Ray nor a GPU is needed to find out
     assert again.wait() == 0, again.output
     assert "nothing left to run" in again.output
     assert read_rows(directory) == before
@@ -145,13 +145,13 @@ def test_what_a_first_load_shows_of_the_sensors_is_in_the_manifest_and_the_log(
     assert events[0]["message"] == f"sensors under a load: {gpu['sensors']['choice']}"
 
 
-def test_two_boards_share_the_blocks_of_one_model(run_here: Run, write_sweep: Write, tmp_path: Path) -> None:
+def test_two_gpus_share_the_blocks_of_one_model(run_here: Run, write_sweep: Write, tmp_path: Path) -> None:
     file = write_sweep(concurrency=[1, 2, 3, 4], repeats=2)
     outcome = run_here(file, gpu="sim:h200x2")
     assert (outcome.num_failed, outcome.num_left) == (0, 0)
     trials = pl.read_parquet(tmp_path / "run" / "trials.parquet")
-    boards_of_block = trials.group_by("block_id").agg(pl.col("gpu_uuids").list.first().n_unique())
-    assert set(boards_of_block["gpu_uuids"]) == {1}
+    gpus_of_block = trials.group_by("block_id").agg(pl.col("gpu_uuids").list.first().n_unique())
+    assert set(gpus_of_block["gpu_uuids"]) == {1}
     num_trials = trials.group_by(pl.col("gpu_uuids").list.first()).len()
     assert set(num_trials["gpu_uuids"]) == {"GPU-SIM-H200-0", "GPU-SIM-H200-1"}
     assert num_trials["len"].min() >= 6  # the trials of a block
@@ -161,7 +161,7 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
     run_here: Run, start_sweep: Start, write_sweep: Write, address: str, tmp_path: Path
 ) -> None:
     file = write_sweep(models=TOO_LARGE + GOOD)
-    run = start_sweep(file, "--address", address, "--gpu", SMALL_BOARD)
+    run = start_sweep(file, "--address", address, "--gpu", SMALL_GPU)
     assert run.wait() == 1, run.output
     first = read_rows(tmp_path / "run")
     by_model = {model: [r for r in first.values() if r["model"] == model] for model in ("good", "broken")}
@@ -174,7 +174,7 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
         assert row["gpu_uuids"] == ["GPU-SIM-GEFORCE-RTX-5090-0"]
     assert read_manifest(tmp_path / "run")["runs"][-1]["outcome"] == "failed"
 
-    outcome = run_here(file, gpu=SMALL_BOARD)
+    outcome = run_here(file, gpu=SMALL_GPU)
     assert (outcome.num_ok, outcome.num_failed, outcome.num_left) == (4, 4, 0)
     second = read_rows(tmp_path / "run")
     assert all((second[i] == row) == (row["status"] == "ok") for i, row in first.items())
@@ -183,15 +183,15 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
 def test_what_a_retry_can_help_is_measured_once_more_at_the_end_of_its_block(
     run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path
 ) -> None:
-    """A board that gets too hot on the way, in the first block or before the second, and stays so to the end."""
-    hot = BoardConditions(time_ns=0, max_sm_clock_mhz=600)
+    """A GPU that gets too hot on the way, in the first block or before the second, and stays so to the end."""
+    hot = GpuConditions(time_ns=0, max_sm_clock_mhz=600)
     last: list[SweepView] = []
 
     def overheat(view: SweepView) -> None:
         last.append(view)
         if view.num_done:
-            for directory in (cluster / "boards").glob("virtual-*/GPU-SIM-H200-0"):
-                state = BoardState(directory)
+            for directory in (cluster / "gpus").glob("virtual-*/GPU-SIM-H200-0"):
+                state = GpuState(directory)
                 if not state.conditions_history():
                     state.change_conditions(hot)
 
@@ -232,7 +232,7 @@ def test_a_workload_that_does_not_fit_the_model_fails_by_itself(
     assert all("max_model_len" in row["error"] for row in read_rows(tmp_path / "run").values())
 
 
-def test_without_permission_only_the_boards_own_clocks_are_measured(
+def test_without_permission_only_the_gpus_own_clocks_are_measured(
     run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEP_SIMULATED_PERMISSION", "denied")
@@ -260,10 +260,10 @@ def test_read_only_measures_the_default_point_and_sets_nothing(
     assert virtual_settings(cluster) == [(None, None)]
 
 
-def test_a_board_that_is_held_refuses_and_names_its_holder(
+def test_a_gpu_that_is_held_refuses_and_names_its_holder(
     start_sweep: Start, write_sweep: Write, address: str, cluster: Path, tmp_path: Path
 ) -> None:
-    gpu = NvmlGpu(open_nvml("sim", WallClock(), cluster / "boards"), 0, read_only=False)
+    gpu = NvmlGpu(open_nvml("sim", WallTime(), cluster / "gpus"), 0, read_only=False)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=cluster / "leases"):
         refused = start_sweep(write_sweep(), "--address", address, engine="vllm")
         assert refused.wait() == 3, refused.output

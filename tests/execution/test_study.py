@@ -1,6 +1,6 @@
 """The study in small, as a person runs it: sweeps/paper-small.toml with real vLLM and Ray, then `sweep report`.
 
-Whether a step of a real engine keeps up with the simulated board depends on who else uses this machine. What a busy one
+Whether a step of a real engine keeps up with the simulated GPU depends on who else uses this machine. What a busy one
 may spoil is held of the blocks that it left alone, and of the others that the report does not rely on them.
 """
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "sweeps" / "paper-small.toml"
 BLOCKS = expand_trials(load_sweep(FILE))
 SINGLE = "tiny_qa_single"
-"""The task whose prompts are alone on the board."""
+"""The task whose prompts are alone on the GPU."""
 CONCLUSIONS = {"saves", "unproven", "default", "none"}
 Row = dict[str, Any]
 
@@ -118,12 +118,12 @@ def test_every_planned_trial_is_ok_and_simulated(study: Study) -> None:
     assert read_manifest(study.directory)["simulated"]
     assert study.summary["simulated"]
     assert study.says(f"{study.trials.height} trials")
-    assert study.says("SIMULATED BOARD")
+    assert study.says("SIMULATED GPU")
 
 
 def test_every_verdict_is_a_busy_machines_and_such_a_trial_was_measured_again(study: Study) -> None:
     found = study.trials.filter(pl.col("verdicts").list.len() > 0).select("trial_id", "attempt", "verdicts")
-    # A step or a new request that comes late: the board waits, fewer are in flight, and no two sentinels are alike.
+    # A step or a new request that comes late: the GPU waits, fewer are in flight, and no two sentinels are alike.
     late = {"pace_overrun", "concurrency_not_reached", "sentinel_drift"}
     assert set(found.explode("verdicts")["verdicts"]) <= late, found
     # Drift is seen when all is over, and fewer in flight are not expected to be more the second time.
@@ -134,7 +134,7 @@ def test_every_verdict_is_a_busy_machines_and_such_a_trial_was_measured_again(st
     assert counted == dict(found.explode("verdicts").group_by("verdicts").len().iter_rows())
     unsound = [point for point in study.rows("points") if not point["is_sound"]]
     if len(unsound) > 0.1 * len(study.rows("points")):  # the demo's share, whose own test fails then
-        pytest.skip(f"too busy a machine to pace a board: {len(unsound)} operating points without a sound trial")
+        pytest.skip(f"too busy a machine to pace a GPU: {len(unsound)} operating points without a sound trial")
 
 
 def test_counter_and_trace_agree(study: Study) -> None:
@@ -160,8 +160,8 @@ def test_every_model_and_task_has_a_table_with_energy_time_and_quality(study: St
                 assert point["quality"] - 1.96 * point["quality_stderr"] > point["quality_chance"], point
 
 
-def test_a_lower_clock_than_the_boards_own_needs_less_energy(study: Study) -> None:
-    """By 8 % at least in the board model; requests that come late cost a sound trial half of that at most."""
+def test_a_lower_clock_than_the_gpus_own_needs_less_energy(study: Study) -> None:
+    """By 8 % at least in the GPU model; requests that come late cost a sound trial half of that at most."""
     for block in study.whole_blocks():
         [default] = [point for point in study.points(block) if point["is_default"]]
         locked = [point for point in study.points(block) if not point["is_default"]]
@@ -290,8 +290,8 @@ def test_what_an_input_costs(study: Study) -> None:
             else:
                 assert row["reason"] or row["partial_reason"], row
     over_all = {(row["target"], row["feature"]): row for row in correlations if row["scope"] == "all"}
-    # On this board a prompt costs its tokens: what was planted is found, with the prompt's length held constant. Steps
-    # that come late blur latencies, and hardly the energies, since a board that waits draws little.
+    # On this GPU a prompt costs its tokens: what was planted is found, with the prompt's length held constant. Steps
+    # that come late blur latencies, and hardly the energies, since a GPU that waits draws little.
     assert over_all["energy_j", "num_output_tokens"]["partial"] > 0.8
     assert over_all["energy_j", "num_output_tokens"]["partial_q_value"] < 0.05
     assert over_all["latency_s", "num_output_tokens"]["partial"] > 0
@@ -342,7 +342,7 @@ def test_the_page_needs_no_network_and_has_every_section(study: Study) -> None:
     assert expected <= set(page.headings)
     assert page.num_plots == len(list((study.directory / "plots").iterdir()))
     assert all(name_block(study.points(block)[0]) in text for block in BLOCKS)
-    assert "SIMULATED BOARD" in text
+    assert "SIMULATED GPU" in text
 
 
 def test_tables_and_pictures_for_a_paper_are_written(study: Study) -> None:

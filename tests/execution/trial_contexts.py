@@ -1,4 +1,4 @@
-"""A bench in virtual time: the simulated engine on a simulated board, with the lease and the sampler of a real run."""
+"""A trial context in virtual time: the simulated engine on a simulated GPU, with a real lease and a real sampler."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.execution.worker.measure import Bench, Procedure, measure_trial
+from runner.execution.worker.measure import Procedure, TrialContext, measure_trial
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.gpu import ClockRequest
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
@@ -16,29 +16,29 @@ from runner.hardware.sensors.sampler import PowerSampler
 from runner.hardware.simulated.faults import FaultyNvml
 from runner.inference.engine import Sampling
 from runner.inference.simulated.engine import SimulatedEngine
-from runner.physics.gpu_model import load_board
-from runner.physics.gpu_state import BoardState
+from runner.physics.gpu_model import load_gpu_model
+from runner.physics.gpu_state import GpuState
 from runner.physics.shape import get_shape
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.spec.request import Request
 from runner.tasks.synthetic import SyntheticTask
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 
 @dataclass(frozen=True, kw_only=True)
-class VirtualBench:
-    """A bench, and the board beneath it, whose exact energy only a simulation knows."""
+class VirtualContext:
+    """A trial context, and the GPU beneath it, whose exact energy only a simulation knows."""
 
-    bench: Bench
+    context: TrialContext
     gpu: NvmlGpu
-    clock: VirtualClock
+    time_source: VirtualTime
     nvml: FaultyNvml
     """Sound until somebody adds to its `faults`."""
-    state: BoardState
+    state: GpuState
     """The silicon: sound until somebody changes its conditions."""
 
     def exact_energy_j(self, start_ns: int, end_ns: int) -> float:
-        """The integral of the board's true power."""
+        """The integral of the GPU's true power."""
         history = self.nvml.true_nvml.nvmlDeviceGetHandleByIndex(0).history
         return history.energy_j(end_ns) - history.energy_j(start_ns)
 
@@ -52,12 +52,12 @@ class VirtualBench:
             }
         )
         if "idle_power_w" in options:
-            self.bench.idle_power_w[point] = options.pop("idle_power_w")
+            self.context.idle_power_w[point] = options.pop("idle_power_w")
         procedure = {"min_window_s": 3.0, "num_warmup_requests": 4, "deadline_s": 600.0}
         known = Procedure.__dataclass_fields__
         hooks = {name: options.pop(name) for name in tuple(options) if name not in known}
         return measure_trial(
-            self.bench,
+            self.context,
             make_identity(**identity or {}),
             requests,
             Procedure(sampling=Sampling(), **procedure | options),
@@ -66,28 +66,30 @@ class VirtualBench:
 
 
 @contextmanager
-def open_bench(
+def open_context(
     directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None, gpu_request: str = "sim"
-) -> Iterator[VirtualBench]:
-    """A bench on a board whose sensors have been probed where it is not the usual one."""
-    clock = VirtualClock()
-    nvml = FaultyNvml(open_nvml(gpu_request, clock, directory / "boards"))
+) -> Iterator[VirtualContext]:
+    """A trial context on a GPU whose sensors have been probed where it is not the usual one."""
+    time_source = VirtualTime()
+    nvml = FaultyNvml(open_nvml(gpu_request, time_source, directory / "gpus"))
     gpu = NvmlGpu(nvml, 0, read_only=False)
-    sensors = None if gpu_request == "sim" else probe_sensors(gpu, clock)
-    sampler = PowerSampler(gpu, clock, on_batch=on_batch, sensors=sensors)
+    sensors = None if gpu_request == "sim" else probe_sensors(gpu, time_source)
+    sampler = PowerSampler(gpu, time_source, on_batch=on_batch, sensors=sensors)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=directory, guarded=False) as lease:
         sampler.start()
-        state = BoardState(directory / "boards" / gpu.info.uuid)
-        bench = Bench(
-            engine=SimulatedEngine(shape=get_shape(shape), board=load_board(), state=state, clock=clock),
+        state = GpuState(directory / "gpus" / gpu.info.uuid)
+        context = TrialContext(
+            engine=SimulatedEngine(
+                shape=get_shape(shape), gpu_model=load_gpu_model(), state=state, time_source=time_source
+            ),
             gpu=gpu,
             lease=lease,
             sampler=sampler,
-            clock=clock,
+            time_source=time_source,
             placement=make_placement(gpu.info.uuid),
             engine_process_ids=frozenset(),
         )
-        yield VirtualBench(bench=bench, gpu=gpu, clock=clock, nvml=nvml, state=state)
+        yield VirtualContext(context=context, gpu=gpu, time_source=time_source, nvml=nvml, state=state)
         sampler.stop()
 
 

@@ -13,7 +13,7 @@ from tests.hardware.owners import Owner
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "leases").mkdir()
-    return tmp_path / "boards", tmp_path / "leases"
+    return tmp_path / "gpus", tmp_path / "leases"
 
 
 @pytest.fixture(autouse=True)

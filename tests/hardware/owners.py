@@ -1,4 +1,4 @@
-"""Processes that hold a lease on a simulated board, to be really killed, and what can be seen of the board."""
+"""Processes that hold a lease on a simulated GPU, to be really killed, and what can be seen of the GPU."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from pathlib import Path
 from runner.hardware.clocks.journal import journal_path
 from runner.hardware.clocks.processes import identify_process
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.physics.gpu_state import BoardState
-from runner.timebase import WallClock
+from runner.physics.gpu_state import GpuState
+from runner.timebase import WallTime
 
 OWNER = """
 import os, subprocess, sys, time
@@ -20,11 +20,11 @@ from pathlib import Path
 from runner.hardware.gpu import ClockRequest
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.timebase import WallClock
+from runner.timebase import WallTime
 
 state_dir, journal_dir, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 drivers = [int(pid) for pid in sys.argv[4:]]
-gpu = NvmlGpu(open_nvml("sim", WallClock(), state_dir), 0, read_only=mode == "read-only")
+gpu = NvmlGpu(open_nvml("sim", WallTime(), state_dir), 0, read_only=mode == "read-only")
 lease = ClockLease(gpu, owner_pids=[os.getpid(), *drivers], journal_dir=journal_dir)
 lease.acquire()
 marked = subprocess.Popen(["sleep", "600"])
@@ -42,7 +42,7 @@ time.sleep(600)
 class Owner:
     """A process that holds a lease and has two children, as an engine's parent does.
 
-    `mode` is "apply" (it has locked the board), "default" (it may and has not) or "read-only".
+    `mode` is "apply" (it has locked the GPU), "default" (it may and has not) or "read-only".
     """
 
     def __init__(self, state_dir: Path, journal_dir: Path, mode: str = "apply", drivers: tuple[int, ...] = ()) -> None:
@@ -68,12 +68,12 @@ class Owner:
         os.kill(self.guard.pid, signal.SIGKILL)
 
 
-def open_board(folders: tuple[Path, Path], *, read_only: bool = False) -> NvmlGpu:
-    return NvmlGpu(open_nvml("sim", WallClock(), folders[0]), 0, read_only=read_only)
+def open_gpu(folders: tuple[Path, Path], *, read_only: bool = False) -> NvmlGpu:
+    return NvmlGpu(open_nvml("sim", WallTime(), folders[0]), 0, read_only=read_only)
 
 
-def board_settings(folders: tuple[Path, Path]) -> tuple[int | None, float | None]:
-    last = BoardState(folders[0] / "GPU-SIM-H200-0").settings_history()[-1]
+def gpu_settings(folders: tuple[Path, Path]) -> tuple[int | None, float | None]:
+    last = GpuState(folders[0] / "GPU-SIM-H200-0").settings_history()[-1]
     return last.sm_clock_mhz, last.power_limit_w
 
 

@@ -1,4 +1,4 @@
-"""What `sweep doctor` finds, on the simulated board alone: nothing here ever sets a real one."""
+"""What `sweep doctor` finds, on the simulated GPU alone: nothing here ever sets a real one."""
 
 import json
 import os
@@ -18,21 +18,21 @@ from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.doctor import Check, examine, reset_leftovers
 from runner.hardware.gpu import ClockRequest, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.physics.gpu_state import BoardState
-from runner.timebase import VirtualClock, WallClock
-from tests.hardware.owners import Owner, board_settings, wait_until
+from runner.physics.gpu_state import GpuState
+from runner.timebase import VirtualTime, WallTime
+from tests.hardware.owners import Owner, gpu_settings, wait_until
 
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
+    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "gpus"))
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
     for name in ("SWEEP_CLOCKS", "SWEEP_SIMULATED_PERMISSION"):
         monkeypatch.delenv(name, raising=False)
 
 
 def look(gpu: str = "sim", cuda_visible_devices: str | None = None) -> list[Check]:
-    return examine(gpu, cuda_visible_devices, VirtualClock())
+    return examine(gpu, cuda_visible_devices, VirtualTime())
 
 
 def find(checks: list[Check], words: str) -> Check:
@@ -53,9 +53,9 @@ def test_a_sound_machine_has_nothing_but_good_findings(monkeypatch: pytest.Monke
     assert {check.level for check in checks} == {"ok"}
     assert {check.subject for check in checks} == {"engine", "GPU 0", "GPU 1"}
     assert find(checks, "vllm 0.32.0").subject == "engine"
-    boards = [check.finding for check in checks if "GPU-SIM-H200-" in check.finding]
-    assert len(boards) == 2
-    assert all("345 to 1980 MHz" in finding for finding in boards)
+    gpus = [check.finding for check in checks if "GPU-SIM-H200-" in check.finding]
+    assert len(gpus) == 2
+    assert all("345 to 1980 MHz" in finding for finding in gpus)
 
 
 def test_the_buffers_rate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_auto_without_a_gpu_says_that_the_numbers_are_a_models() -> None:
 
 
 def test_what_is_no_request_is_the_callers_mistake_and_no_finding() -> None:
-    with pytest.raises(ValueError, match="no simulated board is called 'h9000'"):
+    with pytest.raises(ValueError, match="no simulated GPU is called 'h9000'"):
         look("sim:h9000")
 
 
@@ -124,36 +124,36 @@ def test_an_order_to_set_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_lease_is_told_with_its_holder() -> None:
-    clock = VirtualClock()
-    gpu = NvmlGpu(open_nvml("sim", clock), 0, read_only=False)
+    time_source = VirtualTime()
+    gpu = NvmlGpu(open_nvml("sim", time_source), 0, read_only=False)
     with ClockLease(gpu, owner_pids=[os.getpid()], guarded=False):
-        check = find(examine("sim", None, clock), "leased by")
+        check = find(examine("sim", None, time_source), "leased by")
         assert (check.level, f"process {os.getpid()}" in check.finding) == ("warning", True)
-    assert not [check for check in examine("sim", None, clock) if "leased" in check.finding]
+    assert not [check for check in examine("sim", None, time_source) if "leased" in check.finding]
 
 
 # --reset-clocks ------------------------------------------------------------------------------------------------------
 
 
-def locked_board() -> NvmlGpu:
-    gpu = NvmlGpu(open_nvml("sim", WallClock()), 0, read_only=False)
+def locked_gpu() -> NvmlGpu:
+    gpu = NvmlGpu(open_nvml("sim", WallTime()), 0, read_only=False)
     gpu.apply(ClockRequest(sm_clock_mhz=990))
     return gpu
 
 
 def sm_clock_lock(gpu: NvmlGpu) -> int | None:
-    return BoardState(Path(gpu.nvml.state_dir) / gpu.info.uuid).settings_history()[-1].sm_clock_mhz
+    return GpuState(Path(gpu.nvml.state_dir) / gpu.info.uuid).settings_history()[-1].sm_clock_mhz
 
 
 def test_a_lock_left_behind_is_cleared() -> None:
-    gpu = locked_board()
+    gpu = locked_gpu()
     assert sm_clock_lock(gpu) == 990
-    assert list(reset_leftovers("sim", None)) == ["GPU 0 Simulated NVIDIA H200: clocks are at the board's default"]
+    assert list(reset_leftovers("sim", None)) == ["GPU 0 Simulated NVIDIA H200: clocks are at the GPU's default"]
     assert sm_clock_lock(gpu) is None
 
 
-def test_a_board_that_somebody_holds_is_left_alone() -> None:
-    gpu = locked_board()
+def test_a_gpu_that_somebody_holds_is_left_alone() -> None:
+    gpu = locked_gpu()
     with ClockLease(gpu, owner_pids=[os.getpid()], guarded=False):
         lines = list(reset_leftovers("sim", None))
         assert f"GPU 0 Simulated NVIDIA H200: held by process {os.getpid()}" in lines[-1]
@@ -163,18 +163,18 @@ def test_a_board_that_somebody_holds_is_left_alone() -> None:
 def test_what_a_run_left_with_its_journal_is_put_back_as_it_was(
     start_owner: Callable[..., Owner], folders: tuple[Path, Path]
 ) -> None:
-    administrators = NvmlGpu(open_nvml("sim", WallClock()), 0, read_only=False)
+    administrators = NvmlGpu(open_nvml("sim", WallTime()), 0, read_only=False)
     administrators.apply(ClockRequest(power_limit_w=600.0))
     owner = start_owner()
     owner.kill_with_guard()
-    assert board_settings(folders) == (1200, 500.0)
+    assert gpu_settings(folders) == (1200, 500.0)
     lines = list(reset_leftovers("sim", None))
     assert f"left over by process {owner.process.pid} on" in lines[0]
     assert re.search("; reset, [12] processes ended", lines[0])  # its guard had seen the forked one, or had not
     assert lines[1:] == [
-        "GPU 0 Simulated NVIDIA H200: clocks are at the board's default; its power limit is 600 W (its default: 700 W)"
+        "GPU 0 Simulated NVIDIA H200: clocks are at the GPU's default; its power limit is 600 W (its default: 700 W)"
     ]
-    assert board_settings(folders) == (None, 600.0)
+    assert gpu_settings(folders) == (None, 600.0)
     assert wait_until(lambda: not is_alive(owner.marked))
     assert not list(folders[1].glob("*.json"))
 
@@ -191,30 +191,30 @@ def test_what_another_machine_left_is_that_machines_to_clear(
     assert path.exists()
 
 
-def test_what_was_left_on_a_board_that_is_not_chosen_stays(
+def test_what_was_left_on_a_gpu_that_is_not_chosen_stays(
     start_owner: Callable[..., Owner], folders: tuple[Path, Path]
 ) -> None:
     owner = start_owner()
     owner.kill_with_guard()
     (path,) = folders[1].glob("*.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"state_dir": None}))  # a real one, it claims
-    assert "not among the chosen boards, left alone" in restore_leftover(allowed_uuids=["GPU-another"])[0].account
+    assert "not among the chosen GPUs, left alone" in restore_leftover(allowed_uuids=["GPU-another"])[0].account
     assert path.exists()
 
 
-def test_a_journal_that_cannot_be_read_is_told_and_its_board_reset(
+def test_a_journal_that_cannot_be_read_is_told_and_its_gpu_reset(
     start_owner: Callable[..., Owner], folders: tuple[Path, Path]
 ) -> None:
     owner = start_owner()
     owner.kill_with_guard()
     (path,) = folders[1].glob("*.json")
     path.write_text(path.read_text()[:40])
-    check = find(examine("sim", None, VirtualClock(time.time_ns())), "cannot be understood")
+    check = find(examine("sim", None, VirtualTime(time.time_ns())), "cannot be understood")
     assert (check.level, "sweep doctor --reset-clocks" in check.finding) == ("error", True)
     lines = list(reset_leftovers("sim", None))
     assert "not restored: the lease journal" in lines[0]
     assert "its power limit is 500 W (its default: 700 W)" in lines[1]  # who knows whose
-    assert board_settings(folders) == (None, 500.0)
+    assert gpu_settings(folders) == (None, 500.0)
     assert not path.exists()
 
 
@@ -223,7 +223,7 @@ def test_what_could_not_be_put_back_is_told_and_the_command_fails(
 ) -> None:
     start_owner().kill_with_guard()
     (path,) = folders[1].glob("*.json")
-    elsewhere = path.rename(path.with_stem("GPU-another"))  # its board is not among the chosen ones
+    elsewhere = path.rename(path.with_stem("GPU-another"))  # its GPU is not among the chosen ones
     sound = elsewhere.read_text()
     elsewhere.write_text(sound[:40])
     told: list[str] = []
@@ -235,13 +235,13 @@ def test_what_could_not_be_put_back_is_told_and_the_command_fails(
     assert "; reset, " in told[0]
 
 
-def test_a_board_that_another_user_holds_is_left_alone(
+def test_a_gpu_that_another_user_holds_is_left_alone(
     start_owner: Callable[..., Owner], folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     owner = start_owner()
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "somebody-else"))  # whose journals cannot be seen
     assert f"held by process {owner.process.pid} of user" in list(reset_leftovers("sim", None))[-1]
-    assert board_settings(folders) == (1200, 500.0)
+    assert gpu_settings(folders) == (1200, 500.0)
     owner.kill()
 
 
@@ -253,7 +253,7 @@ def test_why_clocks_cannot_be_set_is_told_with_the_ways_out(monkeypatch: pytest.
 
 
 def test_an_order_to_set_nothing_forbids_the_reset_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = locked_board()
+    gpu = locked_gpu()
     monkeypatch.setenv("SWEEP_CLOCKS", "read-only")
     with pytest.raises(ReadOnlyError, match="SWEEP_CLOCKS=read-only forbids"):
         list(reset_leftovers("sim", None))

@@ -1,4 +1,4 @@
-"""From what a sweep file asks for to what a board supports."""
+"""From what a sweep file asks for to what a GPU supports."""
 
 import re
 from dataclasses import replace
@@ -10,12 +10,12 @@ import pytest
 from runner.hardware.gpu import ClockRequest, GpuInfo, NotSupportedError
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.operating_point import resolve_clocks
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 
 @pytest.fixture
 def h200(tmp_path: Path) -> GpuInfo:
-    return NvmlGpu(open_nvml("sim", VirtualClock(), tmp_path), 0, read_only=True).info
+    return NvmlGpu(open_nvml("sim", VirtualTime(), tmp_path), 0, read_only=True).info
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_spaced_clocks_run_from_the_highest_to_the_lowest(h200: GpuInfo) -> None
     assert [request.mem_clock_mhz for request in requests] == [3201] * 4 + [2201] * 4
 
 
-def test_boards_without_an_axis_say_so(h200: GpuInfo) -> None:
+def test_gpus_without_an_axis_say_so(h200: GpuInfo) -> None:
     bare = replace(h200, sm_clocks_mhz=(), mem_clocks_mhz=(3201,), power_limit_min_w=None)
     assert resolve_clocks(bare, "default", "default", "default").is_default
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""NvmlGpu and the sampler on a real board, which is only ever read: setting is proven on the simulated one."""
+"""NvmlGpu and the sampler on a real GPU, which is only ever read: setting is proven on the simulated one."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from runner.hardware.gpu import NoGpuError
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.selection import select_gpus
 from runner.hardware.sensors.sampler import PowerSampler
-from runner.timebase import WallClock
+from runner.timebase import WallTime
 
 pytestmark = pytest.mark.gpu
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture
 def gpu() -> NvmlGpu:
     try:
-        nvml = open_nvml("nvidia", WallClock())
+        nvml = open_nvml("nvidia", WallTime())
         info = select_gpus(nvml, "all", os.environ.get("CUDA_VISIBLE_DEVICES"))[0]
     except NoGpuError as error:
         pytest.skip(str(error))
     return NvmlGpu(nvml, info.uuid, read_only=True)
 
 
-def test_what_a_board_says(gpu: NvmlGpu) -> None:
+def test_what_a_gpu_says(gpu: NvmlGpu) -> None:
     print(gpu.info)
     state = gpu.read_state()
     assert state.sm_clock_mhz is not None
@@ -37,7 +37,7 @@ def test_what_a_board_says(gpu: NvmlGpu) -> None:
 
 
 def test_the_trace_agrees_with_the_counter(gpu: NvmlGpu) -> None:
-    sampler = PowerSampler(gpu, WallClock())
+    sampler = PowerSampler(gpu, WallTime())
     sampler.start()
     time.sleep(1.0)
     began_s = time.thread_time()

@@ -2,45 +2,45 @@ from itertools import pairwise
 
 import pytest
 
-from runner.physics.gpu_model import BoardModel, OperatingPoint, StepOutcome, board_names, load_board
-from runner.physics.gpu_state import BoardSettings, effective_point
+from runner.physics.gpu_model import GpuModel, OperatingPoint, StepOutcome, gpu_model_names, load_gpu_model
+from runner.physics.gpu_state import GpuSettings, effective_point
 from runner.physics.shape import StepWork, decode_work, get_shape, prefill_work
 
 MISTRAL = get_shape("mistral-7b")
 WORKS = [decode_work(1, 500), decode_work(64, 1000), prefill_work(4, 1900), prefill_work(1, 128)]
 
 
-@pytest.fixture(params=board_names())
-def board(request: pytest.FixtureRequest) -> BoardModel:
-    return load_board(request.param)
+@pytest.fixture(params=gpu_model_names())
+def gpu(request: pytest.FixtureRequest) -> GpuModel:
+    return load_gpu_model(request.param)
 
 
-def over_clocks(board: BoardModel, work: StepWork, **point: float) -> list[StepOutcome]:
+def over_clocks(gpu: GpuModel, work: StepWork, **point: float) -> list[StepOutcome]:
     """Outcomes over the supported SM clocks, ascending."""
     return [
-        board.step(MISTRAL, work, OperatingPoint(sm_clock_mhz=clock, **point))  # type: ignore[arg-type]
-        for clock in board.sm_clocks_mhz
+        gpu.step(MISTRAL, work, OperatingPoint(sm_clock_mhz=clock, **point))  # type: ignore[arg-type]
+        for clock in gpu.sm_clocks_mhz
     ]
 
 
-def best_clock(board: BoardModel, work: StepWork, **point: float) -> int:
-    outcomes = over_clocks(board, work, **point)
+def best_clock(gpu: GpuModel, work: StepWork, **point: float) -> int:
+    outcomes = over_clocks(gpu, work, **point)
     energies = [outcome.duration_s * outcome.power_w for outcome in outcomes]
-    return board.sm_clocks_mhz[energies.index(min(energies))]
+    return gpu.sm_clocks_mhz[energies.index(min(energies))]
 
 
 @pytest.mark.parametrize("work", WORKS)
-def test_a_lower_clock_never_takes_less_time_nor_more_power(board: BoardModel, work: StepWork) -> None:
-    for lower, higher in pairwise(over_clocks(board, work)):
+def test_a_lower_clock_never_takes_less_time_nor_more_power(gpu: GpuModel, work: StepWork) -> None:
+    for lower, higher in pairwise(over_clocks(gpu, work)):
         assert lower.duration_s >= higher.duration_s
         assert lower.power_w <= higher.power_w or higher.power_capped
 
 
 @pytest.mark.parametrize("work", WORKS)
-def test_a_lower_memory_clock_never_takes_less_time(board: BoardModel, work: StepWork) -> None:
+def test_a_lower_memory_clock_never_takes_less_time(gpu: GpuModel, work: StepWork) -> None:
     durations = [
-        board.step(MISTRAL, work, OperatingPoint(mem_clock_mhz=clock, power_limit_w=1e9)).duration_s
-        for clock in board.mem_clocks_mhz
+        gpu.step(MISTRAL, work, OperatingPoint(mem_clock_mhz=clock, power_limit_w=1e9)).duration_s
+        for clock in gpu.mem_clocks_mhz
     ]
     assert durations == sorted(durations, reverse=True)
 
@@ -48,63 +48,63 @@ def test_a_lower_memory_clock_never_takes_less_time(board: BoardModel, work: Ste
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("limit_w", [320.0, 400.0, 550.0])
 def test_the_limit_picks_the_highest_clock_within_it(work: StepWork, limit_w: float) -> None:
-    board = load_board("h200")
-    capped = board.step(MISTRAL, work, OperatingPoint(power_limit_w=limit_w))
-    within = [outcome for outcome in over_clocks(board, work, power_limit_w=1e9) if outcome.power_w <= limit_w]
+    gpu = load_gpu_model("h200")
+    capped = gpu.step(MISTRAL, work, OperatingPoint(power_limit_w=limit_w))
+    within = [outcome for outcome in over_clocks(gpu, work, power_limit_w=1e9) if outcome.power_w <= limit_w]
     assert (capped.sm_clock_mhz, capped.power_w) == (within[-1].sm_clock_mhz, within[-1].power_w)
-    assert capped.power_capped == (capped.sm_clock_mhz < board.sm_clocks_mhz[-1])
+    assert capped.power_capped == (capped.sm_clock_mhz < gpu.sm_clocks_mhz[-1])
 
 
 def test_a_clock_asked_for_below_the_capped_one_is_kept() -> None:
-    outcome = load_board().step(MISTRAL, prefill_work(4, 1900), OperatingPoint(sm_clock_mhz=990))
+    outcome = load_gpu_model().step(MISTRAL, prefill_work(4, 1900), OperatingPoint(sm_clock_mhz=990))
     assert (outcome.sm_clock_mhz, outcome.power_capped) == (990, False)
 
 
-def test_a_limit_that_nothing_keeps_to_leaves_the_lowest_clock(board: BoardModel) -> None:
-    outcome = board.step(MISTRAL, prefill_work(4, 1900), OperatingPoint(power_limit_w=1.0))
-    assert outcome.sm_clock_mhz == board.sm_clocks_mhz[0]
+def test_a_limit_that_nothing_keeps_to_leaves_the_lowest_clock(gpu: GpuModel) -> None:
+    outcome = gpu.step(MISTRAL, prefill_work(4, 1900), OperatingPoint(power_limit_w=1.0))
+    assert outcome.sm_clock_mhz == gpu.sm_clocks_mhz[0]
     assert outcome.power_capped
     assert outcome.power_w > 1.0
 
 
 @pytest.mark.parametrize("shape_name", ["llama-3.2-1b", "mistral-7b", "qwen2.5-32b", "llama-3.1-70b-fp8"])
 def test_energy_is_u_shaped_and_decoding_is_best_no_higher_than_prefill(shape_name: str) -> None:
-    board, shape = load_board("h200"), get_shape(shape_name)
+    gpu, shape = load_gpu_model("h200"), get_shape(shape_name)
 
     def energies(work: StepWork) -> list[float]:
-        points = [OperatingPoint(sm_clock_mhz=clock) for clock in board.sm_clocks_mhz]
-        return [o.duration_s * o.power_w for o in (board.step(shape, work, point) for point in points)]
+        points = [OperatingPoint(sm_clock_mhz=clock) for clock in gpu.sm_clocks_mhz]
+        return [o.duration_s * o.power_w for o in (gpu.step(shape, work, point) for point in points)]
 
     prefill, decode = energies(prefill_work(4, 1900)), energies(decode_work(16, 1000))
     best_prefill, best_decode = prefill.index(min(prefill)), decode.index(min(decode))
-    assert 0 < best_decode <= best_prefill < len(board.sm_clocks_mhz) - 1
+    assert 0 < best_decode <= best_prefill < len(gpu.sm_clocks_mhz) - 1
     assert prefill[0] > 1.2 * min(prefill)
     assert prefill[-1] > 1.1 * min(prefill)
 
 
 def test_the_twins_of_a_paced_engine_decode_slowly_enough() -> None:
-    board = load_board("h200")
+    gpu = load_gpu_model("h200")
     for name in ("mistral-small-24b", "qwen2.5-32b", "llama-3.1-70b-fp8"):
-        assert board.step(get_shape(name), decode_work(1, 100), OperatingPoint()).duration_s > 0.012
+        assert gpu.step(get_shape(name), decode_work(1, 100), OperatingPoint()).duration_s > 0.012
 
 
-def test_idle_power_falls_with_the_clocks(board: BoardModel) -> None:
-    watts = [board.idle_power_w(clock) for clock in board.sm_clocks_mhz]
+def test_idle_power_falls_with_the_clocks(gpu: GpuModel) -> None:
+    watts = [gpu.idle_power_w(clock) for clock in gpu.sm_clocks_mhz]
     assert watts == sorted(watts)
-    assert watts[0] == pytest.approx(board.idle_low_w)
-    assert watts[-1] == pytest.approx(board.idle_high_w)
-    assert 0 < board.idle_power_w(None, board.mem_clocks_mhz[0]) <= watts[-1]
+    assert watts[0] == pytest.approx(gpu.idle_low_w)
+    assert watts[-1] == pytest.approx(gpu.idle_high_w)
+    assert 0 < gpu.idle_power_w(None, gpu.mem_clocks_mhz[0]) <= watts[-1]
 
 
-def test_an_unknown_board_lists_those_that_there_are() -> None:
+def test_an_unknown_gpu_lists_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"'h900'.*h200, rtx5090"):
-        load_board("h900")
+        load_gpu_model("h900")
 
 
 def test_settings_hold_after_they_have_settled() -> None:
     history = [
-        BoardSettings(time_ns=1_000_000_000, sm_clock_mhz=990),
-        BoardSettings(time_ns=2_000_000_000, sm_clock_mhz=1500, power_limit_w=400.0),
+        GpuSettings(time_ns=1_000_000_000, sm_clock_mhz=990),
+        GpuSettings(time_ns=2_000_000_000, sm_clock_mhz=1500, power_limit_w=400.0),
     ]
     settled = OperatingPoint(sm_clock_mhz=1500, power_limit_w=400.0)
     assert effective_point([], 5, 0.06) == OperatingPoint()

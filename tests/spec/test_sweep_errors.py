@@ -86,7 +86,7 @@ MALFORMED = [
     (HEAD + BODY + "repeat_each_s = 1\n", "task[0].repeat_each_s = 1 is out of range: it must be at least 2.0"),
     (
         HEAD + BODY + "repeat_each_s = 2\n",
-        "task[0].repeat_each_s = 2 measures a prompt that is alone on the board: its concurrency must be 1, not 16",
+        "task[0].repeat_each_s = 2 measures a prompt that is alone on the GPU: its concurrency must be 1, not 16",
     ),
     (
         HEAD + BODY + "repeat_each_s = 2\n[axes]\nconcurrency = 1\n[[override]]\nconcurrency = [1, 4]\n",

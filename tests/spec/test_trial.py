@@ -85,7 +85,7 @@ def test_a_hundred_thousand_trials_have_ids_of_their_own() -> None:
     assert len(set(trial_ids(expand_trials(sweep)))) > 100_000
 
 
-def test_companions_stand_beside_their_trial_with_ids_of_their_own() -> None:
+def test_paired_trials_stand_beside_their_trial_with_ids_of_their_own() -> None:
     task = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8, "num_requests": 8}
     [block] = expand_trials(
         make_sweep(
@@ -106,7 +106,7 @@ def test_companions_stand_beside_their_trial_with_ids_of_their_own() -> None:
     assert all(trial.phase_role is None for trial in block.trials if trial.is_sentinel)
 
 
-def test_static_batches_need_no_companions_but_are_other_trials() -> None:
+def test_static_batches_need_no_paired_trials_but_are_other_trials() -> None:
     task = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8, "num_requests": 8}
     plain, static = (expand_trials(make_sweep(task=[task | phases])) for phases in ({}, {"phases": "static_batches"}))
     assert len(trial_ids(plain)) == len(trial_ids(static))

@@ -1,4 +1,4 @@
-"""One operating point for everything that runs on a board, since few people can set another clock for each request.
+"""One operating point for everything that runs on a GPU, since few people can set another clock for each request.
 
 Rows of `operating_points.OPERATING_POINTS` and a person's limits enter; `MIXED_LOADS` leave. Next: study.
 """
@@ -28,7 +28,7 @@ MIXED_LOADS: dict[str, pl.DataType] = {
     "slowdown_most": pl.Float64(),
     "quality_change_worst": pl.Float64(),
 }
-"""What `recommend_for_all` returns: one row a kind of board with two blocks or more that can be compared.
+"""What `recommend_for_all` returns: one row a kind of GPU with two blocks or more that can be compared.
 
 conclusion, reason: as in `recommendation.RECOMMENDATIONS`.
 num_blocks_left_out: without a sound default clock, or without another sound point.
@@ -42,22 +42,22 @@ _Key = tuple[Any, ...]
 
 
 def recommend_for_all(points: pl.DataFrame, limits: Limits) -> pl.DataFrame:
-    """Choose the one operating point that saves most over all blocks of a kind of board.
+    """Choose the one operating point that saves most over all blocks of a kind of GPU.
 
     Only points that are sound and within the limits in every block are compared.
 
     Args:
         points: [num_blocks x num_points] rows of `OPERATING_POINTS`.
         limits: what a point must keep in each block; the means decide.
-    Returns: rows of `MIXED_LOADS`, by the board's name.
+    Returns: rows of `MIXED_LOADS`, by the GPU's name.
     """
     rows = []
-    for board in points.drop_nulls("gpu_name").partition_by("gpu_name", maintain_order=True):
-        blocks = [_by_key(block.to_dicts()) for block in board.partition_by(*BLOCK, maintain_order=True)]
+    for gpu in points.drop_nulls("gpu_name").partition_by("gpu_name", maintain_order=True):
+        blocks = [_by_key(block.to_dicts()) for block in gpu.partition_by(*BLOCK, maintain_order=True)]
         compared = [block for block in blocks if any(not point["is_default"] for point in block.values())]
         if len(compared) > 1:
             counts = {"num_blocks": len(compared), "num_blocks_left_out": len(blocks) - len(compared)}
-            names = {"gpu_name": board["gpu_name"][0], "simulated": board["simulated"].any()}
+            names = {"gpu_name": gpu["gpu_name"][0], "simulated": gpu["simulated"].any()}
             rows.append(names | counts | _recommend(compared, limits))
     return pl.DataFrame(rows, schema=MIXED_LOADS).sort("gpu_name")
 

@@ -1,11 +1,11 @@
-"""How models compare, and how many requests in flight do: each at its own best operating point, on whatever board.
+"""How models compare, and how many requests in flight do: each at its own best operating point, on whatever GPU.
 
 Rows of `operating_points.OPERATING_POINTS` enter, `MODEL_COMPARISONS` and `CONCURRENCY_COMPARISONS` leave. Next: study.
 """
 
 import polars as pl
 
-from runner.analysis.run.intervals import BOARD_SPREAD
+from runner.analysis.run.intervals import GPU_SPREAD
 
 MODEL_COMPARISONS: dict[str, pl.DataType] = {
     "task": pl.String(),
@@ -22,7 +22,7 @@ MODEL_COMPARISONS: dict[str, pl.DataType] = {
 
 ratio: joules per request over the reference model's, which needs the fewest. Per request and not per token: models cut
     one text into different tokens.
-ratio_low, ratio_high: its 95 % interval, of two independent means; widened by `BOARD_SPREAD` unless `on_same_board`.
+ratio_low, ratio_high: its 95 % interval, of two independent means; widened by `GPU_SPREAD` unless `on_same_board`.
     Null where either mean has none.
 """
 CONCURRENCY_COMPARISONS: dict[str, pl.DataType] = {
@@ -66,19 +66,19 @@ def _compare(chosen: pl.DataFrame, group: tuple[str, ...], subject: str, energy:
     """Compare the subjects of each group with the one of least energy, as independent means."""
     known = chosen.filter(pl.col(energy) > 0).with_columns(
         half_width=(pl.col(f"{energy}_high") / pl.col(f"{energy}_low")).log() / 2,
-        board=pl.col("gpu_uuids").list.join(" "),
+        gpu=pl.col("gpu_uuids").list.join(" "),
     )
     reference = (
         known.sort(energy)
         .group_by(group, maintain_order=True)
         .first()
-        .select(*group, pl.col(subject, "board", "half_width", energy).name.suffix("@0"))
+        .select(*group, pl.col(subject, "gpu", "half_width", energy).name.suffix("@0"))
     )
-    on_same_board = pl.col("board") == pl.col("board@0")
+    on_same_board = pl.col("gpu") == pl.col("gpu@0")
     half_width = (
         pl.col("half_width") ** 2
         + pl.col("half_width@0") ** 2
-        + pl.when(on_same_board).then(0.0).otherwise(BOARD_SPREAD**2)
+        + pl.when(on_same_board).then(0.0).otherwise(GPU_SPREAD**2)
     ).sqrt()
     ratio = pl.col(energy) / pl.col(f"{energy}@0")
     return (

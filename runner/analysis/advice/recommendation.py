@@ -111,7 +111,7 @@ def _name_broken(points: Sequence[Point], limits: Limits) -> str:
 
 
 def _cost_of(points: Sequence[Point], goal: Goal) -> dict[int, float]:
-    """By the change, which no drift and no board touches, where every point has one; else by the mean."""
+    """By the change, which no drift and no GPU touches, where every point has one; else by the mean."""
     changes = {id(point): _change(point, goal) for point in points}
     known = {key: change for key, change in changes.items() if change is not None}
     if len(known) == len(points) and all(point["default_is_sound"] for point in points):

@@ -97,7 +97,7 @@ def _hundred(period_s: float) -> float:
 def _choose(
     trace: EnergyEstimate | None, counter: EnergyEstimate | None, sensors: SensorFindings | None
 ) -> tuple[EnergySource | None, EnergyEstimate | None]:
-    """The source that the probe chose, so that all trials of a board rest on the same; the other where it failed."""
+    """The source that the probe chose, so that all trials of a GPU rest on the same; the other where it failed."""
     by_source: dict[EnergySource, EnergyEstimate | None] = {"trace": trace, "counter": counter}
     preferred: EnergySource = (sensors.energy_source if sensors else None) or "trace"
     for source in (preferred, *by_source):

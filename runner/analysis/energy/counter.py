@@ -1,4 +1,4 @@
-"""Energy of a window from the board's own counter, which is read where it ticks."""
+"""Energy of a window from the GPU's own counter, which is read where it ticks."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +26,7 @@ TICK_STAMP_S = 0.004
 
 
 class CounterBackwardsError(Exception):
-    """The energy counter showed less at the later tick: the driver or the board was restarted in between."""
+    """The energy counter showed less at the later tick: the driver or the GPU was restarted in between."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def estimate_counter(
 ) -> EnergyEstimate:
     """Estimate a window's energy by the counter, from the last tick before it to the first one after it.
 
-    What the board drew between an edge and the tick beyond it is taken off: by a trace that is fine enough, else at the
+    What the GPU drew between an edge and the tick beyond it is taken off: by a trace that is fine enough, else at the
     power which it was seen to draw there. After the end that is the first power reading that averages over nothing
     before it, or the counter's next tick.
 

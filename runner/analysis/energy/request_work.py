@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.physics.gpu_model import find_board, load_board
+from runner.physics.gpu_model import find_gpu_model, load_gpu_model
 from runner.physics.shape import ModelShape, StepWork
 from runner.results.measurement import Measurement
 from runner.spec.request import Completion
@@ -57,7 +57,7 @@ class RequestWork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepCosts:
-    """Roofline seconds of a step's parts: arithmetic at the board's full rate, traffic at its full bandwidth.
+    """Roofline seconds of a step's parts: arithmetic at the GPU's full rate, traffic at its full bandwidth.
 
     They say in which proportion a step's joules are handed out, and nothing of how long it lasted.
     """
@@ -95,7 +95,7 @@ class StepCosts:
 
 
 def find_costs(shape: ModelShape | None, gpu_name: str) -> StepCosts:
-    """Return the costs of a shape's steps on a board, the fitted H200's where the board is not among the fitted ones.
+    """Return the costs of a shape's steps on a GPU, the fitted H200's where the GPU is not among the fitted ones.
 
     Without a shape every token costs the same and nothing is fixed: energy goes by tokens.
     """
@@ -103,7 +103,7 @@ def find_costs(shape: ModelShape | None, gpu_name: str) -> StepCosts:
         return StepCosts(
             fixed_s=0.0, token_s=1.0, logit_row_s=0.0, attended_token_s=0.0, kv_token_s=0.0, decode_host_s=0.0
         )
-    board = load_board(find_board(gpu_name))
+    gpu_model = load_gpu_model(find_gpu_model(gpu_name))
 
     def flops_s(*, tokens: int = 0, attended: int = 0, logit_rows: int = 0) -> float:
         work = StepWork(
@@ -113,19 +113,19 @@ def find_costs(shape: ModelShape | None, gpu_name: str) -> StepCosts:
             num_kv_tokens=0,
             num_logit_rows=logit_rows,
         )
-        return shape.flops(work) / board.flops_per_s
+        return shape.flops(work) / gpu_model.flops_per_s
 
-    kv_token_s = shape.kv_bytes_per_token / board.bytes_per_s
+    kv_token_s = shape.kv_bytes_per_token / gpu_model.bytes_per_s
     num_weights = shape.num_layer_parameters + shape.num_head_parameters
     return StepCosts(
-        fixed_s=num_weights * shape.bytes_per_weight / board.bytes_per_s
-        + board.host_s_per_step
-        + board.host_s_per_layer * shape.num_layers,
+        fixed_s=num_weights * shape.bytes_per_weight / gpu_model.bytes_per_s
+        + gpu_model.host_s_per_step
+        + gpu_model.host_s_per_layer * shape.num_layers,
         token_s=flops_s(tokens=1) + kv_token_s,
         logit_row_s=flops_s(logit_rows=1),
         attended_token_s=flops_s(attended=1),
         kv_token_s=kv_token_s,
-        decode_host_s=board.host_s_per_decode_token,
+        decode_host_s=gpu_model.host_s_per_decode_token,
     )
 
 

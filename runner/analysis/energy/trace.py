@@ -37,7 +37,7 @@ class EnergyEstimate:
     energy_j: float
     uncertainty_j: float
     """Half-width of a 95 % interval for what the source could not see: the time between its readings, and the edges.
-    The board's gain error of up to 5 % is the same in every window and not in it."""
+    The GPU's gain error of up to 5 % is the same in every window and not in it."""
 
 
 def power_samples(power: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,7 @@ def _lay_averages(
     """Energy by readings that are the means of more than a period: such means laid end to end, from the window's start.
 
     They cover the window without a gap or an overlap, so that nothing is smeared over its edges but by the last one. It
-    reaches beyond the end, where the mean power that begins there, of a board at rest, is taken off again.
+    reaches beyond the end, where the mean power that begins there, of a GPU at rest, is taken off again.
     """
     if end_ns < start_ns:
         raise ValueError(f"the window ends {start_ns - end_ns} ns before it starts")

@@ -29,7 +29,7 @@ def average_prompts(requests: pl.DataFrame, samples: pl.DataFrame, trials: pl.Da
 
     Only sound trials count, and of their requests those that ended well and whose prompt was not cut: the features
     are of the whole text. Targets are standardised inside each trial before they are averaged, so that neither the
-    clock, nor the board, nor drift is taken for an effect of a prompt. Energy is that of `energy_method` "measured".
+    clock, nor the GPU, nor drift is taken for an effect of a prompt. Energy is that of `energy_method` "measured".
 
     Args:
         requests: [num_requests] rows of `tables.REQUESTS`, of any trials.

@@ -1,4 +1,4 @@
-"""Did the board stay the same through a block? Its sentinels say so: default-clock trials before, between and after.
+"""Did the GPU stay the same through a block? Its sentinels say so: default-clock trials before, between and after.
 
 Rows of `tables.TRIALS` enter; the same rows leave, those between two sentinels that differ with a verdict more.
 """
@@ -14,10 +14,10 @@ MAX_DRIFT = 0.02
 """As far apart as two sources of one trial may be: what drifted by less is lost in the measurement."""
 
 PACE_SLACK_S = 0.1
-"""Steps of a real engine may trail the simulated board's by so much before it counts as lost (`inference.pace`): at the
-end of a window that is time that no board took."""
+"""Steps of a real engine may trail the simulated GPU's by so much before it counts as lost (`inference.pace`): at the
+end of a window that is time that no GPU took."""
 
-_BOARD_AND_BLOCK = ("block_id", "board")
+_GPU_AND_BLOCK = ("block_id", "gpu")
 _MEASURED = (
     "energy_j",
     "energy_uncertainty_j",
@@ -32,7 +32,7 @@ _MEASURED = (
 def mark_sentinel_drift(trials: pl.DataFrame) -> pl.DataFrame:
     """Return the trials, `sentinel_drift` among the verdicts of those that a drift may have touched.
 
-    When two neighbouring sentinels of a block on one board differ, the trials between them and the later sentinel carry
+    When two neighbouring sentinels of a block on one GPU differ, the trials between them and the later sentinel carry
     it. Neighbours are neighbours in time; a sentinel with a verdict of its own tells nothing, its retry may.
 
     Args:
@@ -40,18 +40,18 @@ def mark_sentinel_drift(trials: pl.DataFrame) -> pl.DataFrame:
     Returns: [num_trials] rows of the same columns, in the same order.
     """
     tells = pl.col("is_sentinel") & (pl.col("status") == "ok") & (pl.col("verdicts").list.len() == 0)
-    placed = trials.with_row_index("place").with_columns(board=pl.col("gpu_uuids").list.first()).sort("start_ns")
-    sentinels = placed.filter(tells).select("place", *_BOARD_AND_BLOCK, *_MEASURED)
+    placed = trials.with_row_index("place").with_columns(gpu=pl.col("gpu_uuids").list.first()).sort("start_ns")
+    sentinels = placed.filter(tells).select("place", *_GPU_AND_BLOCK, *_MEASURED)
     drifted = [
         after["place"]
-        for _, group in sentinels.group_by(_BOARD_AND_BLOCK, maintain_order=True)
+        for _, group in sentinels.group_by(_GPU_AND_BLOCK, maintain_order=True)
         for before, after in pairwise(group.to_dicts())
         if describe_drift(before, after)
     ]
     if not drifted:
         return trials
     # Each trial is judged by the next sentinel that tells.
-    is_touched = pl.when(tells).then(pl.col("place").is_in(drifted)).backward_fill().over(_BOARD_AND_BLOCK)
+    is_touched = pl.when(tells).then(pl.col("place").is_in(drifted)).backward_fill().over(_GPU_AND_BLOCK)
     return (
         placed.with_columns(is_touched=is_touched.fill_null(value=False) & (pl.col("status") == "ok"))
         .with_columns(

@@ -18,8 +18,8 @@ CONFIDENCE = 0.95
 MIN_REPEATS = 3
 """From here on a point's own repeats show its spread. Two would show it to within a factor of 13 (Student's t, one
 degree of freedom); the default clock's trials, of which a block has more, then show it better."""
-BOARD_SPREAD = 0.05
-"""Two boards of one kind differ by about 5 % in the joules that they report, each steadily so (arXiv 2312.02741). Taken
+GPU_SPREAD = 0.05
+"""Two GPUs of one kind differ by about 5 % in the joules that they report, each steadily so (arXiv 2312.02741). Taken
 as the 95 % half-width of the logarithm of their ratio."""
 
 
@@ -33,8 +33,8 @@ class Sample:
     """[num_trials, num_metrics] natural logarithms of the metrics; NaN where unknown."""
     energy_uncertainty: Array
     """[num_trials] 95 % half-width of each trial's energy as a share of it; NaN where unknown."""
-    board: NDArray[np.int64]
-    """[num_trials] which board, as a number."""
+    gpu: NDArray[np.int64]
+    """[num_trials] which GPU, as a number."""
 
     def take(self, chosen: NDArray[Any]) -> "Sample":
         """Return some of the trials, by mask or by index."""
@@ -42,7 +42,7 @@ class Sample:
             time_s=self.time_s[chosen],
             logs=self.logs[chosen],
             energy_uncertainty=self.energy_uncertainty[chosen],
-            board=self.board[chosen],
+            gpu=self.gpu[chosen],
         )
 
 
@@ -58,7 +58,7 @@ class Change:
     """[num_metrics] the same for a point that was chosen because of this metric: so wide that in 95 of 100 blocks the
     truth of every compared point lies inside its interval at once, and so the chosen one's does (Bonferroni)."""
     on_same_board: bool
-    """Whether every trial met default-clock trials of its own board."""
+    """Whether every trial met default-clock trials of its own GPU."""
 
 
 def level_half_width(trials: Sample, default: Sample, is_energy: NDArray[np.bool_]) -> Array:
@@ -74,14 +74,14 @@ def level_half_width(trials: Sample, default: Sample, is_energy: NDArray[np.bool
     with np.errstate(divide="ignore"):
         half_width = np.where(num_known >= MIN_REPEATS, _spread(trials), _spread(default)) / np.sqrt(num_known)
     half_width[num_known == 0] = np.nan
-    board_spread = BOARD_SPREAD if len(np.unique(trials.board)) > 1 else 0.0
-    return _widen(half_width, is_energy, _mean_known(trials.energy_uncertainty), board_spread)
+    gpu_spread = GPU_SPREAD if len(np.unique(trials.gpu)) > 1 else 0.0
+    return _widen(half_width, is_energy, _mean_known(trials.energy_uncertainty), gpu_spread)
 
 
 def compare_with_default(
     trials: Sample, default: Sample, is_energy: NDArray[np.bool_], *, num_compared: int = 1
 ) -> Change:
-    """Pair each repeat of a point with the default clock at its own time and on its own board.
+    """Pair each repeat of a point with the default clock at its own time and on its own GPU.
 
     The default clock at a time is interpolated between the trials before and after it; outside the first and the last
     it is the nearest one. So a drift that is linear from one default-clock trial to the next cancels. Where times are
@@ -111,7 +111,7 @@ def compare_with_default(
         deviation = np.where(shows_spread, np.sqrt(scatter / of_scatter), of_default) * np.sqrt(of_mean)
         degrees = np.where(shows_spread, num_pairs - 1, default_degrees)
     uncertainty = np.hypot(_mean_known(trials.energy_uncertainty), _mean_known(default.energy_uncertainty))
-    unseen = (uncertainty, 0.0 if on_same_board else BOARD_SPREAD)
+    unseen = (uncertainty, 0.0 if on_same_board else GPU_SPREAD)
     confidence = 1 - (1 - CONFIDENCE) / num_compared
     rarer = float(ndtri((1 + confidence) / 2) / ndtri((1 + CONFIDENCE) / 2))
     return Change(
@@ -127,16 +127,16 @@ def compare_with_default(
 def _weigh(trials: Sample, default: Sample) -> tuple[Array, bool]:
     """How much of each default-clock trial each trial is compared with: [num_trials, num_default], rows sum to 1.
 
-    Also whether every trial met default-clock trials of its own board.
+    Also whether every trial met default-clock trials of its own GPU.
     """
     weights = np.zeros((len(trials.time_s), len(default.time_s)))
     on_same_board = True
-    for board in np.unique(trials.board):
-        chosen = np.flatnonzero(trials.board == board)
-        known = np.flatnonzero(default.board == board)
+    for gpu in np.unique(trials.gpu):
+        chosen = np.flatnonzero(trials.gpu == gpu)
+        known = np.flatnonzero(default.gpu == gpu)
         if len(known) == 0:
             on_same_board = False
-            known = np.arange(len(default.board))
+            known = np.arange(len(default.gpu))
         if np.isnan(trials.time_s[chosen]).any() or np.isnan(default.time_s[known]).any():
             weights[np.ix_(chosen, known)] = 1 / len(known)
             continue
@@ -158,10 +158,10 @@ def _spread(trials: Sample) -> Array:
 
 
 def _deviation(trials: Sample) -> tuple[Array, Array]:
-    """Standard deviation of a single trial about the mean of its board, and its degrees of freedom, [num_metrics]."""
+    """Standard deviation of a single trial about the mean of its GPU, and its degrees of freedom, [num_metrics]."""
     squares, degrees = np.zeros((2, trials.logs.shape[1]))
-    for board in np.unique(trials.board):
-        logs = trials.logs[trials.board == board]
+    for gpu in np.unique(trials.gpu):
+        logs = trials.logs[trials.gpu == gpu]
         is_known = ~np.isnan(logs)
         num_known = is_known.sum(axis=0)
         mean = np.where(is_known, logs, 0.0).sum(axis=0) / np.maximum(num_known, 1)

@@ -81,12 +81,12 @@ num_averaged: trials behind the means: the sound ones, or, where there is none (
 is_least_energy: the sound point of its block that needs the least joules per token (of equals, the first row): by
     joules_per_token_change where every sound point has one, else by joules_per_token.
 token_kind: "output" for generate; "prompt" for loglikelihood, which generates nothing.
-gpu_uuids: the boards of these trials; more than one where a block went on elsewhere after its board was lost.
+gpu_uuids: the GPUs of these trials; more than one where a block went on elsewhere after its GPU was lost.
 *_low, *_high: 95 % interval of the mean over the averaged trials; null where `interval_reason` says why.
 *_change: fraction by which this point differs from the default clock (-0.23: 23 % less), the mean over pairs: each
     trial with the block's default-clock trials before and after it (`intervals.compare_with_default`), so that it may
     differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 % interval, null
-    on the default row itself. Where `default_is_on_same_board` is false it compares two boards and is widened.
+    on the default row itself. Where `default_is_on_same_board` is false it compares two GPUs and is widened.
 *_chosen_low, *_chosen_high: the interval of `_change` for a point that was chosen because of it, among the block's
     `num_compared` points beside the default: wider, since the least of many is a lucky one (Bonferroni).
 slowdown: how much longer the same work takes than at the default clock (0.05: 5 %), by latency_s_p50 where it is known,

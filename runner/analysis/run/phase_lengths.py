@@ -1,6 +1,6 @@
 """Prefill and decode by trials of three output lengths: rows of `tables.TRIALS` enter and leave, completed.
 
-A trial with `phases = "output_lengths"` has two companions in its block at the same point and repeat, with the same
+A trial with `phases = "output_lengths"` has two paired trials in its block at the same point and repeat, with the same
 prompts. One output token is prefill alone; what a request of full length takes beyond it is decoding alone. Half of the
 outputs lies between the two and says whether the two add up.
 """
@@ -22,7 +22,7 @@ MAX_CLOCK_GAP = 0.10
 CLOCK_ELASTICITY = 1.2
 """By how many percent a token's energy changes at most for 1 % of the SM clock, upwards or downwards.
 
-At a power cap the time alone changes: 1. Elsewhere the board model of an H200 says −0.4 to +1.1 over all its clocks.
+At a power cap the time alone changes: 1. Elsewhere the GPU model of an H200 says −0.4 to +1.1 over all its clocks.
 """
 _POINT = ("block_id", "sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
 _COLUMNS = (
@@ -37,7 +37,7 @@ _COLUMNS = (
 
 
 def complete_phases(trials: pl.DataFrame) -> pl.DataFrame:
-    """Fill the phase columns of the trials that have companions; of every other trial they stay as they are.
+    """Fill the phase columns of the trials that have paired trials; of every other trial they stay as they are.
 
     Each trial has the joules a token of its own repeat; the interval is that of the point's mean over its sound
     repeats, paired, with what the sensor cannot see (`energy_uncertainty_j`), which repeating does not show.
@@ -54,7 +54,7 @@ def complete_phases(trials: pl.DataFrame) -> pl.DataFrame:
 
 
 def _complete_point(rows: Sequence[Row]) -> list[Row]:
-    """Changes to the rows of one operating point of one block: its trials, their companions, perhaps sentinels."""
+    """Changes to the rows of one operating point of one block: its trials, their paired trials, perhaps sentinels."""
     wholes = [row for row in rows if row["phase_role"] is None and row["status"] == "ok"]
     done: list[tuple[Row, Row, Row, Row]] = []
     changes: list[Row] = []
@@ -62,14 +62,14 @@ def _complete_point(rows: Sequence[Row]) -> list[Row]:
         change: Row = dict.fromkeys(_COLUMNS) | {"trial_id": whole["trial_id"]}
         changes.append(change)
         if whole["is_sentinel"]:
-            change["phase_reason"] = "a sentinel has no companions"
+            change["phase_reason"] = "a sentinel has no paired trials"
             continue
         group = [row for row in rows if row["repeat"] == whole["repeat"] and not row["is_sentinel"]]
-        companions = {role: _find_sound(group, role) for role in get_args(PhaseRole)}
-        if reason := _explain(whole, companions):
+        paired_trials = {role: _find_sound(group, role) for role in get_args(PhaseRole)}
+        if reason := _explain(whole, paired_trials):
             change["phase_reason"] = reason
             continue
-        one, half = companions["one_token"], companions["half_length"]
+        one, half = paired_trials["one_token"], paired_trials["half_length"]
         assert one is not None
         assert half is not None
         prefill_j, decode_j = one["energy_j"] / num_prefill_tokens(one), _decode_j(one, whole)
@@ -89,7 +89,7 @@ def _complete_point(rows: Sequence[Row]) -> list[Row]:
 
 
 def _find_sound(rows: Iterable[Row], role: PhaseRole) -> Row | None:
-    """The companion without a verdict; of two attempts the later one."""
+    """The paired trial without a verdict; of two attempts the later one."""
     sound = [row for row in rows if row["phase_role"] == role and _is_sound(row)]
     return max(sound, key=lambda row: row["attempt"] or 1, default=None)
 
@@ -98,13 +98,13 @@ def _is_sound(row: Row) -> bool:
     return row["status"] == "ok" and not row["verdicts"] and row["energy_j"] is not None
 
 
-def _explain(whole: Row, companions: dict[PhaseRole, Row | None]) -> str | None:
+def _explain(whole: Row, paired_trials: dict[PhaseRole, Row | None]) -> str | None:
     """Why this trial has no phases; None if it has."""
     if not _is_sound(whole):
         return f"the trial itself is not sound: {', '.join(whole['verdicts']) or 'its energy is unknown'}"
-    missing = [role for role, companion in companions.items() if companion is None]
+    missing = [role for role, paired in paired_trials.items() if paired is None]
     if missing:
-        return f"there is no sound companion trial {' and '.join(missing)} at this point and repeat"
+        return f"there is no sound paired trial trial {' and '.join(missing)} at this point and repeat"
     return None
 
 
@@ -120,7 +120,7 @@ def _prefill_clocks_mhz(group: Sequence[Row]) -> list[float]:
 def _clock_gap(group: Sequence[Row]) -> float:
     """How much faster, as a fraction, the clock of prefill was in one trial than in another: 0 where it is unknown.
 
-    Nothing was asked of it: under a power cap it follows the load, and prefill alone heats a board more than prefill
+    Nothing was asked of it: under a power cap it follows the load, and prefill alone heats a GPU more than prefill
     between stretches of decoding. A clock of decoding that differs needs no such care: it is in what the two halves of
     an answer say, over which the interval reaches.
     """

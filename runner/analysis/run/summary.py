@@ -20,7 +20,7 @@ def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
     """Average repeats and compare every operating point with its block's default clock.
 
     Args:
-        trials: [num_trials] rows of `tables.TRIALS`, in any order; companions made to tell phases apart are no
+        trials: [num_trials] rows of `tables.TRIALS`, in any order; paired trials made to tell phases apart are no
             operating points and are passed over.
     Returns: [num_blocks x num_points] rows of `OPERATING_POINTS`: by model, task and concurrency; inside a block the
         default first, then memory clock, power limit and SM clock, highest first.
@@ -156,7 +156,7 @@ def _estimate_point(
     """Compare one point with its block's default clock.
 
     Returns: [4 x num_metrics] half-widths of the means, log ratios to the default clock, their half-widths and those
-        for a chosen point; whether both were measured on one board; why the energy's interval is missing, if it is.
+        for a chosen point; whether both were measured on one GPU; why the energy's interval is missing, if it is.
     """
     level = level_half_width(trials, default, _IS_ENERGY)
     unknown = np.full(len(METRICS), np.nan)
@@ -179,7 +179,7 @@ def _explain_missing(trials: Sample, default: Sample, *, is_default: bool) -> st
     num_default = int((~np.isnan(default.logs[:, _ENERGY])).sum())
     if num_default == 0:
         return "no default-clock trial of this block to compare with"
-    return f"too few trials on one board to show a spread ({len(trials.time_s)} here, {num_default} at the default)"
+    return f"too few trials on one GPU to show a spread ({len(trials.time_s)} here, {num_default} at the default)"
 
 
 def _sample(trials: pl.DataFrame) -> Sample:
@@ -190,7 +190,7 @@ def _sample(trials: pl.DataFrame) -> Sample:
         time_s=_array(trials.select(middle_ns * 1e-9))[:, 0],
         logs=_array(trials.select(positive)),
         energy_uncertainty=_array(trials.select(uncertainty))[:, 0],
-        board=trials["gpu_uuids"].list.join(" ").fill_null("").rank("dense").to_numpy().astype(np.int64),
+        gpu=trials["gpu_uuids"].list.join(" ").fill_null("").rank("dense").to_numpy().astype(np.int64),
     )
 
 
@@ -251,7 +251,7 @@ def _mark_least_energy(points: pl.DataFrame) -> pl.DataFrame:
 def rank_by_energy(among: pl.Expr | None = None) -> pl.Expr:
     """Rank a block's sound points by joules per token, 1 the least; null for the others.
 
-    By the change, which no drift and no board touches, where every sound point has one; else by the mean.
+    By the change, which no drift and no GPU touches, where every sound point has one; else by the mean.
 
     Args:
         among: only these are ranked; all of them unless given.

@@ -1,4 +1,4 @@
-"""What the board did in a trial's window: clocks, throttling, temperature, limit, processes.
+"""What the GPU did in a trial's window: clocks, throttling, temperature, limit, processes.
 
 A `Measurement` enters; columns of `tables.TRIALS`, and what a verdict needs beside them, leave. Next: `validity.py`.
 """
@@ -18,11 +18,11 @@ THERMAL_BITS = 0x20 | 0x40
 THROTTLE_BITS = POWER_CAP_BIT | 0x8 | THERMAL_BITS | 0x80
 """Software power cap, hardware slowdown, software and hardware thermal slowdown, power brake (nvml.h)."""
 MAX_UNSEEN_S = 1.0
-"""Ten readings in a row that failed: what a board did for longer than that, nobody can say."""
+"""Ten readings in a row that failed: what a GPU did for longer than that, nobody can say."""
 
 
-def describe_board(measurement: Measurement) -> dict[str, Any]:
-    """Return the row's columns about the board; null where the board, or its driver, does not say."""
+def describe_gpu_state(measurement: Measurement) -> dict[str, Any]:
+    """Return the row's columns about the GPU; null where the GPU, or its driver, does not say."""
     clock_readings = _seen_throughout(measurement, "sm_clock_mhz")
     clocks = clock_readings["sm_clock_mhz"]
     asked_mhz = measurement.identity.sm_clock_mhz_requested
@@ -48,7 +48,7 @@ def describe_board(measurement: Measurement) -> dict[str, Any]:
 def _describe_phase_clocks(readings: pl.DataFrame, steps: Sequence[Step]) -> dict[str, float | None]:
     """Mean SM clock while mostly prompts were computed, and while nothing was but decoding; null where not seen.
 
-    Under a power limit they differ with no lock set: prefill draws more, and the board gives way.
+    Under a power limit they differ with no lock set: prefill draws more, and the GPU gives way.
     """
     step_ends_ns = np.array([step.time_ns for step in steps], dtype=np.int64)
     kinds = np.array([_kind_of_step(step) for step in steps] + [None])  # after the last step: none
@@ -91,7 +91,7 @@ def event_fraction(readings: pl.DataFrame, bits: int) -> float | None:
 
 
 def find_foreign_processes(measurement: Measurement) -> frozenset[int]:
-    """Return the processes seen on the board that are not our engine's; empty where the driver does not say."""
+    """Return the processes seen on the GPU that are not our engine's; empty where the driver does not say."""
     if measurement.engine_process_ids is None:
         return frozenset()
     seen = (edge.process_ids or frozenset() for edge in (measurement.edge_start, measurement.edge_end))

@@ -13,7 +13,7 @@ from runner.analysis.energy.trace import EdgeNotCoveredError, TraceGapError, est
 from runner.analysis.window.gpu_state import (
     POWER_CAP_BIT,
     THERMAL_BITS,
-    describe_board,
+    describe_gpu_state,
     event_fraction,
     find_foreign_processes,
     readings_in_window,
@@ -54,7 +54,7 @@ def build_trial_row(measurement: Measurement, scores: Scores) -> dict[str, Any]:
     row |= account.row | _share_energy(account.row["energy_j"], row)
     row |= describe_phases(measurement, row) | regress_phases(measurement, row["energy_j"])
     row |= _describe_steady_part(measurement, sound)
-    row |= describe_board(measurement)
+    row |= describe_gpu_state(measurement)
     row |= {
         "quality": scores.quality,
         "quality_metric": scores.metric,

@@ -33,19 +33,19 @@ VERDICTS: dict[Verdict, str] = {
     "window_too_short": "the window was too short for its energy source: 100 updates, 20 averages of a slow one",
     "trace_gap": "power samples are missing inside the window",
     "edge_uncovered": "the power trace does not reach over both edges of the window",
-    "counter_backwards": "the energy counter went backwards: the driver or the board was restarted meanwhile",
+    "counter_backwards": "the energy counter went backwards: the driver or the GPU was restarted meanwhile",
     "energy_unknown": "neither power readings nor an energy counter that moved",
     "sources_disagree": "power trace and energy counter differ by more than 2 % over the same interval",
     "clock_not_held": "the clock that ran is not the clock that was asked for",
     "power_capped": "the power limit overruled the clock that was asked for",
-    "thermal_throttled": "the board slowed down because it was too hot",
-    "temperature_drift": "the board's temperature changed too much inside the window",
+    "thermal_throttled": "the GPU slowed down because it was too hot",
+    "temperature_drift": "the GPU's temperature changed too much inside the window",
     "limit_reverted": "the power limit at the end was not the one that had been set, or the one at the start",
-    "foreign_process": "a process that is not ours was on the board",
+    "foreign_process": "a process that is not ours was on the GPU",
     "memory_left_behind": "the engine before this one had ended and its memory was still held",
     "prefix_cache_not_reset": "prompts were answered from a prefix cache that the engine refused to forget",
     "concurrency_not_reached": "fewer requests were in flight than asked for",
-    "pace_overrun": "the real engine was slower than the simulated board that paces it",
+    "pace_overrun": "the real engine was slower than the simulated GPU that paces it",
     "requests_failed": "some requests failed, so the work was not the work that was asked for",
     "sentinel_drift": "the sentinels before and after this trial differ by more than 2 %",
 }
@@ -66,7 +66,7 @@ RETRIED: frozenset[Verdict] = frozenset(
         "pace_overrun",
     }
 )
-"""What another measurement may find gone. The rest follows from what was asked for or what the board lacks, stays as
+"""What another measurement may find gone. The rest follows from what was asked for or what the GPU lacks, stays as
 long as the engine (memory_left_behind), or is seen only when the run is over (sentinel_drift)."""
 
 MAX_DISAGREEMENT = 0.02
@@ -77,12 +77,12 @@ MIN_CONCURRENCY_SHARE = 0.8
 """Of the concurrency asked for, in the mean over the whole window with its ramp and its drain."""
 MAX_PACE_LOST_SHARE = 0.01
 MAX_THERMAL_SHARE = 0.01
-"""Of the window, by the board's counter or by its event reasons: a cool board spends none."""
+"""Of the window, by the GPU's counter or by its event reasons: a cool GPU spends none."""
 MAX_TEMPERATURE_CHANGE_C = 30.0
-"""More than the step from the coolest operating point to the hottest makes, however long the window: the board began
+"""More than the step from the coolest operating point to the hottest makes, however long the window: the GPU began
 cold, its cooling failed, or somebody else heats it."""
 MAX_LIMIT_CHANGE_W = 1.0
-"""Boards round a limit; no limit that differs by so little makes a difference."""
+"""GPUs round a limit; no limit that differs by so little makes a difference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +100,7 @@ class Evidence:
     power_limit_w_start: float | None
     """In force when the window opened."""
     foreign_process_ids: frozenset[int]
-    """On the board at either edge, and not our engine's; empty where the driver does not say."""
+    """On the GPU at either edge, and not our engine's; empty where the driver does not say."""
     memory_left_behind: bool
     prefix_cache_reset: bool
     """Whether the engine forgot its prefix cache before the window."""

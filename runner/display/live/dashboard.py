@@ -26,8 +26,8 @@ from runner.display.text.quantities import format_duration, format_energy, forma
 from runner.results.live import Event, GpuView, SweepView
 
 REFRESHES_PER_S = 4
-SIMULATED_NOTICE = "SIMULATED BOARD"
-SIMULATED_MEANING = "seconds and joules come from a board model, not from a GPU"
+SIMULATED_NOTICE = "SIMULATED GPU"
+SIMULATED_MEANING = "seconds and joules come from a GPU model, not from a GPU"
 
 _EVENT_LINES_MIN = 4
 _CHART_HEIGHT_MIN, _CHART_HEIGHT_MAX = 2, 6

@@ -8,7 +8,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 def draw_bars(values: Sequence[float | None], *, top: float, num_rows: int = 1) -> list[str]:
     """Draw one column a value, from 0 to `top`, in eighths of a row.
 
-    A known value shows at least one eighth, so that an idle board looks different from an unknown one.
+    A known value shows at least one eighth, so that an idle GPU looks different from an unknown one.
 
     Args:
         values: one a column; None leaves the column empty.

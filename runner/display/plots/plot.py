@@ -155,7 +155,7 @@ def file_name(*parts: object) -> str:
 
 
 def is_simulated(rows: pl.DataFrame) -> bool:
-    """Whether any of the rows comes from a simulated board."""
+    """Whether any of the rows comes from a simulated GPU."""
     return bool(rows["simulated"].any())
 
 

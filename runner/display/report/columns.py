@@ -63,17 +63,17 @@ def build_columns(points: Sequence[Point]) -> list[Column]:
     return [c for c in columns if c.rank == 0 or c.name == "quality" or not set(c.cells) <= {UNKNOWN, "", "base"}]
 
 
-def default_columns(points: Sequence[Point], boards: Mapping[str, str]) -> list[Column]:
+def default_columns(points: Sequence[Point], gpus: Mapping[str, str]) -> list[Column]:
     """Return the columns of the table that sets all blocks side by side at the default clock.
 
     Args:
         points: [num_blocks] the default operating point of each.
-        boards: names by UUID; shown where there are several.
+        GPUs: names by UUID; shown where there are several.
     """
     by_kind = {kind: _energy_of(points, kind) for kind in ("output", "prompt")}
     columns = [
         Column("", "", _cells(points, _unsound), 0),
-        *_block_columns(points, boards),
+        *_block_columns(points, gpus),
         Column("SM MHz", "SM clock", _cells(points, _ran), 7),
         Column("J/token", "energy", by_kind["output"], 0),
         Column("J/prompt token", "energy of prompts", by_kind["prompt"], 1),
@@ -95,15 +95,15 @@ def phase_columns(points: Sequence[Point]) -> list[Column]:
     return [clock, *_axes(points), *_phase_energies(points)]
 
 
-def default_phase_columns(points: Sequence[Point], boards: Mapping[str, str]) -> list[Column]:
+def default_phase_columns(points: Sequence[Point], gpus: Mapping[str, str]) -> list[Column]:
     """Return the columns of the table that sets prefill and decode energy of all blocks side by side.
 
     Args:
         points: [num_blocks] the default operating point of each in which they were measured.
-        boards: names by UUID; shown where there are several.
+        GPUs: names by UUID; shown where there are several.
     """
     method = Column("by", "method", _cells(points, lambda point: str(point["phase_method"])), 3, justify_left=True)
-    return [*_block_columns(points, boards), method, *_phase_energies(points)]
+    return [*_block_columns(points, gpus), method, *_phase_energies(points)]
 
 
 def fit_columns(columns: list[Column], width: int) -> tuple[list[Column], list[str]]:
@@ -131,16 +131,16 @@ def draw_table(columns: Sequence[Column], styles: Sequence[str] = ()) -> Table:
     return table
 
 
-def _block_columns(points: Sequence[Point], boards: Mapping[str, str]) -> Iterator[Column]:
+def _block_columns(points: Sequence[Point], gpus: Mapping[str, str]) -> Iterator[Column]:
     """What tells blocks apart."""
     names = short_names([point["model"] for point in points])
     in_flight = tuple(UNKNOWN if point["concurrency"] is None else str(point["concurrency"]) for point in points)
     yield Column("task", "task", _cells(points, lambda point: str(point["task"])), 0, justify_left=True)
     yield Column("model", "model", _cells(points, lambda point: names[point["model"]]), 0, justify_left=True)
     yield Column("in flight", "requests in flight", in_flight, 0)
-    if len(boards) > 1:
-        where = tuple(", ".join(boards[uuid] for uuid in point["gpu_uuids"]) for point in points)
-        yield Column("board", "board", where, 1, justify_left=True)
+    if len(gpus) > 1:
+        where = tuple(", ".join(gpus[uuid] for uuid in point["gpu_uuids"]) for point in points)
+        yield Column("gpu", "gpu", where, 1, justify_left=True)
 
 
 def _phase_energies(points: Sequence[Point]) -> Iterator[Column]:

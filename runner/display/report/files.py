@@ -43,7 +43,7 @@ def format_json(study: Study, manifest: Mapping[str, Any]) -> str:
 def write_tables(store: RunStore, study: Study) -> list[str]:
     """Write every table that has rows into the run directory as CSV; returns the files' names.
 
-    Lists are joined by blanks. Each table says whether a board was simulated.
+    Lists are joined by blanks. Each table says whether a GPU was simulated.
     """
     written = []
     is_simulated = pl.lit(bool(study.trials["simulated"].any())).alias("simulated")

@@ -19,11 +19,11 @@ from runner.display.plots.plot import ON_DARK, ON_LIGHT, Plot, short_point
 from runner.display.plots.vega import load_vega
 from runner.display.report.columns import Column, build_columns, default_columns, default_phase_columns, phase_columns
 from runner.display.report.terminal import (
-    describe_boards,
     describe_counts,
+    describe_gpus,
     describe_import,
-    name_boards,
-    name_of_boards,
+    name_gpus,
+    name_of_gpus,
     name_run,
     tabled_blocks,
 )
@@ -85,14 +85,14 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
     """
     folder = Path(__file__).parent / "template"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, finalize=_unbroken)
-    blocks, boards = tabled_blocks(study), name_boards(study)
+    blocks, gpus = tabled_blocks(study), name_gpus(study)
     defaults = study.points.filter("is_default").to_dicts()
     keyed = {f"plot-{i}-{j}": plot for i, plots in enumerate(sections.values()) for j, plot in enumerate(plots)}
     keys = iter(keyed)
     return environment.get_template("page.html").render(
         title=name_run(manifest),
         simulated=SIMULATED_NOTICE if study.trials["simulated"].any() else "",
-        overview=[describe_counts(study.trials), *(describe_boards(study.trials) if study.trials.height else [])],
+        overview=[describe_counts(study.trials), *(describe_gpus(study.trials) if study.trials.height else [])],
         notices=list(_notices(study, manifest)),
         advice=describe_advice(study) if study.trials.height else ["No trial has finished yet."],
         recommendations=_recommendations(study),
@@ -102,11 +102,11 @@ def render_page(study: Study, manifest: Mapping[str, Any], sections: Sections) -
             for title, plots in sections.items()
             if plots
         ],
-        defaults=_defaults(defaults, boards, is_alone=is_default_only(study)) if len(defaults) > 1 else [],
+        defaults=_defaults(defaults, gpus, is_alone=is_default_only(study)) if len(defaults) > 1 else [],
         inputs=_tabulate(
             correlation_columns(study.correlations), notes=list(describe_correlations(study.correlations))
         ),
-        blocks=[_block(points, boards) for points in blocks[:MAX_BLOCKS]],
+        blocks=[_block(points, gpus) for points in blocks[:MAX_BLOCKS]],
         num_blocks_left_out=max(len(blocks) - MAX_BLOCKS, 0),
         problems=list(_problems(study)),
         gaps=list(describe_gaps(study)),
@@ -220,24 +220,22 @@ def _place(plot: Plot, key: str) -> dict[str, Any]:
     return {"title": plot.title, "note": plot.note, "key": key, "height": plot.chart.height, "is_broad": plot.is_broad}
 
 
-def _defaults(
-    points: Sequence[Mapping[str, Any]], boards: Mapping[str, str], *, is_alone: bool
-) -> list[dict[str, Any]]:
+def _defaults(points: Sequence[Mapping[str, Any]], gpus: Mapping[str, str], *, is_alone: bool) -> list[dict[str, Any]]:
     """All blocks side by side; where nothing else was measured, with what their own tables would have said."""
-    table = _tabulate(default_columns(points, boards), notes=list(describe_defaults(points)) if is_alone else [])
+    table = _tabulate(default_columns(points, gpus), notes=list(describe_defaults(points)) if is_alone else [])
     phased = choose_phased(points) if is_alone else []
-    phases = default_phase_columns(phased, boards) if phased else []
+    phases = default_phase_columns(phased, gpus) if phased else []
     return [table, *([_tabulate(phases, notes=list(describe_phases(phased)))] if phases else [])]
 
 
-def _block(points: Sequence[Mapping[str, Any]], boards: Mapping[str, str]) -> dict[str, Any]:
+def _block(points: Sequence[Mapping[str, Any]], gpus: Mapping[str, str]) -> dict[str, Any]:
     marks = ["good" if p["is_least_energy"] else "" if p["is_sound"] else "doubt" for p in points]
     warning, phased = warn_of_guessing(points), choose_phased(points)
     tables = [_tabulate(build_columns(points), marks, [*describe_marks(points), *([warning] if warning else [])])]
     tables += [_tabulate(phase_columns(phased), notes=list(describe_phases(phased)))] if phased else []
     notice = f" · {SIMULATED_NOTICE}" if points[0]["simulated"] else ""
     return {
-        "title": f"{name_block(points[0])}{name_of_boards(points, boards)}{notice}",
+        "title": f"{name_block(points[0])}{name_of_gpus(points, gpus)}{notice}",
         "tables": tables,
         "sentence": describe_block(points),
     }
@@ -266,7 +264,7 @@ def _problems(study: Study) -> Iterator[str]:
 
 def _provenance(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for gpu in manifest.get("gpus", []):
-        yield "board", f"{gpu['name']}, {gpu['uuid']}, driver {gpu['driver_version']}"
+        yield "gpu", f"{gpu['name']}, {gpu['uuid']}, driver {gpu['driver_version']}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())
     if revision := manifest.get("git_revision"):
         yield "revision", revision

@@ -55,9 +55,9 @@ from runner.display.text.notes import (
 )
 from runner.display.text.quantities import format_energy
 
-_BOARDS_NOTICE = (
-    "Two boards of one kind differ by about 5 % in the energy that they report: "
-    "between rows of different boards, less than that says nothing."
+_GPUS_NOTICE = (
+    "Two GPUs of one kind differ by about 5 % in the energy that they report: "
+    "between rows of different GPUs, less than that says nothing."
 )
 
 
@@ -75,22 +75,22 @@ def render_report(study: Study, manifest: Mapping[str, Any], width: int) -> Grou
     parts += _ruled("recommendation", describe_advice(study))
     parts += [Text(options, style="dim")] if (options := describe_options(study)) else []
     left_out: dict[str, None] = {}
-    boards = name_boards(study)
+    gpus = name_gpus(study)
     if len(defaults := study.points.filter("is_default").to_dicts()) > 1:
-        columns, dropped = fit_columns(default_columns(defaults, boards), width)
+        columns, dropped = fit_columns(default_columns(defaults, gpus), width)
         notice = f" · {SIMULATED_NOTICE}" if defaults[0]["simulated"] else ""
         parts += ["", Rule(Text(f"at the default clock{notice}"), align="left", style="dim"), draw_table(columns)]
         if is_default_only(study):  # otherwise the blocks' own tables have the rest
             left_out |= dict.fromkeys(dropped)
             parts += _dim(describe_defaults(defaults))
             if phased := choose_phased(defaults):
-                columns, dropped = fit_columns(default_phase_columns(phased, boards), width)
+                columns, dropped = fit_columns(default_phase_columns(phased, gpus), width)
                 left_out |= dict.fromkeys(dropped)
                 parts += ["", draw_table(columns), *_dim(describe_phases(phased))]
     for points in tabled_blocks(study):
         columns, dropped = fit_columns(build_columns(points), width)
         left_out |= dict.fromkeys(dropped)
-        parts += ["", _title(points, boards), draw_table(columns, list(map(_style, points))), *_notes(points)]
+        parts += ["", _title(points, gpus), draw_table(columns, list(map(_style, points))), *_notes(points)]
         parts += [*_phases(points, width), Text(describe_block(points)), *_advice(study, points[0])]
     parts += _ruled(
         f"models, {'at the default clock' if is_default_only(study) else 'each at its least energy'}",
@@ -136,15 +136,15 @@ def describe_import(manifest: Mapping[str, Any]) -> str:
     return f"Imported from {imported['file']}: measured elsewhere, and not checked by a power trace.{stand_in}"
 
 
-def describe_boards(trials: pl.DataFrame) -> list[str]:
-    """Say what was measured on, and what follows where that is several boards."""
-    boards = trials["gpu_uuids"].explode(empty_as_null=True).drop_nulls().n_unique()
-    names = ", ".join(sorted(trials["gpu_name"].drop_nulls().unique())) or "unknown board"
-    return [f"{names}, {boards} boards", _BOARDS_NOTICE] if boards > 1 else [names]
+def describe_gpus(trials: pl.DataFrame) -> list[str]:
+    """Say what was measured on, and what follows where that is several GPUs."""
+    gpus = trials["gpu_uuids"].explode(empty_as_null=True).drop_nulls().n_unique()
+    names = ", ".join(sorted(trials["gpu_name"].drop_nulls().unique())) or "unknown GPU"
+    return [f"{names}, {gpus} GPUs", _GPUS_NOTICE] if gpus > 1 else [names]
 
 
 def _overview(trials: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[Text]:
-    names, *notices = describe_boards(trials)
+    names, *notices = describe_gpus(trials)
     yield Text.assemble((name_run(manifest), "bold"), f": {describe_counts(trials)}")
     yield Text(names, style="dim")
     if trials["simulated"].any():
@@ -175,19 +175,19 @@ def tabled_blocks(study: Study) -> list[list[dict[str, Any]]]:
     return [] if is_default_only(study) and len(blocks) > 1 else blocks
 
 
-def name_of_boards(points: Sequence[Point], boards: Mapping[str, str]) -> str:
-    """Name the boards of a block, where the run has several."""
-    names = dict.fromkeys(boards[uuid] for point in points for uuid in point["gpu_uuids"])
-    return f" · {', '.join(names)}" if len(boards) > 1 else ""
+def name_of_gpus(points: Sequence[Point], gpus: Mapping[str, str]) -> str:
+    """Name the GPUs of a block, where the run has several."""
+    names = dict.fromkeys(gpus[uuid] for point in points for uuid in point["gpu_uuids"])
+    return f" · {', '.join(names)}" if len(gpus) > 1 else ""
 
 
-def _title(points: Sequence[Point], boards: Mapping[str, str]) -> Text:
-    title = Text(name_block(points[0]), style="bold").append(name_of_boards(points, boards), style="dim")
+def _title(points: Sequence[Point], gpus: Mapping[str, str]) -> Text:
+    title = Text(name_block(points[0]), style="bold").append(name_of_gpus(points, gpus), style="dim")
     return title.append(f" · {SIMULATED_NOTICE}", style="yellow") if points[0]["simulated"] else title
 
 
-def name_boards(study: Study) -> dict[str, str]:
-    """Return as many of each UUID's groups as tell a run's boards apart, two at least: "GPU-1a2b3c4d"."""
+def name_gpus(study: Study) -> dict[str, str]:
+    """Return as many of each UUID's groups as tell a run's GPUs apart, two at least: "GPU-1a2b3c4d"."""
     uuids = study.points["gpu_uuids"].explode(empty_as_null=True).drop_nulls().unique().to_list()
     for num_groups in range(2, 7):
         names = {uuid: "-".join(uuid.split("-")[:num_groups]) for uuid in uuids}

@@ -28,7 +28,7 @@ ROUTING_MEANING = (
 
 
 def describe_advice(study: Study) -> list[str]:
-    """Say what to do, first of all: a sentence for each kind of board, or for the one block that there is."""
+    """Say what to do, first of all: a sentence for each kind of GPU, or for the one block that there is."""
     energy = study.recommendations.filter(goal="energy").to_dicts()
     limits = "" if study.limits == NO_LIMITS else f" Limits: {study.limits}."
     mixed = study.mixed_loads.to_dicts()
@@ -223,4 +223,4 @@ def _doubts(row: Row) -> Iterator[str]:
     if row["doubtful_limits"]:
         yield f"By its interval it may break the limit on {' and '.join(row['doubtful_limits'])}."
     if row["default_is_on_same_board"] is False:
-        yield "The default clock ran on another board, which the interval allows for."
+        yield "The default clock ran on another GPU, which the interval allows for."

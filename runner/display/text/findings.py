@@ -6,7 +6,7 @@ Rows of `analysis.operating_points.OPERATING_POINTS` enter, text leaves. Next: r
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from runner.analysis.run.intervals import BOARD_SPREAD
+from runner.analysis.run.intervals import GPU_SPREAD
 from runner.display.text.quantities import MINUS, UNKNOWN, format_change_interval, format_number
 
 Point = Mapping[str, Any]
@@ -15,7 +15,7 @@ Interval = tuple[float, float | None, float | None]
 """A fraction and its bounds, which may be unknown."""
 
 ON_EQUAL_SAMPLES = "on the samples that no model had to cut"
-_BOARD_PERCENT = f"{100 * BOARD_SPREAD:.0f} %"
+_GPU_PERCENT = f"{100 * GPU_SPREAD:.0f} %"
 
 
 def describe_block(points: Sequence[Point]) -> str:
@@ -74,7 +74,7 @@ def describe_models(comparison: Mapping[str, Any]) -> str:
     ratio, low, high = (comparison[name] for name in ("ratio", "ratio_low", "ratio_high"))
     model, reference = comparison["model"], comparison["reference_model"]
     notes = [] if low is None else [f"95 %: {low:.2f} to {high:.2f}"]
-    notes += [] if comparison["on_same_board"] else [f"on boards that may differ by {_BOARD_PERCENT}"]
+    notes += [] if comparison["on_same_board"] else [f"on GPUs that may differ by {_GPU_PERCENT}"]
     finding = f"{model} needs {ratio:.2f} times the joules per request of {reference}"
     if low is not None and low <= 1:
         finding = f"{model} and {reference} cannot be told apart by joules per request: {ratio:.2f}"
@@ -143,7 +143,7 @@ def _doubts(least: Point) -> Iterator[str]:
     if least["interval_reason"] is not None:
         yield f"How sure the saving is cannot be told: {least['interval_reason']}."
     if least["default_is_on_same_board"] is False:
-        yield f"The default clock ran on another board: the interval allows for the {_BOARD_PERCENT} that may differ."
+        yield f"The default clock ran on another GPU: the interval allows for the {_GPU_PERCENT} that may differ."
     if not least["default_is_sound"]:
         yield "The default clock has no sound trial, so do not trust the comparison."
 

@@ -21,8 +21,8 @@ NUM_SHOWN = 5
 """Of each target; sweep report --json has all."""
 NAMES = {"energy_j": "energy", "latency_s": "latency", "score": "score"}
 BY_CONSTRUCTION = (
-    "Simulated board: energy and latency follow the lengths of prompt and output by construction, so that what another "
-    "feature seems to add is how finely the board model is graded."
+    "Simulated GPU: energy and latency follow the lengths of prompt and output by construction, so that what another "
+    "feature seems to add is how finely the GPU model is graded."
 )
 
 
@@ -32,7 +32,7 @@ def render_correlations(correlations: pl.DataFrame, width: int, *, simulated: bo
     Args:
         correlations: rows of `CORRELATIONS`; those over all models and tasks are shown.
         width: cells.
-        simulated: whether seconds and joules come from a board model.
+        simulated: whether seconds and joules come from a GPU model.
     """
     notes = list(describe_correlations(correlations))
     if not notes:

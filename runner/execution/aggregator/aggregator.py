@@ -18,7 +18,7 @@ from runner.analysis.run.drift import describe_drift
 from runner.analysis.window.gpu_state import find_foreign_processes
 from runner.analysis.window.trial_row import Scores, build_failed_row, build_requests_table, build_trial_row
 from runner.analysis.window.verdicts import can_retry
-from runner.execution.aggregator.live_gpu import LiveBoard
+from runner.execution.aggregator.live_gpu import LiveGpu
 from runner.execution.aggregator.output_agreement import OutputAgreement
 from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
@@ -41,7 +41,7 @@ class Aggregator:
         self._store = RunStore(directory)
         self._view = view
         self._tasks: dict[str, Task] = {}
-        self._boards: dict[str, LiveBoard] = {}
+        self._gpus: dict[str, LiveGpu] = {}
         self._events: deque[Event] = deque(maxlen=NUM_EVENTS)
         self._agreement = OutputAgreement()
         self._sentinels: dict[str, dict[str, Any]] = {}
@@ -63,21 +63,21 @@ class Aggregator:
 
     # what workers say ------------------------------------------------------------------------------------------------
 
-    def add_board(self, view: GpuView) -> None:
+    def add_gpu(self, view: GpuView) -> None:
         """A worker is there."""
-        self._boards[view.gpu_uuid] = LiveBoard(view)
+        self._gpus[view.gpu_uuid] = LiveGpu(view)
 
     def add_power(self, gpu_uuid: str, batch: pl.DataFrame) -> None:
         """Take a second's readings: [num_readings] rows of `tables.POWER`."""
-        self._boards[gpu_uuid].add_power(batch)
+        self._gpus[gpu_uuid].add_power(batch)
 
-    def update_board(self, gpu_uuid: str, **changes: Any) -> None:
+    def update_gpu(self, gpu_uuid: str, **changes: Any) -> None:
         """Change fields of a GPU's view; a new phase closes the window that was open."""
-        self._boards[gpu_uuid].update(changes)
+        self._gpus[gpu_uuid].update(changes)
 
     def report_progress(self, gpu_uuid: str, **progress: int) -> None:
-        """An open window so far; see `LiveBoard.report_progress`. Tokens are prompt tokens for log-likelihoods."""
-        self._boards[gpu_uuid].report_progress(**progress)
+        """An open window so far; see `LiveGpu.report_progress`. Tokens are prompt tokens for log-likelihoods."""
+        self._gpus[gpu_uuid].report_progress(**progress)
 
     def report_event(self, event: Event) -> None:
         """Keep an event, in events.jsonl and among the last ones."""
@@ -112,7 +112,7 @@ class Aggregator:
         self._store.write_trial(row, requests, measurement.power)
         verdicts: list[str] = row["verdicts"]
         if identity.attempt == 1:  # a retry is a row more, and no trial more
-            self._boards[measurement.placement.gpu_uuids[0]].count_trial()
+            self._gpus[measurement.placement.gpu_uuids[0]].count_trial()
             self._view = replace(
                 self._view,
                 num_done=self._view.num_done + 1,
@@ -131,7 +131,7 @@ class Aggregator:
         )
         if foreign := sorted(find_foreign_processes(measurement)):
             others = ", ".join(map(str, foreign))
-            self._warn(row, "foreign_process", f"process {others} is on the board beside the engine")
+            self._warn(row, "foreign_process", f"process {others} is on the GPU beside the engine")
         if identity.is_sentinel and not verdicts:
             before = self._sentinels.get(identity.block_id)
             self._sentinels[identity.block_id] = row
@@ -207,7 +207,7 @@ class Aggregator:
 
     def snapshot(self) -> SweepView:
         """Return what is happening now."""
-        gpus = tuple(sorted((board.draw() for board in self._boards.values()), key=lambda gpu: gpu.label))
+        gpus = tuple(sorted((gpu.draw() for gpu in self._gpus.values()), key=lambda gpu: gpu.label))
         return replace(self._view, gpus=gpus, events=tuple(self._events))
 
     # scores ----------------------------------------------------------------------------------------------------------

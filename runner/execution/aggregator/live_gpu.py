@@ -14,7 +14,7 @@ _SECOND_NS = 1_000_000_000
 _EDGE_NS = 200_000_000
 
 
-class LiveBoard:
+class LiveGpu:
     """What is known of one GPU now: its view, its recent power, and the window that is open on it."""
 
     def __init__(self, view: GpuView) -> None:

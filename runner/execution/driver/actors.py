@@ -1,4 +1,4 @@
-"""The run's actors: one aggregator beside the driver, one worker on each seat; started, asked, and told."""
+"""The run's actors: one aggregator beside the driver, one worker on each GPU group; started, asked, and told."""
 
 import re
 import time
@@ -25,15 +25,15 @@ def start_aggregator(directory: Path, view: SweepView) -> Any:
 
 
 def start_worker(config: WorkerConfig, aggregator: Any) -> Any:
-    """Start the worker of a seat, on the seat's node."""
+    """Start the worker of a GPU group, on the GPU group's node."""
     actor = ray.remote(
         # Two threads: a block runs in one, `stop` must get through in the other.
         num_cpus=0,
         max_concurrency=2,
         runtime_env={"env_vars": passed_on()},
     )(GpuWorker)
-    if config.seat.node_id is not None:
-        actor = actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(config.seat.node_id, soft=False))
+    if config.group.node_id is not None:
+        actor = actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(config.group.node_id, soft=False))
     return actor.remote(config, aggregator)
 
 

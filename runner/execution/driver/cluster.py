@@ -1,6 +1,6 @@
-"""Ray: one quiet machine of its own, or the cluster that is there; and the seats on it, one for each board.
+"""Ray: one quiet machine of its own, or the cluster that is there; and the GPU groups on it, one for each GPU.
 
-A `--gpu` request and an address enter, `Seat`s leave. The driver puts one worker on each.
+A `--gpu` request and an address enter, `GpuGroup`s leave. The driver puts one worker on each.
 """
 
 import logging
@@ -21,7 +21,7 @@ from runner.hardware.gpu import GpuInfo, NoGpuError
 from runner.hardware.nvml.gpu import is_simulated, open_nvml
 from runner.hardware.selection import require_readable, select_gpus
 from runner.hardware.simulated.module import PERMISSION_VARIABLE
-from runner.timebase import WallClock
+from runner.timebase import WallTime
 
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
 _RAY_ENVIRONMENT = {
@@ -46,7 +46,7 @@ RAY_LOGS = "/tmp/ray/session_latest/logs"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 _KNOCK_S = 10.0
 _PASSED_ON = (CLOCKS_VARIABLE, PERMISSION_VARIABLE, SETTER_VARIABLE)
-"""What decides whether and how a board may be set."""
+"""What decides whether and how a GPU may be set."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a run early."""
 _NUM_CPUS = 1
@@ -61,11 +61,11 @@ class ClusterError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seat:
-    """Where a worker sits: which board, on which node, and how it is reached."""
+class GpuGroup:
+    """Where a worker sits: which GPU, on which node, and how it is reached."""
 
     gpu_request: str
-    """What `open_nvml` takes: "nvidia", or the name of the simulated boards, e.g. "sim:h200x2"."""
+    """What `open_nvml` takes: "nvidia", or the name of the simulated GPUs, e.g. "sim:h200x2"."""
     info: GpuInfo
     label: str
     """Short and unique, for the screen: "0", or "node2:0" on a cluster."""
@@ -77,18 +77,18 @@ class Seat:
 
 
 def choose_gpus(gpu: str) -> tuple[str, list[GpuInfo]]:
-    """Return what `open_nvml` takes, and this machine's boards that a `--gpu` value means.
+    """Return what `open_nvml` takes, and this machine's GPUs that a `--gpu` value means.
 
-    "auto" means every GPU, or one simulated board where there is none.
+    "auto" means every GPU, or one simulated GPU where there is none.
 
     Raises: NoGpuError: there is none, or not that one; ValueError: not a request.
     """
     if is_simulated(gpu):
-        return gpu, select_gpus(open_nvml(gpu, WallClock()), "all", None)
+        return gpu, select_gpus(open_nvml(gpu, WallTime()), "all", None)
     if gpu != "auto":
         require_readable(gpu)
     try:
-        nvml = open_nvml("nvidia", WallClock())
+        nvml = open_nvml("nvidia", WallTime())
         return "nvidia", select_gpus(nvml, "all" if gpu == "auto" else gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
     except NoGpuError:
         if gpu != "auto":
@@ -208,16 +208,17 @@ def _start_ray() -> None:
             _LOG.warning("Ray did not start (%s); trying once more", error)
 
 
-def find_seats(gpu: str, address: str | None) -> list[Seat]:
-    """Return a seat for each board: this machine's, or with an address every node's. Ray must be up for the latter.
+def find_gpu_groups(gpu: str, address: str | None) -> list[GpuGroup]:
+    """Return a GPU group for each GPU: this machine's, or with an address every node's. Ray must be up for the latter.
 
-    Raises: NoGpuError: there is no board; ValueError: not a request.
+    Raises: NoGpuError: there is no GPU; ValueError: not a request.
     """
     if not cluster_address(address):
         request, infos = choose_gpus(gpu)
         host, obstacle = socket.gethostname(), find_obstacle(infos)
         return [
-            Seat(gpu_request=request, info=info, label=str(info.index), host=host, obstacle=obstacle) for info in infos
+            GpuGroup(gpu_request=request, info=info, label=str(info.index), host=host, obstacle=obstacle)
+            for info in infos
         ]
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -228,11 +229,11 @@ def find_seats(gpu: str, address: str | None) -> list[Seat]:
         look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(gpu)
         for node in nodes
     ]
-    seats = []
+    groups = []
     for number, (node, answer) in enumerate(zip(nodes, ray.get(found), strict=True)):
         host, request, infos, obstacle = answer
-        seats += [
-            Seat(
+        groups += [
+            GpuGroup(
                 gpu_request=request,
                 info=info,
                 label=f"n{number}:{info.index}",
@@ -242,14 +243,14 @@ def find_seats(gpu: str, address: str | None) -> list[Seat]:
             )
             for info in infos
         ]
-    real = [seat for seat in seats if not seat.info.simulated]
+    real = [group for group in groups if not group.info.simulated]
     if gpu == "auto" and real:
         return real
-    if not seats:
+    if not groups:
         raise NoGpuError(
             f"none of the cluster's {len(nodes)} nodes has a GPU that may be used; see `sweep doctor` there"
         )
-    return seats
+    return groups
 
 
 def passed_on() -> dict[str, str]:
@@ -258,7 +259,7 @@ def passed_on() -> dict[str, str]:
 
 
 def _look_for_gpus(gpu: str) -> tuple[str, str, list[GpuInfo], str | None]:
-    """Runs on a node: its host name, its boards, none where it has none, and why they cannot be set."""
+    """Runs on a node: its host name, its GPUs, none where it has none, and why they cannot be set."""
     # A task that asks for no GPU may be shown none by Ray; the node's own setting is what counts.
     try:
         request, infos = choose_gpus(gpu)

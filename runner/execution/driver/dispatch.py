@@ -1,6 +1,6 @@
 """Which block goes to which worker next: pure bookkeeping, no Ray in it.
 
-A block stays on one board. A worker keeps the model that it has loaded as long as there is work for it.
+A block stays on one GPU. A worker keeps the model that it has loaded as long as there is work for it.
 """
 
 from collections import Counter
@@ -22,13 +22,13 @@ class Assignment:
 
 
 class Queue:
-    """Blocks that wait; those begun on a board, in this run or an earlier one, wait for it while it is there."""
+    """Blocks that wait; those begun on a GPU, in this run or an earlier one, wait for it while it is there."""
 
     def __init__(
-        self, blocks: Iterable[Block], finished: Collection[str], begun_on: Mapping[str, str], boards: Collection[str]
+        self, blocks: Iterable[Block], finished: Collection[str], begun_on: Mapping[str, str], gpus: Collection[str]
     ) -> None:
         self._waiting: dict[str, Assignment] = {}
-        self._board_of = {block_id: board for block_id, board in begun_on.items() if board in boards}
+        self._gpu_of = {block_id: gpu for block_id, gpu in begun_on.items() if gpu in gpus}
         self._strikes: Counter[str] = Counter()
         self._model_of_worker: dict[str, str] = {}
         for block in blocks:
@@ -58,15 +58,15 @@ class Queue:
             else:
                 del self._waiting[block_id]
 
-    def take(self, board: str) -> Assignment | None:
-        """Return the next block for a board's worker, None if there is none for it.
+    def take(self, gpu: str) -> Assignment | None:
+        """Return the next block for a GPU's worker, None if there is none for it.
 
         First the model that it has loaded, then a model that nobody has, then the one with most blocks a worker.
         """
-        free = [a for a in self._waiting.values() if self._board_of.get(a.block.block_id, board) == board]
+        free = [a for a in self._waiting.values() if self._gpu_of.get(a.block.block_id, gpu) == gpu]
         if not free:
             return None
-        loaded = self._model_of_worker.pop(board, None)
+        loaded = self._model_of_worker.pop(gpu, None)
         num_waiting = Counter(assignment.block.model.label for assignment in free)
         num_workers = Counter(self._model_of_worker.values())
 
@@ -75,8 +75,8 @@ class Queue:
             return model == loaded, num_waiting[model] / (1 + num_workers[model])
 
         chosen = max(free, key=urgency)  # of equals, the first in the sweep's order
-        self._model_of_worker[board] = chosen.block.model.label
-        self._board_of[chosen.block.block_id] = board
+        self._model_of_worker[gpu] = chosen.block.model.label
+        self._gpu_of[chosen.block.block_id] = gpu
         return self._waiting.pop(chosen.block.block_id)
 
     def give_back(self, assignment: Assignment, finished: Collection[str]) -> str | None:
@@ -101,7 +101,7 @@ class Queue:
             self._waiting[assignment.block.block_id] = Assignment(block=assignment.block, trial_ids=frozenset(left))
         return suspect
 
-    def lose_board(self, board: str) -> None:
-        """A board is gone for good: the blocks that waited for it may go elsewhere."""
-        self._board_of = {block_id: owner for block_id, owner in self._board_of.items() if owner != board}
-        self._model_of_worker.pop(board, None)
+    def lose_gpu(self, gpu: str) -> None:
+        """A GPU is gone for good: the blocks that waited for it may go elsewhere."""
+        self._gpu_of = {block_id: owner for block_id, owner in self._gpu_of.items() if owner != gpu}
+        self._model_of_worker.pop(gpu, None)

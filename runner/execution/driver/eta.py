@@ -7,7 +7,7 @@ _WORKING: tuple[GpuPhase, ...] = ("settling", "warming up", "measuring")
 
 
 class RemainingTime:
-    """Keeps account of what the boards of one run spend their time on; loads and trials each have their own pace."""
+    """Keeps account of what the GPUs of one run spend their time on; loads and trials each have their own pace."""
 
     def __init__(self) -> None:
         self._elapsed_s = 0.0

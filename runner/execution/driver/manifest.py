@@ -20,7 +20,7 @@ from runner.spec.trial import Block
 
 
 class Description(NamedTuple):
-    """What a worker says of its board."""
+    """What a worker says of its GPU."""
 
     info: GpuInfo
     placement: Placement
@@ -51,8 +51,8 @@ def build_manifest(
     """Return the manifest of a run that begins, or goes on from `earlier`.
 
     Args:
-        descriptions: what each worker says of its board and its versions.
-    Raises: RunDirectoryError: the earlier part was measured with another board, driver or version.
+        descriptions: what each worker says of its GPU and its versions.
+    Raises: RunDirectoryError: the earlier part was measured with another GPU, driver or version.
     """
     placements = [description.placement for description in descriptions]
     fingerprints = {placement.gpu_name: placement.fingerprint for placement in placements}
@@ -113,7 +113,7 @@ def close_manifest(manifest: dict[str, Any], outcome: str, sensors: Sequence[Sen
 
     Args:
         outcome: done, failed or interrupted.
-        sensors: what the workers know of their boards' sensors by now; those of a board without stay as they were.
+        sensors: what the workers know of their GPUs' sensors by now; those of a GPU without stay as they were.
     """
     *before, last = manifest["runs"]
     known = {findings.gpu_uuid: {"sensors": findings.to_json()} for findings in sensors}

@@ -1,6 +1,6 @@
 """The driver: blocks to workers until every trial has its row, whatever dies on the way.
 
-A sweep and its seats enter; a filled run directory and a `RunOutcome` leave. Ray is up already (`cluster.py`).
+A sweep and its GPU groups enter; a filled run directory and a `RunOutcome` leave. Ray is up already (`cluster.py`).
 """
 
 import os
@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from runner.analysis.run.completion import complete_trials
 from runner.analysis.run.operating_points import POINT
 from runner.execution.driver.actors import await_answer, start_aggregator, tell
-from runner.execution.driver.cluster import ClusterError, Seat
+from runner.execution.driver.cluster import ClusterError, GpuGroup
 from runner.execution.driver.dispatch import Queue
 from runner.execution.driver.eta import RemainingTime
 from runner.execution.driver.manifest import RunOptions, build_manifest, close_manifest
@@ -65,7 +65,7 @@ class _Run:
 def run_sweep(
     sweep: SweepSpec,
     blocks: Sequence[Block],
-    seats: Sequence[Seat],
+    groups: Sequence[GpuGroup],
     *,
     store: RunStore,
     options: RunOptions,
@@ -77,14 +77,14 @@ def run_sweep(
         store: held for writing; what is finished in it is not repeated, what failed is tried again.
         show: takes the live view, a few times a second.
     Raises: RunDirectoryError: the directory was measured with something else; TaskError: a task cannot be had;
-        GpuError, LeaseHeldError: a board cannot be had.
+        GpuError, LeaseHeldError: a GPU cannot be had.
     """
     trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
     known = store.read_trials(trial_ids).filter(~pl.col("trial_id").str.ends_with(RETRY_SUFFIX))
     finished = known.filter(pl.col("status") == "ok")
     manifest: dict[str, Any] | None = None
     interrupted = False
-    run = _start_run(sweep, blocks, seats, finished, store=store, options=options, show=show)
+    run = _start_run(sweep, blocks, groups, finished, store=store, options=options, show=show)
     try:
         await_answer(run.aggregator.load_tasks.remote(sweep))
         _remember_references(run.aggregator, finished)
@@ -115,7 +115,7 @@ def run_sweep(
 def _start_run(
     sweep: SweepSpec,
     blocks: Sequence[Block],
-    seats: Sequence[Seat],
+    groups: Sequence[GpuGroup],
     finished: pl.DataFrame,
     *,
     store: RunStore,
@@ -125,7 +125,7 @@ def _start_run(
     """Put the aggregator and the workers to work; they get ready while the driver goes on."""
     view = SweepView(
         name=sweep.name,
-        simulated=any(seat.info.simulated for seat in seats),
+        simulated=any(group.info.simulated for group in groups),
         run_directory=str(store.directory),
         num_trials=sum(len(block.trials) for block in blocks),
         num_done=finished.height,
@@ -136,21 +136,21 @@ def _start_run(
     )
     show(view)
     begun_on = {row["block_id"]: row["gpu_uuids"][0] for row in finished.select("block_id", "gpu_uuids").to_dicts()}
-    boards = [seat.info.uuid for seat in seats]
-    queue = Queue(blocks, finished["trial_id"].to_list(), begun_on, boards)
+    gpus = [group.info.uuid for group in groups]
+    queue = Queue(blocks, finished["trial_id"].to_list(), begun_on, gpus)
     if options.limit is not None:
         queue.limit(options.limit)
     aggregator = start_aggregator(store.directory, view)
     configs = [
         WorkerConfig(
-            seat=seat,
+            group=group,
             sweep=sweep,
             engine=options.engine,
             read_only=options.read_only,
-            driver_process_id=os.getpid() if seat.host == socket.gethostname() else None,
+            driver_process_id=os.getpid() if group.host == socket.gethostname() else None,
             commits=options.commits,
         )
-        for seat in seats
+        for group in groups
     ]
     return _Run(
         aggregator=aggregator,
@@ -160,7 +160,7 @@ def _start_run(
         planned=queue.trial_ids,
         show=show,
         prefetch=Prefetch(
-            list_ahead(blocks, queue.trial_ids, options.engine), options.commits, {seat.node_id for seat in seats}
+            list_ahead(blocks, queue.trial_ids, options.engine), options.commits, {group.node_id for group in groups}
         ),
     )
 
@@ -197,7 +197,7 @@ def _refresh(run: _Run) -> None:
 def _close(run: _Run) -> list[SensorFindings]:
     """End the downloads, the workers and the aggregator; a second Ctrl-C ends the wait for them.
 
-    Returns: what the workers have learnt of their boards' sensors.
+    Returns: what the workers have learnt of their GPUs' sensors.
     """
     with suppress(KeyboardInterrupt):
         run.prefetch.stop()

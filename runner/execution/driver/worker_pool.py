@@ -1,4 +1,4 @@
-"""The workers of a run: one on each seat, given blocks while any wait, and started again when their process dies.
+"""The workers of a run: one on each GPU group, given blocks while any wait, and started again when their process dies.
 
 Blocks come from the queue, and go back to it where a worker did not finish them. Next: the worker itself.
 """
@@ -58,14 +58,14 @@ class WorkerPool:
         return len(self._workers)
 
     def describe(self) -> list[Description]:
-        """Return what each worker says of its board, once it has it.
+        """Return what each worker says of its GPU, once it has it.
 
-        Raises: GpuError, LeaseHeldError, ValueError: a board cannot be had. ClusterError: a worker's process died.
+        Raises: GpuError, LeaseHeldError, ValueError: a GPU cannot be had. ClusterError: a worker's process died.
         """
         return [
             await_answer(
                 worker.actor.describe.remote(),
-                whose=f"the worker of GPU {worker.config.seat.label} on {worker.config.seat.host}",
+                whose=f"the worker of GPU {worker.config.group.label} on {worker.config.group.host}",
             )
             for worker in self._workers
         ]
@@ -73,7 +73,7 @@ class WorkerPool:
     def assign(self) -> bool:
         """Give every idle worker its next block. Returns: whether any is at work."""
         for worker in self._workers:
-            if worker.task is None and (assignment := self._queue.take(worker.config.seat.info.uuid)):
+            if worker.task is None and (assignment := self._queue.take(worker.config.group.info.uuid)):
                 worker.assignment = assignment
                 worker.task = worker.actor.run_block.remote(assignment.block, assignment.trial_ids)
         return any(worker.task is not None for worker in self._workers)
@@ -87,11 +87,11 @@ class WorkerPool:
                 self._take_back(worker)
 
     def close(self) -> list[SensorFindings]:
-        """Stop what runs, restore every board, end every engine; whoever does not answer in time is ended by force.
+        """Stop what runs, restore every GPU, end every engine; whoever does not answer in time is ended by force.
 
-        A Ctrl-C ends the wait. The guard of each lease restores the board and ends the engine in any case.
+        A Ctrl-C ends the wait. The guard of each lease restores the GPU and ends the engine in any case.
 
-        Returns: what the workers that answered have learnt of their boards' sensors.
+        Returns: what the workers that answered have learnt of their GPUs' sensors.
         """
         sensors: list[SensorFindings] = []
         with suppress(KeyboardInterrupt):
@@ -121,25 +121,25 @@ class WorkerPool:
         except RayTaskError as error:  # before RayActorError: the cause may be that of another actor
             reason, can_restart = str(error.cause), False
         except RayActorError as error:
-            reason, can_restart = f"{describe_death(error)} on {worker.config.seat.host}", True
+            reason, can_restart = f"{describe_death(error)} on {worker.config.group.host}", True
         except RayError as error:
             reason, can_restart = str(error).partition("\n")[0], True
         left = self._give_back(worker, assignment, reason)
         worker.num_restarts += 1
         with suppress(RayError):
             ray.kill(worker.actor)
-        seat = worker.config.seat
+        group = worker.config.group
         if can_restart and worker.num_restarts <= MAX_RESTARTS:
-            message = f"GPU {seat.label}: the worker is started again: {reason}"
+            message = f"GPU {group.label}: the worker is started again: {reason}"
             tell(self._aggregator, "warning", "worker_restarted", message)
             worker.actor = start_worker(worker.config, self._aggregator)
             return
-        self._queue.lose_board(seat.info.uuid)
-        self._aggregator.update_board.remote(seat.info.uuid, phase="lost")
-        tell(self._aggregator, "error", "gpu_lost", f"GPU {seat.label} takes no further part: {reason}")
+        self._queue.lose_gpu(group.info.uuid)
+        self._aggregator.update_gpu.remote(group.info.uuid, phase="lost")
+        tell(self._aggregator, "error", "gpu_lost", f"GPU {group.label} takes no further part: {reason}")
         self._workers.remove(worker)
-        if left and not self._workers:  # otherwise another board measures it
-            self._fail(worker, left[0], f"the last board was lost while it ran: {reason}")
+        if left and not self._workers:  # otherwise another GPU measures it
+            self._fail(worker, left[0], f"the last GPU was lost while it ran: {reason}")
 
     def _give_back(self, worker: _Worker, assignment: Assignment, reason: str) -> list[Trial]:
         """Return a block to the queue; a trial that has cost too many workers becomes a failed row.
@@ -162,13 +162,13 @@ class WorkerPool:
 
     def _fail(self, worker: _Worker, trial: Trial, error: str) -> None:
         """Let the aggregator write the row of a trial that no worker can write any more."""
-        seat = worker.config.seat
+        group = worker.config.group
         identity = identify_without_point(trial, describe_task(trial.task.name).request_kind)
         placement = Placement(
-            gpu_uuids=(seat.info.uuid,),
-            gpu_name=seat.info.name,
-            host=seat.host,
+            gpu_uuids=(group.info.uuid,),
+            gpu_name=group.info.name,
+            host=group.host,
             fingerprint="",
-            simulated=seat.info.simulated,
+            simulated=group.info.simulated,
         )
         await_answer(self._aggregator.fail_trial.remote(identity, placement, error, time.time_ns()))

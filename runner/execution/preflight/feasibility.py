@@ -1,12 +1,12 @@
-"""What can be known before any engine is loaded: whether what a sweep names is there, and boards can be set to it.
+"""What can be known before any engine is loaded: whether what a sweep names is there, and GPUs can be set to it.
 
-A sweep, or its blocks and seats, enter; nothing leaves, or one message with everything that is wrong.
+A sweep, or its blocks and GPU groups, enter; nothing leaves, or one message with everything that is wrong.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.execution.driver.cluster import Seat
+from runner.execution.driver.cluster import GpuGroup
 from runner.hardware.access.permission import denied
 from runner.hardware.gpu import NotSupportedError
 from runner.hardware.operating_point import resolve_clocks
@@ -78,21 +78,21 @@ def require_tokenizers(sweep: SweepSpec, path: Path) -> None:
         raise SweepFileError(path, problems)
 
 
-def require_settable(blocks: Sequence[Block], seats: Sequence[Seat]) -> None:
-    """Refuse a sweep that a board cannot be set to; one that asks for default clocks alone needs nothing.
+def require_settable(blocks: Sequence[Block], groups: Sequence[GpuGroup]) -> None:
+    """Refuse a sweep that a GPU cannot be set to; one that asks for default clocks alone needs nothing.
 
-    Raises: PermissionDeniedError: settings are not permitted on a board's host. NotSupportedError: a board lacks an
-        axis. ValueError: a value lies outside a board's range.
+    Raises: PermissionDeniedError: settings are not permitted on a GPU's host. NotSupportedError: a GPU lacks an
+        axis. ValueError: a value lies outside a GPU's range.
     """
     points = dict.fromkeys(trial.point for block in blocks for trial in block.trials if not trial.point.is_default)
     if not points:
         return
-    for seat in seats:
-        if seat.obstacle is not None:
-            raise denied(seat.obstacle, f"on {seat.host}")
+    for group in groups:
+        if group.obstacle is not None:
+            raise denied(group.obstacle, f"on {group.host}")
     missing: dict[str, None] = {}
     wrong: dict[str, None] = {}
-    for info in {seat.info.name: seat.info for seat in seats}.values():
+    for info in {group.info.name: group.info for group in groups}.values():
         for point in points:
             try:
                 resolve_clocks(info, point.sm_clock, point.mem_clock, point.power_limit)

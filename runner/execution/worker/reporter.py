@@ -1,4 +1,4 @@
-"""What a worker tells the aggregator: the state of its board, events, and trials that are done."""
+"""What a worker tells the aggregator: the state of its GPU, events, and trials that are done."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -8,32 +8,32 @@ import polars as pl
 from runner.results.live import Event, EventLevel, GpuView
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.tasks.task import Sample
-from runner.timebase import Clock
+from runner.timebase import TimeSource
 
 MAX_UNWRITTEN = 1
 """Trials that may be on their way to disk: a kill costs that many more, and a full disk is noticed that late."""
 
 
 class Reporter:
-    """One board's voice. `aggregator` is an actor handle; only trials are waited for, and any thread may speak."""
+    """One GPU's voice. `aggregator` is an actor handle; only trials are waited for, and any thread may speak."""
 
-    def __init__(self, aggregator: Any, gpu_uuid: str, clock: Clock) -> None:
+    def __init__(self, aggregator: Any, gpu_uuid: str, time_source: TimeSource) -> None:
         self._aggregator = aggregator
         self._gpu_uuid = gpu_uuid
-        self._clock = clock
+        self._time_source = time_source
         self._unwritten: list[Any] = []
 
-    def add_board(self, view: GpuView) -> None:
+    def add_gpu(self, view: GpuView) -> None:
         """Say that the worker is there."""
-        self._aggregator.add_board.remote(view)
+        self._aggregator.add_gpu.remote(view)
 
     def add_samples(self, task: str, samples: Sequence[Sample]) -> None:
         """Hand over a task's documents."""
         self._aggregator.add_samples.remote(task, samples)
 
     def update(self, **changes: Any) -> None:
-        """Change fields of the board's `GpuView`."""
-        self._aggregator.update_board.remote(self._gpu_uuid, **changes)
+        """Change fields of the GPU's `GpuView`."""
+        self._aggregator.update_gpu.remote(self._gpu_uuid, **changes)
 
     def send_power(self, batch: pl.DataFrame) -> None:
         """Stream a second's readings: [num_readings] rows of `tables.POWER`."""
@@ -43,7 +43,7 @@ class Reporter:
         """Tell how far the open window is."""
         self._aggregator.report_progress.remote(
             self._gpu_uuid,
-            time_ns=self._clock.now_ns(),
+            time_ns=self._time_source.now_ns(),
             window_start_ns=window_start_ns,
             num_requests=num_requests,
             num_tokens=num_tokens,
@@ -51,7 +51,9 @@ class Reporter:
 
     def say(self, level: EventLevel, kind: str, message: str) -> None:
         """Tell an event."""
-        event = Event(time_ns=self._clock.now_ns(), level=level, kind=kind, message=message, gpu_uuid=self._gpu_uuid)
+        event = Event(
+            time_ns=self._time_source.now_ns(), level=level, kind=kind, message=message, gpu_uuid=self._gpu_uuid
+        )
         self._aggregator.report_event.remote(event)
 
     def finish(self, measurement: Measurement) -> None:
@@ -63,7 +65,9 @@ class Reporter:
         """Hand over a trial that came to nothing, once the one before is written."""
         self.await_writes(MAX_UNWRITTEN)
         message = str(error) or type(error).__name__
-        self._unwritten.append(self._aggregator.fail_trial.remote(identity, placement, message, self._clock.now_ns()))
+        self._unwritten.append(
+            self._aggregator.fail_trial.remote(identity, placement, message, self._time_source.now_ns())
+        )
 
     def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
         """Return which of some trials are to be measured once more; see `Aggregator.list_retries`."""

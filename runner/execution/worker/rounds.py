@@ -10,42 +10,40 @@ from itertools import cycle, islice
 
 from runner.analysis.window.phases import MIN_BATCHES
 from runner.inference.engine import Engine, EngineRun, Sampling
-from runner.spec.request import Completion, PhaseRole, Request, companion_length
-from runner.timebase import Clock
+from runner.spec.request import Completion, PhaseRole, Request, paired_length
+from runner.timebase import TimeSource
 
 EdgesNs = tuple[tuple[int, int], ...]
 
 
 def shorten(requests: Sequence[Request], role: PhaseRole | None) -> Sequence[Request]:
-    """Return a companion trial's requests: the same prompts, with fewer tokens to generate."""
+    """Return a paired trial trial's requests: the same prompts, with fewer tokens to generate."""
     if role is None:
         return requests
-    return [
-        replace(request, max_output_tokens=companion_length(request.max_output_tokens, role)) for request in requests
-    ]
+    return [replace(request, max_output_tokens=paired_length(request.max_output_tokens, role)) for request in requests]
 
 
-def until_cancelled(is_cancelled: Callable[[], bool], requests: Iterator[Request]) -> Iterator[Request]:
-    """Yield the requests until `is_cancelled` says so; it is asked before each."""
+def until_interrupted(is_interrupted: Callable[[], bool], requests: Iterator[Request]) -> Iterator[Request]:
+    """Yield the requests until `is_interrupted` says so; it is asked before each."""
     for request in requests:
-        if is_cancelled():
+        if is_interrupted():
             return
         yield request
 
 
 def repeat_rounds(
-    requests: Sequence[Request], clock: Clock, *, min_window_s: float, repeat_each_s: float | None = None
+    requests: Sequence[Request], time_source: TimeSource, *, min_window_s: float, repeat_each_s: float | None = None
 ) -> Iterator[Request]:
     """Yield whole rounds until `min_window_s` have passed, so that every window holds the same mix of prompts.
 
     Args:
         repeat_each_s: each prompt of a round is repeated until so many seconds have passed, before the next one.
     """
-    start_ns = clock.now_ns()
+    start_ns = time_source.now_ns()
     while True:
         for request in requests:
-            yield from _repeat(request, clock, repeat_each_s or 0.0)
-        if (clock.now_ns() - start_ns) * 1e-9 >= min_window_s:
+            yield from _repeat(request, time_source, repeat_each_s or 0.0)
+        if (time_source.now_ns() - start_ns) * 1e-9 >= min_window_s:
             return
 
 
@@ -54,12 +52,12 @@ def run_batches(
     requests: Sequence[Request],
     concurrency: int,
     sampling: Sampling,
-    clock: Clock,
+    time_source: TimeSource,
     *,
     min_window_s: float,
     deadline_s: float,
     on_progress: Callable[[int, int], None] | None = None,
-    is_cancelled: Callable[[], bool] = lambda: False,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[EngineRun, EdgesNs]:
     """Run static batches back to back: `concurrency` requests start together, and all end before the next ones start.
 
@@ -70,29 +68,29 @@ def run_batches(
     """
     source = cycle(requests)
     runs: list[EngineRun] = []
-    start_ns = clock.now_ns()
+    start_ns = time_source.now_ns()
     elapsed_s = 0.0
     while elapsed_s < (deadline_s if len(runs) < MIN_BATCHES else min(min_window_s, deadline_s)):
-        if is_cancelled():
+        if is_interrupted():
             break
         runs.append(
             engine.run(
-                until_cancelled(is_cancelled, islice(source, concurrency)),
+                until_interrupted(is_interrupted, islice(source, concurrency)),
                 concurrency,
                 sampling,
                 deadline_s=deadline_s - elapsed_s,
                 on_progress=on_progress and _add_progress(on_progress, runs),
             )
         )
-        elapsed_s = (clock.now_ns() - start_ns) * 1e-9
+        elapsed_s = (time_source.now_ns() - start_ns) * 1e-9
     return _join(runs, start_ns), tuple((run.start_ns, run.end_ns) for run in runs)
 
 
-def _repeat(request: Request, clock: Clock, min_s: float) -> Iterator[Request]:
+def _repeat(request: Request, time_source: TimeSource, min_s: float) -> Iterator[Request]:
     yield request
     # Counted from the first one's end: the engine stamps its start when it is handed in, a moment after it leaves here.
-    start_ns = clock.now_ns()
-    while (clock.now_ns() - start_ns) * 1e-9 < min_s:
+    start_ns = time_source.now_ns()
+    while (time_source.now_ns() - start_ns) * 1e-9 < min_s:
         yield request
 
 

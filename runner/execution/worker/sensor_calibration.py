@@ -1,20 +1,20 @@
-"""The sensors under a first load: some irregular spells of work on a board that rests before, between and after.
+"""The sensors under a first load: some irregular spells of work on a GPU that rests before, between and after.
 
-A bench and what the probe found of the board at rest enter; better findings leave, before the first window opens. Over
-what a reading averages shows only in how it follows a step of power, and against which other source.
+A trial context and the probe's findings at rest enter. Better findings leave, before the first window opens. The time
+that a reading averages over shows only when power steps, and against another source.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 
-from runner.execution.worker.measure import Bench, CancelledError, Procedure
-from runner.execution.worker.rounds import until_cancelled
+from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
+from runner.execution.worker.rounds import until_interrupted
 from runner.hardware.sensors.probe import find_sensors, refine_findings
 from runner.hardware.sensors.watch import SensorWatch
 from runner.results.sensors import SensorFindings
 from runner.spec.request import Request
-from runner.timebase import Clock
+from runner.timebase import TimeSource
 
 REST_BEFORE_S = 1.1
 """The longest average that is known, and an update."""
@@ -26,37 +26,37 @@ MAX_OUTPUT_TOKENS = 16
 
 
 def watch_first_load(
-    bench: Bench,
+    context: TrialContext,
     requests: Sequence[Request],
     concurrency: int,
     procedure: Procedure,
     at_rest: SensorFindings,
     *,
-    is_cancelled: Callable[[], bool] = lambda: False,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> SensorFindings:
     """Let the engine work and rest for some five seconds, and return what is known of the sensors by then.
 
-    Raises: EngineError, CancelledError; GpuLostError: the board no longer answers.
+    Raises: EngineError, InterruptedTrialError; GpuLostError: the GPU no longer answers.
     """
     short = [
         replace(request, max_output_tokens=min(request.max_output_tokens, MAX_OUTPUT_TOKENS)) for request in requests
     ]
-    clock = bench.clock
-    with SensorWatch(bench.gpu, clock) as watch:
-        clock.sleep(REST_BEFORE_S)
+    time_source = context.time_source
+    with SensorWatch(context.gpu, time_source) as watch:
+        time_source.sleep(REST_BEFORE_S)
         for work_s, rest_s in SPELLS_S:
-            spell = until_cancelled(is_cancelled, _keep_busy(short, clock, work_s))
-            bench.engine.run(spell, concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
-            if is_cancelled():
-                raise CancelledError
-            clock.sleep(rest_s)
+            spell = until_interrupted(is_interrupted, _keep_busy(short, time_source, work_s))
+            context.engine.run(spell, concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
+            if is_interrupted():
+                raise InterruptedTrialError
+            time_source.sleep(rest_s)
         watched = watch.stop()
-    return refine_findings(bench.gpu.info, at_rest, find_sensors(watched))
+    return refine_findings(context.gpu.info, at_rest, find_sensors(watched))
 
 
-def _keep_busy(requests: Sequence[Request], clock: Clock, seconds: float) -> Iterator[Request]:
-    end_ns = clock.now_ns() + round(seconds * 1e9)
+def _keep_busy(requests: Sequence[Request], time_source: TimeSource, seconds: float) -> Iterator[Request]:
+    end_ns = time_source.now_ns() + round(seconds * 1e9)
     for request in cycle(requests):
         yield request
-        if clock.now_ns() >= end_ns:
+        if time_source.now_ns() >= end_ns:
             return

@@ -1,7 +1,7 @@
 """Has the clock that was asked for arrived? The readings under load say so, while the engine warms up.
 
 A driver that takes a request has promised nothing, and an idle reading proves nothing: so the warm-up goes on until the
-board is seen at work at that clock. Next: `measure.py` opens the window.
+GPU is seen at work at that clock. Next: `measure.py` opens the window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from runner.analysis.window.verdicts import MAX_CLOCK_DEVIATION
 from runner.hardware.gpu import ClockRequest, StateReading
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.spec.request import Request
-from runner.timebase import Clock
+from runner.timebase import TimeSource
 
 SETTLE_LIMIT_S = 3.0
 """Thirty times what published changes take (50 to 80 ms); a clock that a limit overrules never arrives, and each of its
@@ -25,14 +25,14 @@ class Settling:
     """One change of clocks, from the moment that it was asked for (now).
 
     Args:
-        request: None in both of its clocks settles at once: the board's default promises no clock.
+        request: None in both of its clocks settles at once: the GPU's default promises no clock.
     """
 
-    def __init__(self, sampler: PowerSampler, clock: Clock, request: ClockRequest) -> None:
+    def __init__(self, sampler: PowerSampler, time_source: TimeSource, request: ClockRequest) -> None:
         self._sampler = sampler
-        self._clock = clock
+        self._time_source = time_source
         self._request = request
-        self._changed_ns = clock.now_ns()
+        self._changed_ns = time_source.now_ns()
         self._settle_s: float | None = None
 
     @property
@@ -58,7 +58,7 @@ class Settling:
         if arrived_ns is not None:
             self._settle_s = (arrived_ns - self._changed_ns) * 1e-9
             return True
-        return (self._clock.now_ns() - self._changed_ns) * 1e-9 >= SETTLE_LIMIT_S
+        return (self._time_source.now_ns() - self._changed_ns) * 1e-9 >= SETTLE_LIMIT_S
 
 
 def find_arrival_ns(states: Sequence[StateReading], request: ClockRequest) -> int | None:
@@ -67,7 +67,7 @@ def find_arrival_ns(states: Sequence[StateReading], request: ClockRequest) -> in
     Args:
         states: since the change, oldest first.
     Returns: ns since the epoch; None while fewer than `NUM_READINGS` show them. A driver that does not say why a clock
-        is what it is says of no reading that the board was idle.
+        is what it is says of no reading that the GPU was idle.
     """
     under_load = [state for state in reversed(states) if not (state.event_reasons or 0) & GPU_IDLE_BIT]
     showing = list(takewhile(lambda state: _shows(state, request), under_load))

@@ -1,4 +1,4 @@
-"""Who a trial is: as the sweep asks for it, with the operating point in the values of the board that runs it."""
+"""Who a trial is: as the sweep asks for it, with the operating point in the values of the GPU that runs it."""
 
 from dataclasses import replace
 
@@ -10,11 +10,11 @@ from runner.spec.trial import RETRY_SUFFIX, Trial
 
 
 def identify(trial: Trial, kind: RequestKind, info: GpuInfo, *, attempt: int = 1) -> Identity:
-    """Return a trial's identity on a board.
+    """Return a trial's identity on a GPU.
 
     Args:
         attempt: 2 for its one retry, which is a trial with a row of its own.
-    Raises: GpuError, ValueError: the board cannot be set to what the trial asks for.
+    Raises: GpuError, ValueError: the GPU cannot be set to what the trial asks for.
     """
     point = trial.point
     request = resolve_clocks(info, point.sm_clock, point.mem_clock, point.power_limit)
@@ -27,7 +27,7 @@ def identify(trial: Trial, kind: RequestKind, info: GpuInfo, *, attempt: int = 1
 
 
 def identify_without_point(trial: Trial, kind: RequestKind, *, attempt: int = 1) -> Identity:
-    """Return a trial's identity where no board can say what its operating point would be."""
+    """Return a trial's identity where no GPU can say what its operating point would be."""
     return Identity(
         trial_id=trial.trial_id if attempt == 1 else f"{trial.trial_id}{RETRY_SUFFIX}",
         block_id=trial.block_id,

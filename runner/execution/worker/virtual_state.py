@@ -1,6 +1,6 @@
-"""The state of boards in virtual time, lent to one worker at a time.
+"""The state of GPUs in virtual time, lent to one worker at a time.
 
-Such a board runs ahead of the wall clock, so the next run must not find its future. Places are numbered and used
+Such a GPU runs ahead of the wall clock, so the next run must not find its future. Places are numbered and used
 again: nothing piles up, however often a run is killed.
 """
 
@@ -25,7 +25,7 @@ def borrow_virtual_state() -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            for board in directory.glob("GPU-*"):
-                shutil.rmtree(board, ignore_errors=True)
+            for gpu in directory.glob("GPU-*"):
+                shutil.rmtree(gpu, ignore_errors=True)
             yield directory
             return

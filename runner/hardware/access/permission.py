@@ -10,21 +10,21 @@ from runner.hardware.gpu import GpuInfo, PermissionDeniedError
 from runner.hardware.simulated.module import PERMISSION_VARIABLE
 
 WAYS_OUT = (
-    f"run as root; or {SETTER_VARIABLE}=sudo with a narrow sudoers rule; or measure at the board's own clocks with "
+    f"run as root; or {SETTER_VARIABLE}=sudo with a narrow sudoers rule; or measure at the GPU's own clocks with "
     "--clocks read-only (docs/permissions.md)"
 )
 _CAP_SYS_ADMIN = 21
 
 
-def find_obstacle(boards: Sequence[GpuInfo]) -> str | None:
-    """Return why clocks and limits of these boards cannot be set by this process; None: nothing speaks against it."""
+def find_obstacle(gpus: Sequence[GpuInfo]) -> str | None:
+    """Return why clocks and limits of these GPUs cannot be set by this process; None: nothing speaks against it."""
     if environment_forbids_setting():
         return f"{CLOCKS_VARIABLE}={os.environ[CLOCKS_VARIABLE]} forbids it"
-    if all(board.simulated for board in boards):
+    if all(gpu.simulated for gpu in gpus):
         denied = os.environ.get(PERMISSION_VARIABLE) == "denied"
         return f"the simulated driver refuses it ({PERMISSION_VARIABLE}=denied)" if denied else None
     if uses_sudo():
-        return find_forbidden([board.uuid for board in boards])
+        return find_forbidden([gpu.uuid for gpu in gpus])
     if _has_sys_admin():
         return None
     if os.geteuid() == 0:

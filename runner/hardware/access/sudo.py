@@ -35,7 +35,7 @@ def uses_sudo() -> bool:
 
 
 def find_forbidden(uuids: Sequence[str]) -> str | None:
-    """Return which setting sudo does not allow on these boards; None: it allows all. Nothing is set."""
+    """Return which setting sudo does not allow on these GPUs; None: it allows all. Nothing is set."""
     for uuid in uuids:
         for option in _EXAMPLES:
             command = (_PROGRAM, f"--id={uuid}", option)

@@ -1,7 +1,7 @@
-"""The lock that every user of a machine sees: one empty file a board, in a folder that belongs to all.
+"""The lock that every user of a machine sees: one empty file a GPU, in a folder that belongs to all.
 
 Journals are each user's own, and nobody else can read them. This lock tells a second user, or the same one with another
-SWEEP_LEASE_DIR, that the board is taken. The kernel drops it when its holder ends, whatever was forked from it.
+SWEEP_LEASE_DIR, that the GPU is taken. The kernel drops it when its holder ends, whatever was forked from it.
 """
 
 import fcntl
@@ -14,8 +14,8 @@ SHARED_DIR = Path("/tmp/joulesweep-boards")
 """The same for everybody, whatever TMPDIR says."""
 
 
-def lock_board(name: str) -> int | None:
-    """Return an open file that holds a board until it is closed; None: another process holds it.
+def lock_gpu(name: str) -> int | None:
+    """Return an open file that holds a GPU until it is closed; None: another process holds it.
 
     Raises: OSError: this machine has no folder for it that all may use.
     """
@@ -37,7 +37,7 @@ def lock_board(name: str) -> int | None:
 
 
 def find_locker(name: str) -> str | None:
-    """Return who holds a board, for a person; None: nobody does, as far as can be seen from here."""
+    """Return who holds a GPU, for a person; None: nobody does, as far as can be seen from here."""
     try:
         file = _path(name).stat()
         locks = Path("/proc/locks").read_text()

@@ -1,4 +1,4 @@
-"""The guard of a lease, `python -m runner.hardware.clocks.guard JOURNAL LEASE_ID`: restores the board if an owner dies.
+"""The guard of a lease, `python -m runner.hardware.clocks.guard JOURNAL LEASE_ID`: restores the GPU if an owner dies.
 
 It lives in a session of its own, as nobody's child, and outlives SIGKILL of whoever started it. It imports nothing
 heavy, polls processes rather than pipes (an engine that was forked holds every pipe open) and ends with the lease.
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from runner.hardware.clocks.journal import LeaseJournal, hold_journal, read_journal, write_journal
 from runner.hardware.clocks.processes import ProcessId, find_descendants, is_alive, kill_process, wait_gone
-from runner.hardware.clocks.recovery import end_orphans, restore_board
+from runner.hardware.clocks.recovery import end_orphans, restore_gpu
 from runner.hardware.gpu import GpuError
 
 POLL_S = 0.1
 SCAN_S = 1.0
 """The search for new engine processes walks all of /proc: some milliseconds a time."""
 GRACE_S = 0.5
-"""How long a worker whose driver died has to end by itself, and after SIGKILL: the board is to be free within 2 s."""
+"""How long a worker whose driver died has to end by itself, and after SIGKILL: the GPU is to be free within 2 s."""
 NUM_RESTORE_TRIES = 10
 
 
@@ -68,7 +68,7 @@ def watch(path: Path, lease_id: str) -> LeaseJournal | None:
 
 
 def recover(path: Path, journal: LeaseJournal) -> None:
-    """End the worker if it still runs, restore the board, end all that the worker left and remove the journal."""
+    """End the worker if it still runs, restore the GPU, end all that the worker left and remove the journal."""
     worker = journal.owners[0]
     if is_alive(worker):
         descendants = {*journal.descendants, *find_descendants([worker])}
@@ -77,7 +77,7 @@ def recover(path: Path, journal: LeaseJournal) -> None:
         if not wait_gone(worker, GRACE_S):
             kill_process(worker)
             wait_gone(worker, GRACE_S)
-    # The board first: an engine that hangs in its driver may take long to end.
+    # The GPU first: an engine that hangs in its driver may take long to end.
     is_restored = _try_restore(path, journal)
     end_orphans(journal)
     for _ in range(NUM_RESTORE_TRIES):
@@ -86,7 +86,7 @@ def recover(path: Path, journal: LeaseJournal) -> None:
         time.sleep(1.0)
         is_restored = _try_restore(path, journal)
     with hold_journal(path), suppress(OSError):
-        if is_restored and _is_ours(path, journal):  # else the journal stays for whoever may reset the board
+        if is_restored and _is_ours(path, journal):  # else the journal stays for whoever may reset the GPU
             path.unlink()
 
 
@@ -94,7 +94,7 @@ def _try_restore(path: Path, journal: LeaseJournal) -> bool:
     try:
         with hold_journal(path):
             if _is_ours(path, journal):
-                restore_board(journal)
+                restore_gpu(journal)
     except GpuError:
         traceback.print_exc()
         return False
@@ -102,7 +102,7 @@ def _try_restore(path: Path, journal: LeaseJournal) -> bool:
 
 
 def _is_ours(path: Path, journal: LeaseJournal) -> bool:
-    """Whether nobody has taken the board over meanwhile, and what is owed with it. A spoilt journal is nobody's."""
+    """Whether nobody has taken the GPU over meanwhile, and what is owed with it. A spoilt journal is nobody's."""
     try:
         last = read_journal(path)
     except GpuError:

@@ -1,6 +1,6 @@
 """The journal of a lease: on disk before anything is changed, so that whoever comes after a crash knows what is owed.
 
-One JSON file a board, in a folder that is the user's own. Whoever writes it holds the lock file beside it.
+One JSON file a GPU, in a folder that is the user's own. Whoever writes it holds the lock file beside it.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ JOURNAL_DIR_VARIABLE = "SWEEP_LEASE_DIR"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseJournal:
-    """Who holds a board, what of it was changed, and how to reach it again."""
+    """Who holds a GPU, what of it was changed, and how to reach it again."""
 
     lease_id: str
     gpu_uuid: str
@@ -30,13 +30,13 @@ class LeaseJournal:
     boot_id: str
     since_ns: int
     owners: tuple[ProcessId, ...]
-    """The worker, whose engine runs on the board, then those without whom it has nothing to do (the driver)."""
+    """The worker, whose engine runs on the GPU, then those without whom it has nothing to do (the driver)."""
     descendants: tuple[ProcessId, ...] = ()
     """The worker's children and theirs, as the guard saw them last: orphans by the time they have to be ended."""
     nvml_request: str
-    """What `open_nvml` takes to reach the board."""
+    """What `open_nvml` takes to reach the GPU."""
     state_dir: str | None
-    """A simulated board's."""
+    """A simulated GPU's."""
     read_only: bool
     prior_power_limit_w: float | None
     changed: tuple[Setting, ...] = ()
@@ -53,7 +53,7 @@ class LeaseJournal:
         return self.boot_id == read_boot_id() and all(map(is_alive, self.owners))
 
     def describe(self) -> str:
-        """Return who holds the board, for a person."""
+        """Return who holds the GPU, for a person."""
         since = datetime.fromtimestamp(self.since_ns * 1e-9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"process {self.owners[0].pid} on {self.host}, since {since}"
 
@@ -76,13 +76,13 @@ def find_journal_dir(journal_dir: Path | None = None) -> Path:
 
 
 def journal_path(directory: Path, gpu_uuid: str, state_dir: str | None) -> Path:
-    """Return where a board's journal lies; simulated boards of two state folders are two boards."""
+    """Return where a GPU's journal lies; simulated GPUs of two state folders are two GPUs."""
     suffix = "" if state_dir is None else f"-{zlib.crc32(state_dir.encode()):08x}"
     return directory / f"{gpu_uuid}{suffix}.json"
 
 
 def read_journal(path: Path) -> LeaseJournal | None:
-    """Return a board's journal; None where nobody holds the board and nothing is owed.
+    """Return a GPU's journal; None where nobody holds the GPU and nothing is owed.
 
     Raises: GpuError: the file cannot be read, or not be understood.
     """
@@ -100,13 +100,13 @@ def read_journal(path: Path) -> LeaseJournal | None:
         raise _cannot_be_kept(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise GpuError(
-            f"the lease journal {path} cannot be understood ({error}); sweep doctor --reset-clocks resets the board's "
+            f"the lease journal {path} cannot be understood ({error}); sweep doctor --reset-clocks resets the GPU's "
             "clocks and deletes it"
         ) from error
 
 
 def read_sound_journal(path: Path) -> LeaseJournal | None:
-    """Return a board's journal; None also where it cannot be read."""
+    """Return a GPU's journal; None also where it cannot be read."""
     try:
         return read_journal(path)
     except GpuError:
@@ -114,7 +114,7 @@ def read_sound_journal(path: Path) -> LeaseJournal | None:
 
 
 def write_journal(path: Path, journal: LeaseJournal) -> None:
-    """Replace a board's journal, whole or not at all, readable by its user alone. Raises: GpuError: it cannot."""
+    """Replace a GPU's journal, whole or not at all, readable by its user alone. Raises: GpuError: it cannot."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -131,10 +131,10 @@ def write_journal(path: Path, journal: LeaseJournal) -> None:
 
 @contextmanager
 def hold_journal(path: Path) -> Iterator[None]:
-    """Keep every other process from changing a board's journal meanwhile.
+    """Keep every other process from changing a GPU's journal meanwhile.
 
     Where no lock can be had (no folder, no file descriptor left), it goes on without: no journal can be written there
-    either, and a board that has to be put back must not wait for a disk.
+    either, and a GPU that has to be put back must not wait for a disk.
     """
     with ExitStack() as held:
         with suppress(OSError):

@@ -1,6 +1,6 @@
-"""ClockLease: the right to set a board's clocks, and the duty to put them back whatever happens.
+"""ClockLease: the right to set a GPU's clocks, and the duty to put them back whatever happens.
 
-In: an open board and the processes that live off it. Around: a journal on disk, written before anything is changed,
+In: an open GPU and the processes that live off it. Around: a journal on disk, written before anything is changed,
 and a guard process that carries it out when an owner dies, SIGKILL included. Next: `execution` sets the operating
 point of each trial through `apply`.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 import runner
-from runner.hardware.clocks.gpu_lock import find_locker, lock_board
+from runner.hardware.clocks.gpu_lock import find_locker, lock_gpu
 from runner.hardware.clocks.journal import (
     LeaseJournal,
     find_journal_dir,
@@ -32,7 +32,7 @@ from runner.hardware.clocks.journal import (
     write_journal,
 )
 from runner.hardware.clocks.processes import ProcessId, identify_process, is_alive, read_boot_id
-from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE, end_orphans, restore_board
+from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE, end_orphans, restore_gpu
 from runner.hardware.gpu import (
     ClockRequest,
     GpuError,
@@ -51,17 +51,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class LeaseHeldError(GpuError):
-    """Somebody who is alive holds the board; the message says who and since when."""
+    """Somebody who is alive holds the GPU; the message says who and since when."""
 
 
 class ClockLease:
-    """Holds one board from `acquire` to `release`, or as a context manager.
+    """Holds one GPU from `acquire` to `release`, or as a context manager.
 
-    A read-only board is leased too: nothing is ever set on it, but its engine's orphans are ended.
+    A read-only GPU is leased too: nothing is ever set on it, but its engine's orphans are ended.
 
     Args:
-        gpu: the board.
-        owner_pids: the worker first, whose engine runs on the board, then those whose death ends its work (the
+        gpu: the GPU.
+        owner_pids: the worker first, whose engine runs on the GPU, then those whose death ends its work (the
             driver); all on this machine.
         journal_dir: where journals lie; by default SWEEP_LEASE_DIR, or a folder in the temporary folder.
         guarded: False only in virtual time, where no other process shares the clock and nothing outlives this one.
@@ -80,9 +80,9 @@ class ClockLease:
         self._guarding = threading.Lock()
         self._released = threading.Event()
         self._guard_watcher: threading.Thread | None = None
-        self._board_lock: int | None = None
+        self._gpu_lock: int | None = None
         self._journal: LeaseJournal | None = None
-        """As it was when the board was taken; None while the board is not held."""
+        """As it was when the GPU was taken; None while the GPU is not held."""
         self._changed: tuple[Setting, ...] = ()
 
     def __enter__(self) -> "ClockLease":
@@ -95,7 +95,7 @@ class ClockLease:
         self.release()
 
     def acquire(self) -> None:
-        """Take the board; what a dead owner owes on it is carried out first.
+        """Take the GPU; what a dead owner owes on it is carried out first.
 
         Raises: LeaseHeldError: its owner is alive. ReadOnlyError: it is still locked by a dead owner, and may not be
             reset. GpuError: the guard does not start.
@@ -106,7 +106,7 @@ class ClockLease:
             if last is not None:
                 self._take_over(last)
             journal = self._new_journal()
-            self._lock_board()
+            self._lock_gpu()
             write_journal(self._path, journal)
             self._journal = journal
         os.environ[LEASE_VARIABLE] = " ".join([*os.environ.get(LEASE_VARIABLE, "").split(), self._lease_id])
@@ -120,14 +120,14 @@ class ClockLease:
             self._guard_watcher.start()
 
     def apply(self, request: ClockRequest) -> None:
-        """Set the board to an operating point, journalled first; None leaves what it had before the lease.
+        """Set the GPU to an operating point, journalled first; None leaves what it had before the lease.
 
         Raises: ReadOnlyError: something is asked for in read-only mode. As `NvmlGpu.apply` otherwise.
         """
         if request.is_default and not self._changed:
             return
         if self._gpu.read_only:
-            raise ReadOnlyError("read-only mode: measure at the board's own clocks, or use --clocks apply")
+            raise ReadOnlyError("read-only mode: measure at the GPU's own clocks, or use --clocks apply")
         self._gpu.check(request)
         if request.power_limit_w is not None and self._prior_power_limit_w is None:
             raise NotSupportedError(
@@ -155,7 +155,7 @@ class ClockLease:
                 self._guard = self._start_guard()
 
     def release(self) -> None:
-        """Reset what was changed and give the board back. The journal stays if that fails, and the guard with it."""
+        """Reset what was changed and give the GPU back. The journal stays if that fails, and the guard with it."""
         self._released.set()
         if self._guard_watcher is not None:
             self._guard_watcher.join()
@@ -163,12 +163,12 @@ class ClockLease:
             on_disk = read_sound_journal(self._path)
             # What is owed is known here too: a journal that somebody removed or spoilt changes nothing.
             if self._journal is not None and (on_disk is None or on_disk.lease_id == self._lease_id):
-                restore_board(replace(self._journal, changed=self._changed), self._gpu)
+                restore_gpu(replace(self._journal, changed=self._changed), self._gpu)
                 self._path.unlink(missing_ok=True)
         self._journal, self._changed = None, ()
-        if self._board_lock is not None:
-            os.close(self._board_lock)
-            self._board_lock = None
+        if self._gpu_lock is not None:
+            os.close(self._gpu_lock)
+            self._gpu_lock = None
         leases = [lease_id for lease_id in os.environ.get(LEASE_VARIABLE, "").split() if lease_id != self._lease_id]
         if leases:
             os.environ[LEASE_VARIABLE] = " ".join(leases)
@@ -201,19 +201,19 @@ class ClockLease:
                 "reset it; run sweep doctor --reset-clocks where clocks may be set"
             )
         end_orphans(last)
-        restore_board(last, self._gpu)
+        restore_gpu(last, self._gpu)
 
-    def _lock_board(self) -> None:
-        """Hold the board against runs whose journals are elsewhere: another user's, or in another folder."""
+    def _lock_gpu(self) -> None:
+        """Hold the GPU against runs whose journals are elsewhere: another user's, or in another folder."""
         with suppress(OSError):  # a machine without such a folder does without
-            self._board_lock = lock_board(self._path.stem)
-            if self._board_lock is None:
+            self._gpu_lock = lock_gpu(self._path.stem)
+            if self._gpu_lock is None:
                 raise self._held_by(find_locker(self._path.stem) or "a process that cannot be seen from here")
 
     def _held_by(self, holder: str) -> LeaseHeldError:
         info = self._gpu.info
         return LeaseHeldError(
-            f"{info.name} {info.uuid} is held by {holder}; wait until it is done, or choose another board with --gpu"
+            f"{info.name} {info.uuid} is held by {holder}; wait until it is done, or choose another GPU with --gpu"
         )
 
     @property

@@ -1,6 +1,6 @@
-"""What is owed after an owner's death: its engine's processes ended, its board's clocks and limit put back.
+"""What is owed after an owner's death: its engine's processes ended, its GPU's clocks and limit put back.
 
-Carried out by the guard within moments, or else by the next who takes the board, or by `sweep doctor --reset-clocks`.
+Carried out by the guard within moments, or else by the next who takes the GPU, or by `sweep doctor --reset-clocks`.
 """
 
 import os
@@ -22,7 +22,7 @@ from runner.hardware.clocks.processes import (
 )
 from runner.hardware.gpu import GpuError
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.timebase import WallClock
+from runner.timebase import WallTime
 
 LEASE_VARIABLE = "SWEEP_LEASE_ID"
 """Holds the ids of a process's leases, for its children to inherit: by it an engine is known once it is an orphan."""
@@ -36,7 +36,7 @@ def end_orphans(journal: LeaseJournal) -> list[ProcessId]:
     while True:
         found = {*journal.descendants, *find_marked(LEASE_VARIABLE, journal.lease_id)}
         found |= find_descendants(found)
-        # Another board's guard, caught while it still was a child of the worker, has its own duty to do.
+        # Another GPU's guard, caught while it still was a child of the worker, has its own duty to do.
         new = {p for p in found - ended if is_alive(p) and p.pid not in spared and not runs_module(p, GUARD_MODULE)}
         for process in new:
             kill_process(process)
@@ -47,16 +47,16 @@ def end_orphans(journal: LeaseJournal) -> list[ProcessId]:
             return sorted(ended)
 
 
-def restore_board(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
-    """Reset what a lease changed, on a board that is open already or is opened for it; a read-only lease owes nothing.
+def restore_gpu(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
+    """Reset what a lease changed, on a GPU that is open already or is opened for it; a read-only lease owes nothing.
 
-    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it now. GpuError: the board refuses.
+    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it now. GpuError: the GPU refuses.
     """
     if journal.read_only or not journal.changed:
         return
     if gpu is None:
         state_dir = None if journal.state_dir is None else Path(journal.state_dir)
-        gpu = NvmlGpu(open_nvml(journal.nvml_request, WallClock(), state_dir), journal.gpu_uuid, read_only=False)
+        gpu = NvmlGpu(open_nvml(journal.nvml_request, WallTime(), state_dir), journal.gpu_uuid, read_only=False)
     gpu.reset(journal.prior_power_limit_w, journal.changed)
 
 
@@ -75,7 +75,7 @@ def restore_leftover(journal_dir: Path | None = None, allowed_uuids: Collection[
     """Carry out what dead owners owe on this machine and say of each lease that was found what has become of it.
 
     Args:
-        allowed_uuids: the real boards that may be touched; None: all of this machine's.
+        allowed_uuids: the real GPUs that may be touched; None: all of this machine's.
     """
     settled = []
     for path in sorted(find_journal_dir(journal_dir).glob("*.json")):
@@ -97,11 +97,11 @@ def _settle(path: Path, allowed_uuids: Collection[str] | None) -> str:
         if journal.host != socket.gethostname():  # a journal folder that several machines share
             return f"{journal.gpu_uuid}: held by {journal.describe()}; run sweep doctor --reset-clocks there"
         if journal.state_dir is None and allowed_uuids is not None and journal.gpu_uuid not in allowed_uuids:
-            return f"{journal.gpu_uuid}: left over by {journal.describe()}; not among the chosen boards, left alone"
+            return f"{journal.gpu_uuid}: left over by {journal.describe()}; not among the chosen GPUs, left alone"
         if journal.changed and environment_forbids_setting():
             return f"{journal.gpu_uuid}: still locked, and {CLOCKS_VARIABLE} forbids to reset it"
         num_ended = len(end_orphans(journal))
-        restore_board(journal)
+        restore_gpu(journal)
         path.unlink()
         what = "reset" if journal.changed else "nothing had been set"
         return f"{journal.gpu_uuid}: left over by {journal.describe()}; {what}, {num_ended} processes ended"

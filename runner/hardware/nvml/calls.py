@@ -13,9 +13,9 @@ from runner.hardware.gpu import (
 )
 
 _VALUE_FIELDS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
-"""Members of NVML's value union that can hold a board's mW, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
+"""Members of NVML's value union that can hold a GPU's mW, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
 MAX_POWER_W = 10_000.0
-"""More than any board draws; a union that was filled as another type than it says decodes to anything from 0 up."""
+"""More than any GPU draws; a union that was filled as another type than it says decodes to anything from 0 up."""
 
 
 def call_nvml(nvml: Any, function: str, *args: Any) -> Any:
@@ -36,11 +36,11 @@ def typed_error(nvml: Any, error: Any, function: str) -> GpuError:
     """Return the `GpuError` that an NVMLError means."""
     code = error.value
     if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
-        return NotSupportedError(f"{function}: not supported by this board or driver")
+        return NotSupportedError(f"{function}: not supported by this GPU or driver")
     if code == nvml.NVML_ERROR_NO_PERMISSION:
         return PermissionDeniedError(f"{function}: the driver does not permit it. Ways out: {WAYS_OUT}")
     if code in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED):
-        return GpuLostError(f"{function}: the board no longer answers ({error}); see dmesg, then reset it or reboot")
+        return GpuLostError(f"{function}: the GPU no longer answers ({error}); see dmesg, then reset it or reboot")
     if code in (nvml.NVML_ERROR_DRIVER_NOT_LOADED, nvml.NVML_ERROR_LIBRARY_NOT_FOUND):
         return NoGpuError(f"{function}: no NVIDIA driver answers here ({error})")
     return GpuError(f"{function}: {error}")
@@ -67,9 +67,9 @@ def read_power_samples(nvml: Any, handle: Any, after_ns: int) -> list[PowerReadi
 
 
 def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
-    """Return a power field of the board, e.g. NVML_FI_DEV_POWER_INSTANT, with the field's own stamp.
+    """Return a power field of the GPU, e.g. NVML_FI_DEV_POWER_INSTANT, with the field's own stamp.
 
-    Raises: NotSupportedError: the board, its driver or this nvidia-ml-py lacks it; GpuError.
+    Raises: NotSupportedError: the GPU, its driver or this nvidia-ml-py lacks it; GpuError.
     """
     field_id = getattr(nvml, field_name, None)
     if field_id is None:
@@ -81,7 +81,7 @@ def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
 
 
 def _decode_power(source: str, value_type: int, value: Any) -> float:
-    """Return W from the mW that NVML's union holds. Raises: GpuError: it cannot be the power of a board that answers.
+    """Return W from the mW that NVML's union holds. Raises: GpuError: it cannot be the power of a GPU that answers.
 
     One such answer among samples voids all that came with it: the others are as little to be trusted.
     """
@@ -90,5 +90,5 @@ def _decode_power(source: str, value_type: int, value: Any) -> float:
         raise GpuError(f"{source}: power in value type {value_type}, which cannot hold it")
     power_w = float(getattr(value, member)) / 1000
     if not 0.0 < power_w <= MAX_POWER_W:
-        raise GpuError(f"{source}: {power_w:g} W in value type {value_type}, which no board draws")
+        raise GpuError(f"{source}: {power_w:g} W in value type {value_type}, which no GPU draws")
     return power_w

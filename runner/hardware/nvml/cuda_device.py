@@ -1,4 +1,4 @@
-"""Is the board that CUDA will use the board that NVML reads? They count boards differently, so ask CUDA itself."""
+"""Is the GPU that CUDA will use the GPU that NVML reads? They count GPUs differently, so ask CUDA itself."""
 
 import subprocess
 import sys
@@ -35,11 +35,11 @@ def read_cuda_uuid() -> str:
     return f"GPU-{uuid.UUID(result.stdout.strip())}"
 
 
-def require_same_board(gpu_uuid: str) -> None:
-    """Raises: GpuError: CUDA would compute on another board than the one that is measured."""
+def require_same_gpu(gpu_uuid: str) -> None:
+    """Raises: GpuError: CUDA would compute on another GPU than the one that is measured."""
     cuda_uuid = read_cuda_uuid()
     if cuda_uuid.lower() != gpu_uuid.lower():
         raise GpuError(
-            f"CUDA's first device is {cuda_uuid}, but {gpu_uuid} is the board to measure: "
+            f"CUDA's first device is {cuda_uuid}, but {gpu_uuid} is the GPU to measure: "
             "check CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER"
         )

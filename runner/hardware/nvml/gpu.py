@@ -25,25 +25,25 @@ from runner.hardware.gpu import (
 )
 from runner.hardware.nvml.calls import call_nvml, read_power_field, read_power_samples
 from runner.hardware.simulated.module import SimulatedNvml
-from runner.timebase import Clock, WallClock
+from runner.timebase import TimeSource, WallTime
 
 _POWER_POLICY, _THERMAL_POLICY = 0, 1
 _OTHER_POLICIES = (2, 3, 5)
-"""nvmlPerfPolicyType_t: sync boost, board limit, reliability. The others are no throttling (low use) or sums."""
+"""nvmlPerfPolicyType_t: sync boost, GPU limit, reliability. The others are no throttling (low use) or sums."""
 
 
-def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
+def open_nvml(request: str, time_source: TimeSource, state_dir: Path | None = None) -> Any:
     """Return the NVML to use: a `SimulatedNvml` for "sim", "sim:h200x4" and the like, else `pynvml`, initialised.
 
-    With SWEEP_SETTER=sudo, what sets or resets a real board goes through sudo.
+    With SWEEP_SETTER=sudo, what sets or resets a real GPU goes through sudo.
 
     Args:
-        clock: the time of simulated boards; real ones keep their own.
-        state_dir: where simulated boards keep their state; by default SWEEP_SIMULATED_STATE's.
+        clock: the time of simulated GPUs; real ones keep their own.
+        state_dir: where simulated GPUs keep their state; by default SWEEP_SIMULATED_STATE's.
     Raises: NoGpuError: there is no NVIDIA driver here. ValueError: as `SimulatedNvml`.
     """
     if is_simulated(request):
-        return SimulatedNvml(request, clock, state_dir)
+        return SimulatedNvml(request, time_source, state_dir)
     import pynvml
 
     try:
@@ -51,29 +51,29 @@ def open_nvml(request: str, clock: Clock, state_dir: Path | None = None) -> Any:
     except pynvml.NVMLError as error:
         raise NoGpuError(
             f"no NVIDIA driver answers here (nvmlInit: {error}); use a machine with one, "
-            "or --gpu sim for the simulated board"
+            "or --gpu sim for the simulated GPU"
         ) from error
     return SudoNvml(pynvml) if uses_sudo() else pynvml
 
 
 def is_simulated(request: str) -> bool:
-    """Return whether a `--gpu` value asks for simulated boards."""
+    """Return whether a `--gpu` value asks for simulated GPUs."""
     return request == "sim" or request.startswith("sim:")
 
 
 class NvmlGpu:
-    """One board behind NVML (the `Gpu` protocol).
+    """One GPU behind NVML (the `Gpu` protocol).
 
     Args:
         nvml: the `pynvml` module, initialised, or a `SimulatedNvml`; see `open_nvml`.
-        index_or_uuid: NVML's index, or the board's full UUID.
+        index_or_uuid: NVML's index, or the GPU's full UUID.
         read_only: refuse every setting before NVML is called; SWEEP_CLOCKS=read-only does so too.
-    Raises: NotSupportedError: the board is split by MIG, whose instances have no power or clocks of their own.
+    Raises: NotSupportedError: the GPU is split by MIG, whose instances have no power or clocks of their own.
     """
 
     def __init__(self, nvml: Any, index_or_uuid: int | str, *, read_only: bool) -> None:
         self._nvml = nvml
-        self._clock: Clock = getattr(nvml, "clock", None) or WallClock()
+        self._time_source: TimeSource = getattr(nvml, "time_source", None) or WallTime()
         self._read_only = read_only
         kind = "Index" if isinstance(index_or_uuid, int) else "UUID"
         self._handle = call_nvml(nvml, f"nvmlDeviceGetHandleBy{kind}", index_or_uuid)
@@ -82,7 +82,7 @@ class NvmlGpu:
 
     @property
     def info(self) -> GpuInfo:
-        """The board's fixed facts, read once."""
+        """The GPU's fixed facts, read once."""
         return self._info
 
     @property
@@ -107,21 +107,21 @@ class NvmlGpu:
         return read_power_field(self._nvml, self._handle, "NVML_FI_DEV_POWER_INSTANT")
 
     def read_average_power(self) -> PowerReading:
-        """Return nvmlDeviceGetPowerUsage: instantaneous on GA100 and older, a one-second average on newer boards.
+        """Return nvmlDeviceGetPowerUsage: instantaneous on GA100 and older, a one-second average on newer GPUs.
 
         It has no stamp: `time_ns` is when it was read.
         """
         power_w = float(self._call("nvmlDeviceGetPowerUsage")) / 1000
-        return PowerReading(time_ns=self._clock.now_ns(), power_w=power_w)
+        return PowerReading(time_ns=self._time_source.now_ns(), power_w=power_w)
 
     def read_state(self) -> StateReading:
         """Return clocks, temperature and event reasons now; a reading that fails is None.
 
-        Raises: GpuLostError: the board no longer answers at all.
+        Raises: GpuLostError: the GPU no longer answers at all.
         """
         nvml = self._nvml
         return StateReading(
-            time_ns=self._clock.now_ns(),
+            time_ns=self._time_source.now_ns(),
             sm_clock_mhz=self._read_or_none("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
             mem_clock_mhz=self._read_or_none("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
             temperature_c=self._read_or_none("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
@@ -133,7 +133,7 @@ class NvmlGpu:
         return float(self._call("nvmlDeviceGetTotalEnergyConsumption")) / 1000
 
     def read_throttle_times(self) -> ThrottleTimes:
-        """Return the board's cumulative counters of throttling, since the driver loaded; None where it has none.
+        """Return the GPU's cumulative counters of throttling, since the driver loaded; None where it has none.
 
         Source: nvmlDeviceGetViolationStatus, whose violation times are ns.
         """
@@ -146,20 +146,20 @@ class NvmlGpu:
         )
 
     def read_power_limit_w(self) -> float | None:
-        """Return the limit in force, None where the board has none."""
+        """Return the limit in force, None where the GPU has none."""
         return _watts(self._read_or_none("nvmlDeviceGetPowerManagementLimit"))
 
     def read_memory_used_bytes(self) -> int | None:
-        """Return the memory in use by anybody, None where the board does not say."""
+        """Return the memory in use by anybody, None where the GPU does not say."""
         memory = self._read_or_none("nvmlDeviceGetMemoryInfo")
         return None if memory is None else int(memory.used)
 
     def read_process_ids(self) -> list[int]:
-        """Return the ids of the processes that compute on the board, as the driver's own PID namespace counts them."""
+        """Return the ids of the processes that compute on the GPU, as the driver's own PID namespace counts them."""
         return [process.pid for process in self._call("nvmlDeviceGetComputeRunningProcesses")]
 
     def check(self, request: ClockRequest) -> None:
-        """Refuse what this board does not support; nothing is set. Raises: NotSupportedError, ValueError."""
+        """Refuse what this GPU does not support; nothing is set. Raises: NotSupportedError, ValueError."""
         info = self._info
         _check_clock("SM", request.sm_clock_mhz, info.sm_clocks_at(request.mem_clock_mhz))
         _check_clock("memory", request.mem_clock_mhz, info.mem_clocks_mhz)
@@ -169,13 +169,13 @@ class NvmlGpu:
         if low_w is None or high_w is None:
             raise NotSupportedError(f"{info.name} has no power limit to set")
         if not low_w <= limit_w <= high_w:
-            raise ValueError(f"a power limit of {limit_w:g} W is outside this board's {low_w:g} to {high_w:g} W")
+            raise ValueError(f"a power limit of {limit_w:g} W is outside this GPU's {low_w:g} to {high_w:g} W")
 
     def apply(self, request: ClockRequest) -> None:
         """Lock clocks and set the limit as asked; what is None is left as it is.
 
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
-            ValueError for a value that the board does not support.
+            ValueError for a value that the GPU does not support.
         """
         self._require_may_set()
         self.check(request)
@@ -190,7 +190,7 @@ class NvmlGpu:
         """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
 
         Args:
-            settings: what is known to have been set; None for all that this board can set.
+            settings: what is known to have been set; None for all that this GPU can set.
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; what a setting that
             failed raised, after the others were tried.
         """
@@ -234,7 +234,7 @@ class NvmlGpu:
             raise ReadOnlyError(f"{CLOCKS_VARIABLE} is set to read-only: clocks and limits are left alone")
 
     def _set(self, function: str, *args: Any) -> None:
-        """The only way to a function of NVML that changes the board: the permission is asked for at every call."""
+        """The only way to a function of NVML that changes the GPU: the permission is asked for at every call."""
         self._require_may_set()
         self._call(function, *args)
 
@@ -249,12 +249,12 @@ class NvmlGpu:
     def _refuse_mig(self) -> None:
         try:
             mode = self._call("nvmlDeviceGetMigMode")
-        except NotSupportedError:  # a board that cannot be split
+        except NotSupportedError:  # a GPU that cannot be split
             return
         if mode[0] == 1:
             raise NotSupportedError(
-                "this board is split by MIG, and its instances have no power or clocks of their own; "
-                "choose another board, or switch MIG off"
+                "this GPU is split by MIG, and its instances have no power or clocks of their own; "
+                "choose another GPU, or switch MIG off"
             )
 
     def _read_sm_clocks(self, mem_clock_mhz: int) -> tuple[int, ...]:
@@ -288,9 +288,9 @@ def _check_clock(what: str, clock_mhz: int | None, supported_mhz: tuple[int, ...
     if clock_mhz is None or clock_mhz in supported_mhz:
         return
     if not supported_mhz:
-        raise NotSupportedError(f"this board does not say which {what} clocks it supports")
+        raise NotSupportedError(f"this GPU does not say which {what} clocks it supports")
     raise ValueError(
-        f"{clock_mhz} MHz is not a {what} clock of this board, which has {len(supported_mhz)} of them "
+        f"{clock_mhz} MHz is not a {what} clock of this GPU, which has {len(supported_mhz)} of them "
         f"from {supported_mhz[0]} to {supported_mhz[-1]} MHz"
     )
 

@@ -1,7 +1,7 @@
-"""What a board's power sensors are like, found by watching them, and which of them to measure with.
+"""What a GPU's power sensors are like, found by watching them, and which of them to measure with.
 
-Update periods and the costs of calls can be seen on any board: `probe_sensors` reads for three seconds, sets nothing.
-Over what a reading averages shows only while power varies, best under a step of load; a board that stands quite still
+Update periods and the costs of calls can be seen on any GPU: `probe_sensors` reads for three seconds, sets nothing.
+Over what a reading averages shows only while power varies, best under a step of load; a GPU that stands quite still
 keeps it to itself, and the finding says so. So a worker watches once more while its first engine warms up.
 """
 
@@ -14,7 +14,7 @@ from runner.hardware.gpu import Gpu, GpuInfo
 from runner.hardware.sensors.series import Updates, cumulate, find_period_s, find_window_s, jumps, repeats
 from runner.hardware.sensors.watch import SensorWatch, WatchedSensors
 from runner.results.sensors import EnergySource, PowerSource, SensorFinding, SensorFindings, SensorName
-from runner.timebase import Clock
+from runner.timebase import TimeSource
 
 PROBE_S = 3.0
 """Thirty updates of a sensor that changes every 100 ms, three windows of one that averages over a second."""
@@ -23,16 +23,16 @@ TRACE_REACH_S = 0.05
 100 ms."""
 
 
-def probe_sensors(gpu: Gpu, clock: Clock, *, seconds: float = PROBE_S) -> SensorFindings:
-    """Watch a board's sensors and return what they are like, and which of them to measure with.
+def probe_sensors(gpu: Gpu, time_source: TimeSource, *, seconds: float = PROBE_S) -> SensorFindings:
+    """Watch a GPU's sensors and return what they are like, and which of them to measure with.
 
     Args:
         seconds: how long; under one second the averaging windows stay unknown.
-    Raises: GpuLostError: the board no longer answers.
+    Raises: GpuLostError: the GPU no longer answers.
     """
-    watch = SensorWatch(gpu, clock)
+    watch = SensorWatch(gpu, time_source)
     watch.start()
-    clock.sleep(seconds)
+    time_source.sleep(seconds)
     return find_sensors(watch.stop())
 
 
@@ -120,7 +120,7 @@ def _choose(info: GpuInfo, sensors: Mapping[SensorName, SensorFinding]) -> Senso
         sensors=sensors,
         power_source=None,
         energy_source=None,
-        choice="the board shows neither power nor energy",
+        choice="the GPU shows neither power nor energy",
     )
     has_counter = sensors["counter"].supported
     names: tuple[PowerSource, ...] = ("samples", "instant", "average")

@@ -1,4 +1,4 @@
-"""A board's power, read from whichever of its sensors a probe has chosen; each reading once."""
+"""A GPU's power, read from whichever of its sensors a probe has chosen; each reading once."""
 
 from runner.hardware.gpu import Gpu, PowerReading
 from runner.results.sensors import PowerSource, SensorFindings
@@ -8,12 +8,12 @@ POLL_S = 0.05
 
 
 class PowerReader:
-    """Reads a board's power from the source that `sensors` names, the sample buffer without them."""
+    """Reads a GPU's power from the source that `sensors` names, the sample buffer without them."""
 
     def __init__(self, gpu: Gpu, sensors: SensorFindings | None) -> None:
         self._gpu = gpu
         self.source: PowerSource | None = sensors.power_source if sensors else "samples"
-        """None where the board has none, or was found to have lost it."""
+        """None where the GPU has none, or was found to have lost it."""
         self.period_ns: float | None = None
         """How often polled readings change, where a probe has told."""
         self.reach_ns = round(sensors.reach_s(self.source) * 1e9) if sensors and self.source else 0

@@ -1,4 +1,4 @@
-"""PowerSampler: drains a board's power samples, clocks, temperature and energy counter while others work.
+"""PowerSampler: drains a GPU's power samples, clocks, temperature and energy counter while others work.
 
 In: a `Gpu` and the time. Out: frames of the power table (`tables.POWER`): one second at a time to whoever watches,
 and everything of a trial to `analysis`. A row holds what was read at its instant and null elsewhere.
@@ -17,7 +17,7 @@ from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, 
 from runner.hardware.sensors.reader import POLL_S, PowerReader
 from runner.results.sensors import SensorFindings
 from runner.results.tables import POWER
-from runner.timebase import Clock, VirtualClock
+from runner.timebase import TimeSource, VirtualTime
 
 TICK_S = 0.1
 """Clocks, temperature and event reasons are read this often; the driver refreshes them no faster."""
@@ -56,11 +56,11 @@ class SamplerStats:
 
 
 class PowerSampler:
-    """Samples one board from `start` to `stop`: a thread in real time, a periodic callback in virtual time.
+    """Samples one GPU from `start` to `stop`: a thread in real time, a periodic callback in virtual time.
 
     Args:
-        gpu: the board.
-        clock: the time; with `VirtualClock` nothing here starts a thread.
+        gpu: the GPU.
+        clock: the time; with `VirtualTime` nothing here starts a thread.
         on_batch: called about once a second, on the sampling thread, with what was read since its last call.
         sensors: what a probe found, and so which power reading to take; by default the sample buffer.
     """
@@ -68,14 +68,14 @@ class PowerSampler:
     def __init__(
         self,
         gpu: Gpu,
-        clock: Clock,
+        time_source: TimeSource,
         on_batch: Callable[[pl.DataFrame], None] | None = None,
         sensors: SensorFindings | None = None,
     ) -> None:
         self._gpu = gpu
         self._sensors = sensors
         self._reader = PowerReader(gpu, sensors)
-        self._clock = clock
+        self._time_source = time_source
         self._on_batch = on_batch
         self._lock = threading.RLock()
         self._rows: list[_Row] = []
@@ -94,12 +94,12 @@ class PowerSampler:
 
     @property
     def error(self) -> Exception | None:
-        """Why the sampling ended before `stop` (a lost board, a batch that nobody took); None while it runs."""
+        """Why the sampling ended before `stop` (a lost GPU, a batch that nobody took); None while it runs."""
         return self._error
 
     @property
     def sensors(self) -> SensorFindings | None:
-        """What a probe found of the board's sensors."""
+        """What a probe found of the GPU's sensors."""
         return self._sensors
 
     @property
@@ -124,9 +124,9 @@ class PowerSampler:
 
     def start(self) -> None:
         """Begin; samples from before this moment are not taken."""
-        self._last_sample_ns = self._clock.now_ns()
-        if isinstance(self._clock, VirtualClock):
-            self._cancel = self._clock.every(POLL_S, self._beat_safely)
+        self._last_sample_ns = self._time_source.now_ns()
+        if isinstance(self._time_source, VirtualTime):
+            self._cancel = self._time_source.every(POLL_S, self._beat_safely)
         else:
             self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
             self._thread.start()
@@ -142,9 +142,9 @@ class PowerSampler:
             is_another = self._reader.source != before.source
             if is_another:
                 self._rows.clear()
-                self._last_sample_ns = self._clock.now_ns()
+                self._last_sample_ns = self._time_source.now_ns()
         if is_another:
-            self.wait_covered(self._clock.now_ns())
+            self.wait_covered(self._time_source.now_ns())
 
     def stop(self) -> None:
         """End, after a last drain; what has been sampled stays for `take`."""
@@ -173,15 +173,15 @@ class PowerSampler:
         """Wait for the energy counter to tick (100 ms at most, as a rule) and return when it did and what it shows.
 
         Returns: ns since the epoch, midway between the last reading before the tick and the first after it, and J;
-            None where the board has no counter, or one that stood still for a quarter of a second.
+            None where the GPU has no counter, or one that stood still for a quarter of a second.
         """
         before_j = self._read_counter()
-        before_ns = self._clock.now_ns()
+        before_ns = self._time_source.now_ns()
         limit_ns = before_ns + round(COUNTER_TICK_LIMIT_S * 1e9)
         while before_j is not None and before_ns < limit_ns:
-            self._clock.sleep(COUNTER_POLL_S)
+            self._time_source.sleep(COUNTER_POLL_S)
             counter_j = self._read_counter()
-            now_ns = self._clock.now_ns()
+            now_ns = self._time_source.now_ns()
             if counter_j is None:
                 return None
             if counter_j != before_j:
@@ -202,23 +202,23 @@ class PowerSampler:
         Returns: False if that did not come within two seconds of when it was due.
         """
         covered_ns = time_ns + self._reader.reach_ns
-        limit_ns = self._clock.now_ns() + self._reader.reach_ns + round(COVER_LIMIT_S * 1e9)
-        while self._reader.source is not None and self._error is None and self._clock.now_ns() < limit_ns:
+        limit_ns = self._time_source.now_ns() + self._reader.reach_ns + round(COVER_LIMIT_S * 1e9)
+        while self._reader.source is not None and self._error is None and self._time_source.now_ns() < limit_ns:
             self._drain()
             if self._last_sample_ns > covered_ns:
                 return True
-            self._clock.sleep(COVER_POLL_S)
+            self._time_source.sleep(COVER_POLL_S)
         return self._reader.source is None and self._error is None and self.mark_counter_tick() is not None
 
     def _run(self) -> None:
         """Beat at start + k periods, however long a beat takes, until told to stop or the sampling fails."""
-        deadline_ns = self._clock.now_ns()
+        deadline_ns = self._time_source.now_ns()
         period_ns = round(POLL_S * 1e9)
         while self._error is None:
-            late_ns = self._clock.now_ns() - deadline_ns
+            late_ns = self._time_source.now_ns() - deadline_ns
             self._max_lateness_s = max(self._max_lateness_s, late_ns * 1e-9)
             self._beat_safely()
-            now_ns = self._clock.now_ns()
+            now_ns = self._time_source.now_ns()
             deadline_ns += period_ns * max(1, -(-(now_ns - deadline_ns) // period_ns))
             deadline_ns = min(deadline_ns, now_ns + period_ns)  # the machine's clock may have been set back
             if self._stopping.wait(max(deadline_ns - now_ns, 0) * 1e-9):
@@ -245,7 +245,7 @@ class PowerSampler:
         if self._num_ticks % TICKS_PER_BATCH == 0:
             counter_j = self._read_counter()
             if counter_j is not None:
-                self._add((self._clock.now_ns(), None, None, None, None, counter_j, None))
+                self._add((self._time_source.now_ns(), None, None, None, None, counter_j, None))
             self._send_batch()
 
     def _read_state(self) -> None:
@@ -278,7 +278,7 @@ class PowerSampler:
     def _drain(self) -> None:
         """Take what is new of the power; both the sampling thread and a waiting caller come here."""
         with self._lock:
-            if self._last_sample_ns > (now_ns := self._clock.now_ns()) + SET_BACK_S * 1e9:
+            if self._last_sample_ns > (now_ns := self._time_source.now_ns()) + SET_BACK_S * 1e9:
                 self._last_sample_ns = now_ns
             try:
                 readings = self._reader.read(self._last_sample_ns)

@@ -1,4 +1,4 @@
-"""SensorWatch: every power and energy sensor of a board, read as often as they change, while something else goes on.
+"""SensorWatch: every power and energy sensor of a GPU, read as often as they change, while something else goes on.
 
 In: a `Gpu` and the time. Out: the series that `sensor_probe` makes findings of. It only reads.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from runner.hardware.gpu import Gpu, GpuError, GpuInfo, GpuLostError, PowerReading
 from runner.hardware.sensors.series import Updates, find_updates
 from runner.results.sensors import SensorFinding, SensorName
-from runner.timebase import Clock, VirtualClock
+from runner.timebase import TimeSource, VirtualTime
 
 POLL_S = 0.005
 POLLS_PER_COUNTER_READ = 2
@@ -27,7 +27,7 @@ SAME_SAMPLE_NS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchedSensors:
-    """What was read of a board's sensors."""
+    """What was read of a GPU's sensors."""
 
     info: GpuInfo
     sensors: dict[SensorName, SensorFinding]
@@ -42,16 +42,16 @@ class SensorWatch:
     As a context manager it starts, and has ended at the end whatever happens.
     """
 
-    def __init__(self, gpu: Gpu, clock: Clock) -> None:
+    def __init__(self, gpu: Gpu, time_source: TimeSource) -> None:
         self._gpu = gpu
-        self._clock = clock
-        self._start_ns = clock.now_ns()
+        self._time_source = time_source
+        self._start_ns = time_source.now_ns()
         self._series: dict[SensorName, _Series] = {
-            "instant": _Series(gpu.read_instant_power, clock),
-            "average": _Series(gpu.read_average_power, clock),
-            "counter": _Series(lambda: _read_counter(gpu, clock), clock),
+            "instant": _Series(gpu.read_instant_power, time_source),
+            "average": _Series(gpu.read_average_power, time_source),
+            "counter": _Series(lambda: _read_counter(gpu, time_source), time_source),
         }
-        self._buffer = _Buffer(gpu, clock)
+        self._buffer = _Buffer(gpu, time_source)
         self._num_polls = 0
         self._error: Exception | None = None
         self._stopping = threading.Event()
@@ -60,8 +60,8 @@ class SensorWatch:
 
     def start(self) -> None:
         """Begin."""
-        if isinstance(self._clock, VirtualClock):
-            self._cancel = self._clock.every(POLL_S, self._poll)
+        if isinstance(self._time_source, VirtualTime):
+            self._cancel = self._time_source.every(POLL_S, self._poll)
         else:
             self._thread = threading.Thread(target=self._run, name="sensor-watch", daemon=True)
             self._thread.start()
@@ -69,7 +69,7 @@ class SensorWatch:
     def stop(self) -> WatchedSensors:
         """End, and return what was seen; nothing reads any more once it returns or raises.
 
-        Raises: GpuLostError: the board no longer answered.
+        Raises: GpuLostError: the GPU no longer answered.
         """
         self._end()
         if self._error is not None:
@@ -121,9 +121,9 @@ class SensorWatch:
 class _Series:
     """One sensor's readings as they were polled, and what the calls cost."""
 
-    def __init__(self, read: Callable[[], PowerReading], clock: Clock) -> None:
+    def __init__(self, read: Callable[[], PowerReading], time_source: TimeSource) -> None:
         self._read = read
-        self._clock = clock
+        self._time_source = time_source
         self._polls: list[tuple[int, int, float]] = []
         self._costs_us: list[float] = []
         self._error: GpuError | None = None
@@ -141,7 +141,7 @@ class _Series:
             self._error = error
             return
         self._costs_us.append((time.perf_counter() - began_s) * 1e6)
-        self._polls.append((self._clock.now_ns(), reading.time_ns, reading.power_w))
+        self._polls.append((self._time_source.now_ns(), reading.time_ns, reading.power_w))
 
     def updates(self, start_ns: int) -> Updates:
         """Return the distinct readings, their stamps in s since `start_ns`."""
@@ -155,15 +155,15 @@ class _Series:
         """Return whether it is there and what it costs."""
         if not self._polls:
             return SensorFinding(supported=False, reason=str(self._error or "it was never asked"))
-        return SensorFinding(supported=True, call_us=_median_cost(self._costs_us, self._clock))
+        return SensorFinding(supported=True, call_us=_median_cost(self._costs_us, self._time_source))
 
 
 class _Buffer:
     """The driver's buffer of power samples."""
 
-    def __init__(self, gpu: Gpu, clock: Clock) -> None:
+    def __init__(self, gpu: Gpu, time_source: TimeSource) -> None:
         self._gpu = gpu
-        self._clock = clock
+        self._time_source = time_source
         self._samples: dict[int, float] = {}
         self._costs_us: list[float] = []
         self._length = 0
@@ -194,14 +194,14 @@ class _Buffer:
         """Return whether it is there, how long it is and what it costs."""
         if not self._samples:
             return SensorFinding(supported=False, reason=str(self._error or "the driver's buffer stayed empty"))
-        cost_us = _median_cost(self._costs_us, self._clock)
+        cost_us = _median_cost(self._costs_us, self._time_source)
         return SensorFinding(supported=True, buffer_length=self._length, call_us=cost_us)
 
 
-def _read_counter(gpu: Gpu, clock: Clock) -> PowerReading:
+def _read_counter(gpu: Gpu, time_source: TimeSource) -> PowerReading:
     """The energy counter in the shape of the other series: J in the place of W."""
-    return PowerReading(time_ns=clock.now_ns(), power_w=gpu.read_energy_counter_j())
+    return PowerReading(time_ns=time_source.now_ns(), power_w=gpu.read_energy_counter_j())
 
 
-def _median_cost(costs_us: list[float], clock: Clock) -> float | None:
-    return None if isinstance(clock, VirtualClock) else round(median(costs_us), 1)
+def _median_cost(costs_us: list[float], time_source: TimeSource) -> float | None:
+    return None if isinstance(time_source, VirtualTime) else round(median(costs_us), 1)

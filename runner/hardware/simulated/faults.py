@@ -1,7 +1,7 @@
 """FaultyNvml stands where `SimulatedNvml` stands, and makes chosen calls fail or lie, from when to when one says.
 
-What befalls the silicon itself (heat, ignored locks, a foreign process) is not here but in `physics/board_state.py`:
-there the board truly does it, and its readings say so. Here the board is sound and its driver is not.
+What befalls the silicon itself (heat, ignored locks, a foreign process) is not here but in `physics/gpu_state.py`:
+there the GPU truly does it, and its readings say so. Here the GPU is sound and its driver is not.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ Effect = Callable[[Callable[[], Any]], Any]
 """Takes the true call and answers in its place: by raising, by another answer, or by its own."""
 
 EVERY_CALL = ("nvmlDevice*",)
-"""What fails when a board has fallen off the bus."""
+"""What fails when a GPU has fallen off the bus."""
 EVERY_SETTING = ("nvmlDeviceSet*", "nvmlDeviceReset*")
 """What is refused without permission."""
 
@@ -64,7 +64,7 @@ class FaultyNvml:
         def call(*args: Any) -> Any:
             num_before = self.num_calls[name]
             self.num_calls[name] += 1
-            now_ns = self.true_nvml.clock.now_ns()
+            now_ns = self.true_nvml.time_source.now_ns()
             for fault in self.faults:
                 if fault.strikes(name, now_ns, num_before):
                     return fault.effect(lambda: value(*args))
@@ -104,7 +104,7 @@ def step_back(millijoules: int) -> Effect:
 
 def hold_back(nvml: SimulatedNvml, delay_ns: int) -> Effect:
     """Show a power sample only when it is so old: a buffer that is filled late."""
-    return _filter_samples(nvml, lambda stamp_ns: stamp_ns <= nvml.clock.now_ns() - delay_ns)
+    return _filter_samples(nvml, lambda stamp_ns: stamp_ns <= nvml.time_source.now_ns() - delay_ns)
 
 
 def lose(nvml: SimulatedNvml, start_ns: int, end_ns: int) -> Effect:

@@ -1,4 +1,4 @@
-"""One simulated board as its driver holds it: identity, settings, history, and what its sensors show of it."""
+"""One simulated GPU as its driver holds it: identity, settings, history, and what its sensors show of it."""
 
 import fcntl
 import re
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runner.hardware.simulated.history import BoardHistory
+from runner.hardware.simulated.history import GpuHistory
 from runner.hardware.simulated.sensor_profiles import MS_NS, Habit, get_profile
-from runner.physics.gpu_model import BoardModel
-from runner.physics.gpu_state import BoardSettings, BoardState
+from runner.physics.gpu_model import GpuModel
+from runner.physics.gpu_state import GpuSettings, GpuState
 
 TICK_NS = 100 * MS_NS
 """Period of the clocks, of the event reasons and of the violation times."""
@@ -19,33 +19,33 @@ NUM_BUFFERED = 120
 _SAMPLE_JITTER_NS = 600_000
 
 
-class SimulatedBoard:
-    """One simulated board: what a device handle of `SimulatedNvml` points to.
+class SimulatedGpu:
+    """One simulated GPU: what a device handle of `SimulatedNvml` points to.
 
     Its driver is loaded, and its energy counter at zero, when somebody first looks at it (`now_ns`): the first line of
     its settings says so to every later process.
     """
 
-    def __init__(self, model: BoardModel, sensors: str, index: int, state_dir: Path, now_ns: int) -> None:
+    def __init__(self, model: GpuModel, sensors: str, index: int, state_dir: Path, now_ns: int) -> None:
         self.model = model
         self.sensors = get_profile(sensors)
         self.index = index
         self.uuid = _simulated_uuid(model, sensors, index)
-        self.state = BoardState(state_dir / self.uuid)
+        self.state = GpuState(state_dir / self.uuid)
         with self.locked():
             if not self.state.settings_history():
-                self.state.change_settings(BoardSettings(time_ns=now_ns))
+                self.state.change_settings(GpuSettings(time_ns=now_ns))
         self.loaded_ns = self.state.settings_history()[0].time_ns
         if self.loaded_ns > now_ns:
             raise ValueError(
-                f"{self.state.directory} holds a board that was switched on later than this clock shows; "
+                f"{self.state.directory} holds a GPU that was switched on later than this clock shows; "
                 "use another folder (SWEEP_SIMULATED_STATE)"
             )
-        self.history = BoardHistory(model, self.state.directory, self.loaded_ns, self.sensors.counter)
+        self.history = GpuHistory(model, self.state.directory, self.loaded_ns, self.sensors.counter)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the board's settings against other processes."""
+        """Hold the GPU's settings against other processes."""
         with (self.state.directory / "driver.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -79,8 +79,8 @@ class SimulatedBoard:
         return (self.loaded_ns + k * habit.period_ns + jitter_ns) // 1000 * 1000
 
 
-def _simulated_uuid(model: BoardModel, sensors: str, index: int) -> str:
-    """Return the id of the index-th simulated board of a kind, the same in every process."""
+def _simulated_uuid(model: GpuModel, sensors: str, index: int) -> str:
+    """Return the id of the index-th simulated GPU of a kind, the same in every process."""
     kind = model.name.upper().removeprefix("NVIDIA ")
     if sensors.upper() not in kind.replace(" ", ""):
         kind += f"-{sensors.upper()}"

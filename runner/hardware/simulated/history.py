@@ -1,6 +1,6 @@
-"""What a simulated board did, as functions of time: power, its exact integral, clocks, temperature.
+"""What a simulated GPU did, as functions of time: power, its exact integral, clocks, temperature.
 
-In: a board's log of activity and its settings (`physics/board_state.py`). Out: the truth that the simulated driver
+In: a GPU's log of activity and its settings (`physics/gpu_state.py`). Out: the truth that the simulated driver
 samples, quantises and delays in `simulated.py`.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.hardware.simulated.sensor_profiles import Habit
-from runner.physics.gpu_model import BoardModel
-from runner.physics.gpu_state import Activity, BoardState
+from runner.physics.gpu_model import GpuModel
+from runner.physics.gpu_state import Activity, GpuState
 
 IDLE_CLOCK_AFTER_S = 10.0
-"""An unlocked board falls to its lowest clock after this long without work."""
+"""An unlocked GPU falls to its lowest clock after this long without work."""
 GPU_IDLE = 0x1
 """NVML's event reason for a clock that is low because there is nothing to do."""
 VIOLATION_BITS = {0: 0x4 | 0x80, 1: 0x20 | 0x40}
@@ -28,7 +28,7 @@ THERMAL_TIME_CONSTANT_S = 25.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instant:
-    """The board at one instant."""
+    """The GPU at one instant."""
 
     power_w: float
     sm_clock_mhz: int
@@ -37,14 +37,14 @@ class Instant:
     temperature_c: float
 
 
-class BoardHistory:
-    """A board's past as steps of constant power, kept up to date with its files.
+class GpuHistory:
+    """A GPU's past as steps of constant power, kept up to date with its files.
 
     Steps lie end to end from the moment the driver was loaded; the last one is open. Columns are arrays, so that an
     hour of 15 ms engine steps costs some megabytes and every question is one bisection.
     """
 
-    def __init__(self, model: BoardModel, directory: Path, loaded_ns: int, counter: Habit | None = None) -> None:
+    def __init__(self, model: GpuModel, directory: Path, loaded_ns: int, counter: Habit | None = None) -> None:
         self._model = model
         self._counter = counter
         self._directory = directory
@@ -52,7 +52,7 @@ class BoardHistory:
         self._restart()
 
     def at(self, time_ns: int) -> Instant:
-        """Return the board's state at an instant, as far as the log goes."""
+        """Return the GPU's state at an instant, as far as the log goes."""
         self._refresh()
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
         return Instant(
@@ -87,10 +87,10 @@ class BoardHistory:
     def counted_j(self, time_ns: int) -> float:
         """Return what the energy counter has added up by an instant: the energy that it saw, scaled to all the time.
 
-        Raises: ValueError: the board has no counter.
+        Raises: ValueError: the GPU has no counter.
         """
         if self._counter is None:
-            raise ValueError("this board has no energy counter")
+            raise ValueError("this GPU has no energy counter")
         self._refresh()
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
         seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
@@ -108,7 +108,7 @@ class BoardHistory:
         return self._energy_j[i] + self._power_w[i] * max(time_ns - self._start_ns[i], 0) * 1e-9
 
     def _restart(self) -> None:
-        self._state = BoardState(self._directory)
+        self._state = GpuState(self._directory)
         self._num_settings = self._num_conditions = 0
         self._start_ns = array("q")
         self._power_w = array("d")

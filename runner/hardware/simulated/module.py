@@ -1,7 +1,7 @@
 """SimulatedNvml stands in for the `pynvml` module: its functions, constants, structures and errors, a driver's habits.
 
-`NvmlGpu` itself is thereby what runs and is tested on a machine without a board. Every reading is a pure function of
-the board's log of activity, its settings and the clock that is passed in; nothing is random, and two processes that
+`NvmlGpu` itself is thereby what runs and is tested on a machine without a GPU. Every reading is a pure function of
+the GPU's log of activity, its settings and the clock that is passed in; nothing is random, and two processes that
 read at the same instant agree. Where a driver quantises, averages or looks away, so does this module, by the habits of
 `sensor_profiles.py`; clocks change every 100 ms.
 """
@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner.hardware.simulated.gpu import SimulatedBoard
+from runner.hardware.simulated.gpu import SimulatedGpu
 from runner.hardware.simulated.history import VIOLATION_BITS
 from runner.hardware.simulated.sensor_profiles import PROFILES, Habit
 from runner.hardware.simulated.structures import FieldValue, Memory, ProcessInfo, Sample, SampleValue, ViolationTime
-from runner.physics.gpu_model import BoardModel, board_names, load_board
+from runner.physics.gpu_model import GpuModel, gpu_model_names, load_gpu_model
 from runner.physics.gpu_state import simulated_state_dir
-from runner.timebase import Clock, VirtualClock
+from runner.timebase import TimeSource, VirtualTime
 
 PERMISSION_VARIABLE = "SWEEP_SIMULATED_PERMISSION"
 """Set to "denied", every setting is refused as the driver refuses a user who is not root."""
@@ -39,15 +39,15 @@ class SimulatedNvmlError(Exception):
 
 
 class SimulatedNvml:
-    """The functions of the `pynvml` module that this program calls, over simulated boards.
+    """The functions of the `pynvml` module that this program calls, over simulated GPUs.
 
     Args:
-        request: which boards: "sim", "sim:h200", "sim:h200x4", or with the sensors of another kind of board
+        request: which GPUs: "sim", "sim:h200", "sim:h200x4", or with the sensors of another kind of GPU
             "sim:h200+a100x4" (`sensor_profiles.py`). A lease writes it down for its guard.
         clock: the time at which readings are taken.
-        state_dir: the folder of the boards' state; by default SWEEP_SIMULATED_STATE's.
+        state_dir: the folder of the GPUs' state; by default SWEEP_SIMULATED_STATE's.
         may_set: whether settings are permitted; by default unless SWEEP_SIMULATED_PERMISSION=denied.
-    Raises: ValueError: the request cannot be read; the boards' state is of a later time than the clock's.
+    Raises: ValueError: the request cannot be read; the GPUs' state is of a later time than the clock's.
     """
 
     simulated = True
@@ -75,18 +75,18 @@ class SimulatedNvml:
     NVML_FI_DEV_POWER_INSTANT = 186
 
     def __init__(
-        self, request: str, clock: Clock, state_dir: Path | None = None, *, may_set: bool | None = None
+        self, request: str, time_source: TimeSource, state_dir: Path | None = None, *, may_set: bool | None = None
     ) -> None:
         self.request = request
-        self.clock = clock
+        self.time_source = time_source
         self.state_dir = state_dir or simulated_state_dir()
         self._may_set = os.environ.get(PERMISSION_VARIABLE) != "denied" if may_set is None else may_set
-        self._power_delay_ns = 0 if isinstance(clock, VirtualClock) else _POWER_DELAY_NS
-        model, sensors, num_boards = _parse_request(request)
-        now_ns = clock.now_ns()
-        self._boards = [SimulatedBoard(model, sensors, i, self.state_dir, now_ns) for i in range(num_boards)]
+        self._power_delay_ns = 0 if isinstance(time_source, VirtualTime) else _POWER_DELAY_NS
+        model, sensors, num_gpus = _parse_request(request)
+        now_ns = time_source.now_ns()
+        self._gpus = [SimulatedGpu(model, sensors, i, self.state_dir, now_ns) for i in range(num_gpus)]
 
-    # The driver and its list of boards
+    # The driver and its list of GPUs
 
     def nvmlInit(self) -> None:
         return None
@@ -98,140 +98,140 @@ class SimulatedNvml:
         return "simulated"
 
     def nvmlDeviceGetCount(self) -> int:
-        return len(self._boards)
+        return len(self._gpus)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> SimulatedBoard:
-        if not 0 <= index < len(self._boards):
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> SimulatedGpu:
+        if not 0 <= index < len(self._gpus):
             raise SimulatedNvmlError(self.NVML_ERROR_INVALID_ARGUMENT)
-        return self._boards[index]
+        return self._gpus[index]
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> SimulatedBoard:
-        for board in self._boards:
-            if board.uuid == uuid:
-                return board
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> SimulatedGpu:
+        for gpu in self._gpus:
+            if gpu.uuid == uuid:
+                return gpu
         raise SimulatedNvmlError(self.NVML_ERROR_NOT_FOUND)
 
     # What does not change
 
-    def nvmlDeviceGetIndex(self, board: SimulatedBoard) -> int:
-        return board.index
+    def nvmlDeviceGetIndex(self, gpu: SimulatedGpu) -> int:
+        return gpu.index
 
-    def nvmlDeviceGetUUID(self, board: SimulatedBoard) -> str:
-        return board.uuid
+    def nvmlDeviceGetUUID(self, gpu: SimulatedGpu) -> str:
+        return gpu.uuid
 
-    def nvmlDeviceGetName(self, board: SimulatedBoard) -> str:
-        return f"Simulated {board.model.name}"
+    def nvmlDeviceGetName(self, gpu: SimulatedGpu) -> str:
+        return f"Simulated {gpu.model.name}"
 
-    def nvmlDeviceGetMigMode(self, board: SimulatedBoard) -> list[int]:
+    def nvmlDeviceGetMigMode(self, gpu: SimulatedGpu) -> list[int]:
         return [0, 0]
 
-    def nvmlDeviceGetPersistenceMode(self, board: SimulatedBoard) -> int:
+    def nvmlDeviceGetPersistenceMode(self, gpu: SimulatedGpu) -> int:
         return 1
 
-    def nvmlDeviceGetSupportedMemoryClocks(self, board: SimulatedBoard) -> list[int]:
-        return sorted(board.model.mem_clocks_mhz, reverse=True)
+    def nvmlDeviceGetSupportedMemoryClocks(self, gpu: SimulatedGpu) -> list[int]:
+        return sorted(gpu.model.mem_clocks_mhz, reverse=True)
 
-    def nvmlDeviceGetSupportedGraphicsClocks(self, board: SimulatedBoard, mem_clock_mhz: int) -> list[int]:
-        if mem_clock_mhz not in board.model.mem_clocks_mhz:
+    def nvmlDeviceGetSupportedGraphicsClocks(self, gpu: SimulatedGpu, mem_clock_mhz: int) -> list[int]:
+        if mem_clock_mhz not in gpu.model.mem_clocks_mhz:
             raise SimulatedNvmlError(self.NVML_ERROR_NOT_FOUND)
-        return sorted(board.model.sm_clocks_mhz, reverse=True)
+        return sorted(gpu.model.sm_clocks_mhz, reverse=True)
 
-    def nvmlDeviceGetPowerManagementLimitConstraints(self, board: SimulatedBoard) -> list[int]:
-        return [_milli(board.model.power_limit_min_w), _milli(board.model.power_limit_max_w)]
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, gpu: SimulatedGpu) -> list[int]:
+        return [_milli(gpu.model.power_limit_min_w), _milli(gpu.model.power_limit_max_w)]
 
-    def nvmlDeviceGetPowerManagementDefaultLimit(self, board: SimulatedBoard) -> int:
-        return _milli(board.model.power_limit_default_w)
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, gpu: SimulatedGpu) -> int:
+        return _milli(gpu.model.power_limit_default_w)
 
     # Readings
 
-    def nvmlDeviceGetMemoryInfo(self, board: SimulatedBoard) -> Memory:
-        total = board.model.memory_total_bytes
-        used = board.state.conditions_at(self.clock.now_ns()).foreign_memory_bytes
+    def nvmlDeviceGetMemoryInfo(self, gpu: SimulatedGpu) -> Memory:
+        total = gpu.model.memory_total_bytes
+        used = gpu.state.conditions_at(self.time_source.now_ns()).foreign_memory_bytes
         return Memory(total=total, free=total - used, used=used)
 
-    def nvmlDeviceGetComputeRunningProcesses(self, board: SimulatedBoard) -> list[ProcessInfo]:
-        # Foreign ones alone: the engine takes none of a board's memory that does not exist.
-        pids = board.state.conditions_at(self.clock.now_ns()).foreign_process_ids
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: SimulatedGpu) -> list[ProcessInfo]:
+        # Foreign ones alone: the engine takes none of a GPU's memory that does not exist.
+        pids = gpu.state.conditions_at(self.time_source.now_ns()).foreign_process_ids
         return [ProcessInfo(pid=pid, usedGpuMemory=None) for pid in pids]
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, board: SimulatedBoard) -> int:
-        habit = self._require_habit(board.sensors.counter)
-        return int(board.read_counter_j(habit, self.clock.now_ns()) * 1000)
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: SimulatedGpu) -> int:
+        habit = self._require_habit(gpu.sensors.counter)
+        return int(gpu.read_counter_j(habit, self.time_source.now_ns()) * 1000)
 
-    def nvmlDeviceGetPowerUsage(self, board: SimulatedBoard) -> int:
-        habit = self._require_habit(board.sensors.average)
-        return _milli(board.read_power(habit, self._power_now_ns())[1])
+    def nvmlDeviceGetPowerUsage(self, gpu: SimulatedGpu) -> int:
+        habit = self._require_habit(gpu.sensors.average)
+        return _milli(gpu.read_power(habit, self._power_now_ns())[1])
 
     def nvmlDeviceGetSamples(
-        self, board: SimulatedBoard, sampling_type: int, last_seen_us: int
+        self, gpu: SimulatedGpu, sampling_type: int, last_seen_us: int
     ) -> tuple[int, list[Sample]]:
         if sampling_type != self.NVML_TOTAL_POWER_SAMPLES:
             raise SimulatedNvmlError(self.NVML_ERROR_NOT_SUPPORTED)
-        habit = self._require_habit(board.sensors.samples)
-        readings = board.read_samples(habit, self._power_now_ns(), last_seen_us * 1000)
+        habit = self._require_habit(gpu.sensors.samples)
+        readings = gpu.read_samples(habit, self._power_now_ns(), last_seen_us * 1000)
         if not readings:
             raise SimulatedNvmlError(self.NVML_ERROR_NOT_FOUND)
         samples = [Sample(time_ns // 1000, SampleValue(_milli(power_w))) for time_ns, power_w in readings]
         return self.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
-    def nvmlDeviceGetFieldValues(self, board: SimulatedBoard, field_ids: Sequence[int]) -> list[FieldValue]:
-        return [self._field_value(board, field_id) for field_id in field_ids]
+    def nvmlDeviceGetFieldValues(self, gpu: SimulatedGpu, field_ids: Sequence[int]) -> list[FieldValue]:
+        return [self._field_value(gpu, field_id) for field_id in field_ids]
 
-    def _field_value(self, board: SimulatedBoard, field_id: int) -> FieldValue:
+    def _field_value(self, gpu: SimulatedGpu, field_id: int) -> FieldValue:
         habits = {
-            self.NVML_FI_DEV_POWER_INSTANT: board.sensors.instant,
-            self.NVML_FI_DEV_POWER_AVERAGE: board.sensors.average,
+            self.NVML_FI_DEV_POWER_INSTANT: gpu.sensors.instant,
+            self.NVML_FI_DEV_POWER_AVERAGE: gpu.sensors.average,
         }
         habit, value_type = habits.get(field_id), self.NVML_VALUE_TYPE_UNSIGNED_INT
         if habit is None:
-            now_us = self.clock.now_ns() // 1000
+            now_us = self.time_source.now_ns() // 1000
             return FieldValue(field_id, now_us, self.NVML_ERROR_NOT_SUPPORTED, value_type, SampleValue(0))
-        update_ns, power_w = board.read_power(habit, self._power_now_ns())
+        update_ns, power_w = gpu.read_power(habit, self._power_now_ns())
         return FieldValue(field_id, update_ns // 1000, 0, value_type, SampleValue(_milli(power_w)))
 
-    def nvmlDeviceGetClockInfo(self, board: SimulatedBoard, clock_type: int) -> int:
-        instant = board.history.at(board.last_tick_ns(self.clock.now_ns()))
+    def nvmlDeviceGetClockInfo(self, gpu: SimulatedGpu, clock_type: int) -> int:
+        instant = gpu.history.at(gpu.last_tick_ns(self.time_source.now_ns()))
         return instant.mem_clock_mhz if clock_type == self.NVML_CLOCK_MEM else instant.sm_clock_mhz
 
-    def nvmlDeviceGetTemperature(self, board: SimulatedBoard, sensor: int) -> int:
-        return round(board.history.at(self.clock.now_ns()).temperature_c)
+    def nvmlDeviceGetTemperature(self, gpu: SimulatedGpu, sensor: int) -> int:
+        return round(gpu.history.at(self.time_source.now_ns()).temperature_c)
 
-    def nvmlDeviceGetCurrentClocksEventReasons(self, board: SimulatedBoard) -> int:
-        return board.history.at(board.last_tick_ns(self.clock.now_ns())).event_reasons
+    def nvmlDeviceGetCurrentClocksEventReasons(self, gpu: SimulatedGpu) -> int:
+        return gpu.history.at(gpu.last_tick_ns(self.time_source.now_ns())).event_reasons
 
-    def nvmlDeviceGetPowerManagementLimit(self, board: SimulatedBoard) -> int:
-        limit_w = board.state.settings_history()[-1].power_limit_w
-        return _milli(board.model.power_limit_default_w if limit_w is None else limit_w)
+    def nvmlDeviceGetPowerManagementLimit(self, gpu: SimulatedGpu) -> int:
+        limit_w = gpu.state.settings_history()[-1].power_limit_w
+        return _milli(gpu.model.power_limit_default_w if limit_w is None else limit_w)
 
-    def nvmlDeviceGetViolationStatus(self, board: SimulatedBoard, policy: int) -> ViolationTime:
+    def nvmlDeviceGetViolationStatus(self, gpu: SimulatedGpu, policy: int) -> ViolationTime:
         self._require(0 <= policy < self.NVML_PERF_POLICY_COUNT)
-        tick_ns = board.last_tick_ns(self.clock.now_ns())
-        violation_ns = board.history.violation_ns(policy, tick_ns) if policy in VIOLATION_BITS else 0
+        tick_ns = gpu.last_tick_ns(self.time_source.now_ns())
+        violation_ns = gpu.history.violation_ns(policy, tick_ns) if policy in VIOLATION_BITS else 0
         return ViolationTime(tick_ns // 1000, violation_ns)
 
     # Settings
 
-    def nvmlDeviceSetGpuLockedClocks(self, board: SimulatedBoard, min_mhz: int, max_mhz: int) -> None:
+    def nvmlDeviceSetGpuLockedClocks(self, gpu: SimulatedGpu, min_mhz: int, max_mhz: int) -> None:
         self._require(0 < min_mhz <= max_mhz)
-        self._change(board, sm_clock_mhz=_highest_within(board.model.sm_clocks_mhz, max_mhz))
+        self._change(gpu, sm_clock_mhz=_highest_within(gpu.model.sm_clocks_mhz, max_mhz))
 
-    def nvmlDeviceResetGpuLockedClocks(self, board: SimulatedBoard) -> None:
-        self._change(board, sm_clock_mhz=None)
+    def nvmlDeviceResetGpuLockedClocks(self, gpu: SimulatedGpu) -> None:
+        self._change(gpu, sm_clock_mhz=None)
 
-    def nvmlDeviceSetMemoryLockedClocks(self, board: SimulatedBoard, min_mhz: int, max_mhz: int) -> None:
+    def nvmlDeviceSetMemoryLockedClocks(self, gpu: SimulatedGpu, min_mhz: int, max_mhz: int) -> None:
         self._require(0 < min_mhz <= max_mhz)
-        self._change(board, mem_clock_mhz=_highest_within(board.model.mem_clocks_mhz, max_mhz))
+        self._change(gpu, mem_clock_mhz=_highest_within(gpu.model.mem_clocks_mhz, max_mhz))
 
-    def nvmlDeviceResetMemoryLockedClocks(self, board: SimulatedBoard) -> None:
-        self._change(board, mem_clock_mhz=None)
+    def nvmlDeviceResetMemoryLockedClocks(self, gpu: SimulatedGpu) -> None:
+        self._change(gpu, mem_clock_mhz=None)
 
-    def nvmlDeviceSetPowerManagementLimit(self, board: SimulatedBoard, limit_mw: int) -> None:
+    def nvmlDeviceSetPowerManagementLimit(self, gpu: SimulatedGpu, limit_mw: int) -> None:
         limit_w = limit_mw / 1000
-        self._require(board.model.power_limit_min_w <= limit_w <= board.model.power_limit_max_w)
-        self._change(board, power_limit_w=None if limit_w == board.model.power_limit_default_w else limit_w)
+        self._require(gpu.model.power_limit_min_w <= limit_w <= gpu.model.power_limit_max_w)
+        self._change(gpu, power_limit_w=None if limit_w == gpu.model.power_limit_default_w else limit_w)
 
     def _power_now_ns(self) -> int:
-        return self.clock.now_ns() - self._power_delay_ns
+        return self.time_source.now_ns() - self._power_delay_ns
 
     def _require_habit(self, habit: Habit | None) -> Habit:
         if habit is None:
@@ -242,26 +242,26 @@ class SimulatedNvml:
         if not valid:
             raise SimulatedNvmlError(self.NVML_ERROR_INVALID_ARGUMENT)
 
-    def _change(self, board: SimulatedBoard, **changes: Any) -> None:
+    def _change(self, gpu: SimulatedGpu, **changes: Any) -> None:
         if not self._may_set:
             raise SimulatedNvmlError(self.NVML_ERROR_NO_PERMISSION)
-        with board.locked():
-            last = board.state.settings_history()[-1]
-            time_ns = max(self.clock.now_ns(), last.time_ns)
-            board.state.change_settings(replace(last, time_ns=time_ns, **changes))
+        with gpu.locked():
+            last = gpu.state.settings_history()[-1]
+            time_ns = max(self.time_source.now_ns(), last.time_ns)
+            gpu.state.change_settings(replace(last, time_ns=time_ns, **changes))
 
 
-def _parse_request(request: str) -> tuple[BoardModel, str, int]:
-    """Return the board, its sensors' profile and how many are asked for by "sim", "sim:h200" or "sim:h200+a100x4"."""
+def _parse_request(request: str) -> tuple[GpuModel, str, int]:
+    """Return the GPU, its sensors' profile and how many are asked for by "sim", "sim:h200" or "sim:h200+a100x4"."""
     match = re.fullmatch(r"sim(?::([a-z0-9]+?)(?:\+([a-z0-9-]+?))?(?:x([1-9]\d?))?)?", request)
     if match is None:
         raise ValueError(
-            f"simulated boards are asked for as sim, sim:BOARD, sim:BOARD+SENSORS or either with a number, x1 to x99, "
-            f"behind it, not {request!r}; BOARD is one of {', '.join(board_names())}, "
-            f"SENSORS (by default the board's own) one of {', '.join(PROFILES)}"
+            f"simulated GPUs are asked for as sim, sim:GPU, sim:GPU+SENSORS or either with a number, x1 to x99, "
+            f"behind it, not {request!r}; GPU is one of {', '.join(gpu_model_names())}, "
+            f"SENSORS (by default the GPU's own) one of {', '.join(PROFILES)}"
         )
-    board = match[1] or "h200"
-    return load_board(board), match[2] or board, int(match[3] or 1)
+    gpu = match[1] or "h200"
+    return load_gpu_model(gpu), match[2] or gpu, int(match[3] or 1)
 
 
 def _milli(value: float) -> int:

@@ -1,6 +1,6 @@
-"""Habits of drivers' power sensors, as data: how often each reading of a kind of board changes and what it averages.
+"""Habits of drivers' power sensors, as data: how often each reading of a kind of GPU changes and what it averages.
 
-They are habits of sensors only: any of them can be had on any simulated board, whose physics stays as it was fitted.
+They are habits of sensors only: any of them can be had on any simulated GPU, whose physics stays as it was fitted.
 Published: update period and averaging window of the power readings (arXiv 2312.02741). Measured: the H200's (docs/
 measurement.md). Everything else here is an assumption, and said to be one.
 """
@@ -29,7 +29,7 @@ class Habit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorProfile:
-    """What a kind of board shows of its power; None where its driver answers NVML_ERROR_NOT_SUPPORTED."""
+    """What a kind of GPU shows of its power; None where its driver answers NVML_ERROR_NOT_SUPPORTED."""
 
     samples: Habit | None
     """nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES), the last 120 of them."""

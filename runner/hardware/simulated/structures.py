@@ -33,7 +33,7 @@ class FieldValue:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of the board's memory."""
+    """Bytes of the GPU's memory."""
 
     total: int
     free: int
@@ -42,7 +42,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """One process that computes on the board."""
+    """One process that computes on the GPU."""
 
     pid: int
     usedGpuMemory: int | None

@@ -1,4 +1,4 @@
-"""How a simulated board paces a real engine: what the worker is told, what a step holds, when it is due.
+"""How a simulated GPU paces a real engine: what the worker is told, what a step holds, when it is due.
 
 Nothing here imports vLLM; `paced_worker` puts it between vLLM's scheduler and vLLM's CPU worker.
 """
@@ -10,7 +10,7 @@ from typing import Any, Self
 from runner.physics.shape import StepWork
 
 MAX_LAG_NS = 100_000_000
-"""Real steps may trail the board's by this much and catch up: room for the host's hiccups, too little to show."""
+"""Real steps may trail the GPU's by this much and catch up: room for the host's hiccups, too little to show."""
 HOLD, RELEASE = "sweep:hold", "sweep:release"
 """What the front end sends before and after handing in requests, see `PacedScheduler`."""
 
@@ -19,18 +19,18 @@ _CONFIG_KEY = "sweep_pace"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """The board that does not exist, and the model whose steps it is asked to take the time of."""
+    """The GPU that does not exist, and the model whose steps it is asked to take the time of."""
 
-    board: str
-    """A name that `physics.board.load_board` knows."""
+    gpu_model: str
+    """A name that `physics.GPU.load_gpu_model` knows."""
     twin: str
     """A name that `physics.shape.get_shape` knows; its steps must last longer than the engine's real ones."""
     state_dir: Path
-    """The board's `BoardState` folder: settings are read there, activity is logged there."""
+    """The GPU's `GpuState` folder: settings are read there, activity is logged there."""
 
     def engine_args(self) -> dict[str, object]:
         """Return the vLLM engine arguments that put the paced worker and scheduler in place."""
-        told = {"board": self.board, "twin": self.twin, "state_dir": str(self.state_dir)}
+        told = {"gpu_model": self.gpu_model, "twin": self.twin, "state_dir": str(self.state_dir)}
         return {
             "worker_cls": "runner.inference.paced.worker.PacedWorker",
             "scheduler_cls": "runner.inference.paced.scheduler.PacedScheduler",
@@ -42,7 +42,7 @@ class Pace:
     def from_additional_config(cls, config: dict[str, Any]) -> Self:
         """Return what `engine_args` told the engine."""
         told = config[_CONFIG_KEY]
-        return cls(board=told["board"], twin=told["twin"], state_dir=Path(told["state_dir"]))
+        return cls(gpu_model=told["gpu_model"], twin=told["twin"], state_dir=Path(told["state_dir"]))
 
 
 class WorkCounter:
@@ -86,7 +86,7 @@ class WorkCounter:
 
 
 class StepSchedule:
-    """When the board's steps of one run begin and end, on the host's monotonic clock.
+    """When the GPU's steps of one run begin and end, on the host's monotonic clock.
 
     A step begins when the one before it was due, not when the host got round to it: the modelled step includes what a
     host does between two steps, so that the real host's milliseconds must neither add up nor blur the clocks. A host
@@ -100,11 +100,11 @@ class StepSchedule:
 
     @property
     def lost_s(self) -> float:
-        """Seconds by which real steps outlasted the board's and that were not caught up."""
+        """Seconds by which real steps outlasted the GPU's and that were not caught up."""
         return (self._lost_ns + self._lag_ns) / 1e9
 
     def begin(self, now_ns: int) -> int:
-        """Return when a step that really begins now begins on the board: now only where the schedule starts."""
+        """Return when a step that really begins now begins on the GPU: now only where the schedule starts."""
         if self._due_ns is None:
             return now_ns
         gap_ns = now_ns - self._due_ns
@@ -114,7 +114,7 @@ class StepSchedule:
         return now_ns
 
     def end(self, due_ns: int, now_ns: int) -> float:
-        """Take note of a step's end on the board and in reality; returns the seconds to wait for the former."""
+        """Take note of a step's end on the GPU and in reality; returns the seconds to wait for the former."""
         self._due_ns = due_ns
         self._lag_ns = max(now_ns - due_ns, 0)
         return max(due_ns - now_ns, 0) / 1e9

@@ -1,9 +1,9 @@
 """vLLM's scheduler, told when the front end is about to hand in requests.
 
 The front end and the core run side by side: of several requests handed in together, some would join one step and the
-rest the next, as the host's threads happen to run. On a real board that is part of the measurement. On a simulated
+rest the next, as the host's threads happen to run. On a real GPU that is part of the measurement. On a simulated
 one it would be the host's noise: up to 2 % of the time of 32-token answers, 64 at once. So the core waits from `HOLD`
-until `RELEASE`, in host time that the board's schedule does not see.
+until `RELEASE`, in host time that the GPU's schedule does not see.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
-"""vLLM's CPU worker, as slow as a board that does not exist.
+"""vLLM's CPU worker, as slow as a GPU that does not exist.
 
-vLLM loads this module by name inside its engine process. A step lasts as long as the board model says that it would
-last for the twin's shape at the clocks in force, and is logged as the board's activity. Pacing anywhere else fails: the
+vLLM loads this module by name inside its engine process. A step lasts as long as the GPU model says that it would
+last for the twin's shape at the clocks in force, and is logged as the GPU's activity. Pacing anywhere else fails: the
 engine core runs ahead of whoever sleeps around it.
 """
 
@@ -11,22 +11,22 @@ from typing import Any
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from runner.inference.paced.pace import Pace, StepSchedule, WorkCounter
-from runner.physics.gpu_model import load_board
-from runner.physics.gpu_state import BoardState
+from runner.physics.gpu_model import load_gpu_model
+from runner.physics.gpu_state import GpuState
 from runner.physics.shape import StepWork, get_shape
 
 
 class PacedWorker(CPUWorker):  # type: ignore[misc]
-    """Executes steps on the CPU and ends each when the board would."""
+    """Executes steps on the CPU and ends each when the GPU would."""
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(vllm_config, *args, **kwargs)
         if vllm_config.parallel_config.world_size > 1:
-            raise ValueError("a simulated board paces one worker; leave tensor and pipeline parallelism at 1")
+            raise ValueError("a simulated GPU paces one worker; leave tensor and pipeline parallelism at 1")
         pace = Pace.from_additional_config(vllm_config.additional_config)
-        self._board = load_board(pace.board)
+        self._gpu_model = load_gpu_model(pace.gpu_model)
         self._twin = get_shape(pace.twin)
-        self._state = BoardState(pace.state_dir)
+        self._state = GpuState(pace.state_dir)
         self._work = WorkCounter()
         self._schedule = StepSchedule()
         self._epoch_offset_ns = 0
@@ -53,19 +53,19 @@ class PacedWorker(CPUWorker):  # type: ignore[misc]
         self._schedule = StepSchedule()
 
     def read_pace_lost_s(self) -> float:
-        """Return the seconds by which the run's real steps outlasted the board's."""
+        """Return the seconds by which the run's real steps outlasted the GPU's."""
         return self._schedule.lost_s
 
     def _begin_step(self, work: StepWork) -> int:
-        """Log what the board does in this step; returns when it will be done, on the monotonic clock."""
+        """Log what the GPU does in this step; returns when it will be done, on the monotonic clock."""
         now_ns = time.monotonic_ns()
         start_ns = self._schedule.begin(now_ns)
         if start_ns == now_ns:
             # Kept while steps follow each other without a gap, so that their logged intervals do too.
             self._epoch_offset_ns = time.time_ns() - time.monotonic_ns()
         start_epoch_ns = start_ns + self._epoch_offset_ns
-        activity = self._state.execute_step(self._board, self._twin, work, start_epoch_ns)
-        # Logged at the beginning: whoever reads the board's power meanwhile must find the step.
+        activity = self._state.execute_step(self._gpu_model, self._twin, work, start_epoch_ns)
+        # Logged at the beginning: whoever reads the GPU's power meanwhile must find the step.
         self._state.log_activity([activity])
         return start_ns + activity.end_ns - activity.start_ns
 

@@ -1,7 +1,7 @@
-"""An engine in virtual time: vLLM's scheduling over the board model, for plans, scale tests and fault tests.
+"""An engine in virtual time: vLLM's scheduling over the GPU model, for plans, scale tests and fault tests.
 
-Requests enter; their times and the board's activity leave, with no token and no text: quality is None. A trial that
-lasts minutes runs in milliseconds, by the same step time and power that pace the real engine on the simulated board.
+Requests enter; their times and the GPU's activity leave, with no token and no text: quality is None. A trial that
+lasts minutes runs in milliseconds, by the same step time and power that pace the real engine on the simulated GPU.
 """
 
 import re
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 from runner.inference.engine import EngineError, EngineRun, Sampling
 from runner.inference.simulated.scheduler import Scheduler, Sequence
-from runner.physics.gpu_model import BoardModel
-from runner.physics.gpu_state import Activity, BoardState
+from runner.physics.gpu_model import GpuModel
+from runner.physics.gpu_state import Activity, GpuState
 from runner.physics.shape import ModelShape, StepWork
 from runner.spec.request import Completion, Request, Step
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 _PROGRESS_PERIOD_NS = 250_000_000
 _ADVANCE_PERIOD_NS = 100_000_000
@@ -23,42 +23,42 @@ _ADVANCE_PERIOD_NS = 100_000_000
 
 
 class SimulatedEngine:
-    """One loaded model on one simulated board; implements `Engine`.
+    """One loaded model on one simulated GPU; implements `Engine`.
 
     Every request runs to its `max_output_tokens`: without tokens there is no end-of-text and no stop string. KV memory
     is not accounted for, so that nothing is ever preempted.
 
     Args:
         shape: whose work is done.
-        board, state: what the board does with it, and where its settings are read and its activity is logged.
+        GPU, state: what the GPU does with it, and where its settings are read and its activity is logged.
         clock: is advanced over every step.
         max_num_seqs, max_num_batched_tokens, max_model_len: as vLLM means them.
         vocab_size: None takes the shape's.
 
-    Raises: EngineError: the weights do not fit the board.
+    Raises: EngineError: the weights do not fit the GPU.
     """
 
     def __init__(
         self,
         *,
         shape: ModelShape,
-        board: BoardModel,
-        state: BoardState,
-        clock: VirtualClock,
+        gpu_model: GpuModel,
+        state: GpuState,
+        time_source: VirtualTime,
         max_num_seqs: int = 256,
         max_num_batched_tokens: int = 8192,
         max_model_len: int = 4096,
         vocab_size: int | None = None,
     ) -> None:
-        if shape.weight_bytes > board.memory_total_bytes:
+        if shape.weight_bytes > gpu_model.memory_total_bytes:
             raise EngineError(
-                f"{shape.name} takes {shape.weight_bytes / 2**30:.0f} GiB and {board.name} has "
-                f"{board.memory_total_bytes / 2**30:.0f} GiB: choose a smaller shape"
+                f"{shape.name} takes {shape.weight_bytes / 2**30:.0f} GiB and {gpu_model.name} has "
+                f"{gpu_model.memory_total_bytes / 2**30:.0f} GiB: choose a smaller shape"
             )
         self.shape = shape
-        self.board = board
+        self.gpu_model = gpu_model
         self.state = state
-        self.clock = clock
+        self.time_source = time_source
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
         self._max_model_len = max_model_len
@@ -119,7 +119,7 @@ class _Run:
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         self._engine = engine
-        self._board = engine.board
+        self._gpu_model = engine.gpu_model
         self._requests = requests
         self._deadline_s = deadline_s
         self._on_progress = on_progress
@@ -127,7 +127,7 @@ class _Run:
             max_num_seqs=engine.max_num_seqs, max_num_batched_tokens=engine.max_num_batched_tokens
         )
         self._uses: Counter[str] = Counter()
-        self._start_ns = self._now_ns = self._advanced_ns = self._reported_ns = engine.clock.now_ns()
+        self._start_ns = self._now_ns = self._advanced_ns = self._reported_ns = engine.time_source.now_ns()
         self._num_output_tokens = 0
         self._activity: list[Activity] = []
         self._steps: list[Step] = []
@@ -170,9 +170,9 @@ class _Run:
             else:
                 self._complete(sequence, None, error=f"refused: {refusal}")
                 # Refusing takes time too: whoever repeats requests until a window is long enough must see it pass.
-                self._now_ns += round(self._board.admission_s * 1e9)
+                self._now_ns += round(self._gpu_model.admission_s * 1e9)
                 self._advance()
-        front_end_s = self._board.turnaround_s + self._board.admission_s * (len(arrivals) - 1)
+        front_end_s = self._gpu_model.turnaround_s + self._gpu_model.admission_s * (len(arrivals) - 1)
         for sequence in arrivals:
             sequence.ready_ns += round(front_end_s * 1e9)
             self._scheduler.add(sequence)
@@ -189,9 +189,9 @@ class _Run:
         return None
 
     def _execute(self, work: StepWork) -> None:
-        """Let the board do a step at the operating point in force."""
+        """Let the GPU do a step at the operating point in force."""
         engine = self._engine
-        activity = engine.state.execute_step(self._board, engine.shape, work, self._now_ns)
+        activity = engine.state.execute_step(self._gpu_model, engine.shape, work, self._now_ns)
         self._now_ns = activity.end_ns
         self._num_output_tokens += work.num_decode_tokens
         self._activity.append(activity)
@@ -231,11 +231,11 @@ class _Run:
             self._complete(sequence, None, error=reason)
 
     def _advance(self) -> None:
-        """Let time pass: what the board did until now is logged before anybody is asked to look at it."""
+        """Let time pass: what the GPU did until now is logged before anybody is asked to look at it."""
         if self._activity:
             self._engine.state.log_activity(self._activity)
             self._activity.clear()
-        self._engine.clock.advance_to(self._now_ns)
+        self._engine.time_source.advance_to(self._now_ns)
         self._advanced_ns = self._now_ns
 
     def _report(self) -> None:

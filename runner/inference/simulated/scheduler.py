@@ -1,6 +1,6 @@
 """vLLM's scheduling without vLLM: what the next step holds, and who ends with it.
 
-Sequences enter, each step's work leaves for the board model; `simulated_engine.py` keeps the time.
+Sequences enter, each step's work leaves for the GPU model; `simulated_engine.py` keeps the time.
 """
 
 import heapq

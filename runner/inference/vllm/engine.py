@@ -45,7 +45,7 @@ class VllmEngine:
         seed: of vLLM itself, random weights included.
         load_timeout_s: seconds until an engine that is not up counts as failed; None waits for ever.
         request_limit_s: seconds after which a request in flight is withdrawn and comes back with an error.
-        pace: the simulated board that sets the pace, on the CPU only; None runs as fast as the hardware does.
+        pace: the simulated GPU that sets the pace, on the CPU only; None runs as fast as the hardware does.
 
     Raises:
         EngineError: the engine did not come up; the message quotes the end of what it printed.
@@ -107,7 +107,7 @@ class VllmEngine:
 
     @property
     def shape(self) -> ModelShape | None:
-        """The model's shape, or its twin's where a simulated board sets the pace; None for what has none (experts)."""
+        """The model's shape, or its twin's where a simulated GPU sets the pace; None for what has none (experts)."""
         return self._shape
 
     @property
@@ -244,7 +244,7 @@ def _open(model: str, revision: str | None, engine_args: Mapping[str, object], s
         arguments |= {"model": str(_shape_dir(model)), "load_format": "dummy", "skip_tokenizer_init": True}
     if pace is not None:
         if not on_cpu:
-            raise EngineError("a simulated board can pace vLLM on the CPU only; install the cpu extra")
+            raise EngineError("a simulated GPU can pace vLLM on the CPU only; install the cpu extra")
         arguments |= pace.engine_args()
     known = set(EngineArgs.__dataclass_fields__)
     arguments = {name: value for name, value in arguments.items() if name in known} | dict(engine_args)

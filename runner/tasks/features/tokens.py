@@ -20,7 +20,7 @@ def token_entropy_bits(request: Request) -> float | None:
     return abs(float(shares @ np.log2(shares)))
 
 
-def make_surprise_request(request: Request) -> Request | None:
+def make_likelihood_request(request: Request) -> Request | None:
     """Return the request that asks how likely the model finds a whole prompt, every token but its first.
 
     Nothing comes before the first token, so that it has no likelihood; None for a prompt of one token.
@@ -39,11 +39,11 @@ def make_surprise_request(request: Request) -> Request | None:
     )
 
 
-def surprise_nats(completion: Completion) -> float | None:
+def prompt_likelihood_nats(completion: Completion) -> float | None:
     """Return the mean negative log-likelihood of a prompt's tokens, in nats a token; None where the request failed.
 
     Args:
-        completion: of a request of `make_surprise_request`.
+        completion: of a request of `make_likelihood_request`.
     """
     if completion.error is not None or completion.loglikelihood is None:
         return None

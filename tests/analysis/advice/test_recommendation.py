@@ -73,7 +73,7 @@ def test_trials_with_verdicts_do_not_count():
 @pytest.mark.parametrize(
     ("rows", "conclusion", "reason"),
     [
-        ([trial(None, 1.0), trial(990, 0.8)], "unproven", "too few trials on one board"),
+        ([trial(None, 1.0), trial(990, 0.8)], "unproven", "too few trials on one GPU"),
         ([trial(1500, 0.9), trial(990, 0.8)], "unproven", "no sound default-clock trial"),
         ([trial(None, 1.0, verdicts=["trace_gap"]), trial(990, 0.8)], "none", "only one operating point"),
         ([trial(None, 1.0), trial(None, 1.0)], "none", "only the default clock has a sound trial"),
@@ -141,6 +141,6 @@ def test_blocks_without_a_comparison_are_left_out_of_a_mixed_load():
     assert for_all(apart)["conclusion"] == "none"
 
 
-def test_boards_of_two_kinds_are_not_mixed():
+def test_gpus_of_two_kinds_are_not_mixed():
     rows = block(CHANGES) + block(CHANGES, block_id="c", task="cloze", gpu_name="another")
     assert for_all(rows) is None

@@ -36,7 +36,7 @@ def test_without_findings_the_trace_counts_and_its_uncertainty_is_stated() -> No
 
 
 @pytest.mark.parametrize("source", ["trace", "counter"])
-def test_the_findings_choose_for_every_trial_of_a_board(source: EnergySource) -> None:
+def test_the_findings_choose_for_every_trial_of_a_gpu(source: EnergySource) -> None:
     found = replace(make_findings("samples", source, period_s=0.02), energy_source=source)
     row = account(12.0, sensors=found).row
     assert row["energy_source"] == source
@@ -56,7 +56,7 @@ def test_where_the_chosen_source_failed_the_other_counts_and_a_verdict_says_so()
     assert bridged.row["energy_j"] == pytest.approx(6000.0)
 
 
-def test_a_board_without_power_readings_has_no_gap_in_them() -> None:
+def test_a_gpu_without_power_readings_has_no_gap_in_them() -> None:
     found = make_findings(None, "counter", counter_window_s=0.1)
     measured = account(12.0, sensors=found, power=with_counter_reading(12.0, 500.0))
     assert measured.problems == []

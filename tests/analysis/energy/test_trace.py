@@ -206,7 +206,7 @@ def test_a_reading_belongs_to_the_middle_of_what_it_averages() -> None:
     assert estimate.energy_j == pytest.approx(100.0 * 8.0 + 25.0 * (100.0 - 4.0))
 
 
-# a real board --------------------------------------------------------------------------------------------------------
+# a real GPU --------------------------------------------------------------------------------------------------------
 
 
 def test_on_a_real_h200_trace_and_counter_agree_from_tick_to_tick() -> None:

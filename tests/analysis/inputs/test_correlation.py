@@ -300,7 +300,7 @@ def test_too_few_prompts_to_hold_the_lengths_constant():
 @pytest.mark.parametrize(
     "change",
     [{"status": "failed"}, {"verdicts": ["trace_gap"]}, {"phase_role": "one_token"}],
-    ids=["failed", "verdict", "companion"],
+    ids=["failed", "verdict", "paired"],
 )
 def test_only_sound_trials_count(change: dict[str, Any]):
     requests, samples, _ = make_world(15, num=30)

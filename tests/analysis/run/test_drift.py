@@ -94,10 +94,10 @@ def test_the_trials_between_and_the_later_sentinel_carry_it_and_nobody_else() ->
         assert dict(completed.select("trial_id", "verdicts").rows()) == verdicts
 
 
-def test_blocks_and_boards_have_sentinels_of_their_own() -> None:
+def test_blocks_and_gpus_have_sentinels_of_their_own() -> None:
     other_block = [make_sentinel(1, 600.0, block_id="b1"), make_sentinel(21, 600.0, block_id="b1")]
-    other_board = [make_sentinel(2, 700.0, gpu_uuids=["GPU-1"]), make_sentinel(22, 700.0, gpu_uuids=["GPU-1"])]
-    assert touched(make_sentinel(0), make_sentinel(20), *other_block, *other_board) == []
+    other_gpu = [make_sentinel(2, 700.0, gpu_uuids=["GPU-1"]), make_sentinel(22, 700.0, gpu_uuids=["GPU-1"])]
+    assert touched(make_sentinel(0), make_sentinel(20), *other_block, *other_gpu) == []
 
 
 def test_a_sentinel_with_a_verdict_tells_nothing_and_its_retry_does() -> None:

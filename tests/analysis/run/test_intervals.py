@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from runner.analysis.run.intervals import BOARD_SPREAD, Sample, compare_with_default, level_half_width
+from runner.analysis.run.intervals import GPU_SPREAD, Sample, compare_with_default, level_half_width
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import expand_trials
 
@@ -46,13 +46,13 @@ def product_order(num_points: int, num_repeats: int) -> str:
     return "".join({"default": "D", 600: "P"}.get(trial.point.sm_clock, ".") for trial in block.trials)
 
 
-def sample(time_s, logs, *, board: int = 0, uncertainty: float = math.nan) -> Sample:
+def sample(time_s, logs, *, gpu: int = 0, uncertainty: float = math.nan) -> Sample:
     num_trials = len(time_s)
     return Sample(
         time_s=np.asarray(time_s, dtype=float),
         logs=np.asarray(logs, dtype=float).reshape(num_trials, -1),
         energy_uncertainty=np.full(num_trials, uncertainty),
-        board=np.full(num_trials, board),
+        gpu=np.full(num_trials, gpu),
     )
 
 
@@ -150,15 +150,15 @@ def test_no_spread_is_made_up_where_none_was_seen():
 
 def test_what_repeats_do_not_show_is_added_to_energies_alone():
     both = np.array([True, False])
-    trials = sample([1.0, 2.0, 3.0], [[0.5, 0.5]] * 3, board=1, uncertainty=0.03)
-    default = sample([0.0, 9.0], [[0.0, 0.0]] * 2, board=1, uncertainty=0.04)
+    trials = sample([1.0, 2.0, 3.0], [[0.5, 0.5]] * 3, gpu=1, uncertainty=0.03)
+    default = sample([0.0, 9.0], [[0.0, 0.0]] * 2, gpu=1, uncertainty=0.04)
     assert level_half_width(trials, default, both).tolist() == pytest.approx([0.03, 0.0])
     assert compare_with_default(trials, default, both).half_width.tolist() == pytest.approx([0.05, 0.0])
 
-    elsewhere = sample([0.0, 9.0], [[0.0, 0.0]] * 2, board=2, uncertainty=0.04)
+    elsewhere = sample([0.0, 9.0], [[0.0, 0.0]] * 2, gpu=2, uncertainty=0.04)
     change = compare_with_default(trials, elsewhere, both)
     assert not change.on_same_board
-    assert change.half_width.tolist() == pytest.approx([math.hypot(0.05, BOARD_SPREAD), 0.0])
+    assert change.half_width.tolist() == pytest.approx([math.hypot(0.05, GPU_SPREAD), 0.0])
 
 
 def test_the_least_of_many_points_lies_inside_its_interval_for_chosen_points():

@@ -87,7 +87,7 @@ def test_decoding_that_grows_dearer_gives_an_interval_over_both_halves_of_the_an
 def test_repeats_are_paired_and_give_students_interval() -> None:
     rows = []
     for repeat, factor in enumerate((0.9, 1.0, 1.1)):
-        # A board that draws more in one repeat draws more in all three trials of it.
+        # A GPU that draws more in one repeat draws more in all three trials of it.
         rows += [row | {"energy_j": row["energy_j"] * factor} for row in make_group(repeat, energy_uncertainty_j=None)]
     completed = complete(rows)
     for repeat, factor in enumerate((0.9, 1.0, 1.1)):
@@ -125,7 +125,7 @@ def test_trials_with_verdicts_are_left_out(role: str | None) -> None:
     if role is None:
         assert row["phase_reason"] == "the trial itself is not sound: trace_gap"
     else:
-        assert row["phase_reason"] == f"there is no sound companion trial {role} at this point and repeat"
+        assert row["phase_reason"] == f"there is no sound paired trial trial {role} at this point and repeat"
 
 
 def test_a_retry_stands_in_for_the_trial_that_it_repeats() -> None:
@@ -146,12 +146,12 @@ def test_failed_trials_and_sentinels_have_no_phases() -> None:
     failed = make_row(None, 1, status="failed", energy_j=None)
     sentinel = make_row(None, 0, trial_id="sentinel", is_sentinel=True)
     completed = complete([*make_group(), failed, sentinel])
-    assert completed["sentinel"]["phase_reason"] == "a sentinel has no companions"
+    assert completed["sentinel"]["phase_reason"] == "a sentinel has no paired trials"
     assert completed["whole-1"]["phase_reason"] == "as it was"
     assert completed["whole-0"]["phase_interval"] == "sensor"
 
 
-def test_companions_and_other_blocks_stay_as_they_are() -> None:
+def test_paired_trials_and_other_blocks_stay_as_they_are() -> None:
     other = make_row(None, block_id="b9", trial_id="other")
     completed = complete([*make_group(), other])
     for name in ("half_length-0", "one_token-0", "other"):

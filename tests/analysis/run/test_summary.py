@@ -4,7 +4,7 @@ from statistics import stdev
 import polars as pl
 import pytest
 
-from runner.analysis.run.intervals import BOARD_SPREAD
+from runner.analysis.run.intervals import GPU_SPREAD
 from runner.analysis.run.operating_points import METRICS, OPERATING_POINTS
 from runner.analysis.run.summary import count_failures, count_verdicts, summarise_operating_points
 from runner.results import tables
@@ -71,7 +71,7 @@ def test_one_trial_alone_has_no_interval_and_says_why():
     two = frame({"joules_per_output_token": 0.5}, {"joules_per_output_token": 0.4, "sm_clock_mhz_requested": 990})
     assert point(two, 990)["joules_per_token_change"] == pytest.approx(-0.2)
     assert point(two, 990)["joules_per_token_change_low"] is None
-    assert "too few trials on one board" in point(two, 990)["interval_reason"]
+    assert "too few trials on one GPU" in point(two, 990)["interval_reason"]
 
 
 def test_each_trial_is_compared_with_the_default_clock_at_its_own_time():
@@ -119,12 +119,12 @@ def test_what_the_sensor_cannot_see_widens_energies_alone():
     assert row["latency_s_p50_change_high"] == row["latency_s_p50_change_low"] == 0
 
 
-def test_a_block_that_moved_is_compared_on_each_board_or_widened():
-    board_b_reads = 1.04
+def test_a_block_that_moved_is_compared_on_each_gpu_or_widened():
+    gpu_b_reads = 1.04
     moved = [
-        {"joules_per_output_token": joules * (board_b_reads if board == "B" else 1.0), "latency_s_p50": 1.0,
-         "sm_clock_mhz_requested": clock, "gpu_uuids": [board]}
-        for joules, clock, board in (
+        {"joules_per_output_token": joules * (gpu_b_reads if gpu == "B" else 1.0), "latency_s_p50": 1.0,
+         "sm_clock_mhz_requested": clock, "gpu_uuids": [gpu]}
+        for joules, clock, gpu in (
             (0.5, None, "A"), (0.4, 990, "A"), (0.4, 990, "A"), (0.5, None, "A"),
             (0.5, None, "B"), (0.4, 990, "B"), (0.5, None, "B"),
         )
@@ -134,15 +134,15 @@ def test_a_block_that_moved_is_compared_on_each_board_or_widened():
     assert row["default_is_on_same_board"]
     assert row["joules_per_token_change_low"] == pytest.approx(-0.2)
     assert row["joules_per_token_change_high"] == pytest.approx(-0.2)
-    assert row["joules_per_token_high"] == pytest.approx(row["joules_per_token"] * math.exp(BOARD_SPREAD))
+    assert row["joules_per_token_high"] == pytest.approx(row["joules_per_token"] * math.exp(GPU_SPREAD))
 
     row = point(frame(*moved[:4], *({**trial, "sm_clock_mhz_requested": 750} for trial in moved[4:])), 750)
     assert not row["default_is_on_same_board"]
-    assert row["joules_per_token_change_high"] - row["joules_per_token_change_low"] > 2 * 0.8 * BOARD_SPREAD
+    assert row["joules_per_token_change_high"] - row["joules_per_token_change_low"] > 2 * 0.8 * GPU_SPREAD
     assert row["latency_s_p50_change_low"] == row["latency_s_p50_change_high"] == 0
 
 
-def test_companions_made_to_tell_phases_apart_are_no_operating_points():
+def test_paired_trials_made_to_tell_phases_apart_are_no_operating_points():
     main = {"joules_per_output_token": 0.5, "joules_per_decode_token": 0.4, "joules_per_decode_token_low": 0.38,
             "joules_per_decode_token_high": 0.42, "phase_method": "output_lengths"}  # fmt: skip
     row = point(frame(main, {"joules_per_output_token": 9.0, "phase_role": "one_token"}), None)

@@ -261,7 +261,7 @@ def test_idle_power_unknown_leaves_the_energy_above_it_unknown() -> None:
     assert_row(build(make_even_measurement(idle_power_w=None)), energy_above_idle_j=None, energy_j=2000.0)
 
 
-# the board -----------------------------------------------------------------------------------------------------------
+# the GPU -----------------------------------------------------------------------------------------------------------
 
 
 def test_clocks_are_the_median_and_the_5th_percentile_of_the_window_alone() -> None:
@@ -315,9 +315,7 @@ def test_the_clock_of_a_phase_is_the_mean_of_what_was_read_in_its_steps() -> Non
         (0x4 | 0x1, 1.0, ["power_capped"]),
     ],
 )
-def test_throttling_is_told_by_the_bits_that_slow_a_board_down(
-    bits: int, throttled: float, verdicts: list[str]
-) -> None:
+def test_throttling_is_told_by_the_bits_that_slow_a_gpu_down(bits: int, throttled: float, verdicts: list[str]) -> None:
     measurement = make_even_measurement(
         power=make_power(500.0, 4.0, event_reasons=bits), identity={"sm_clock_mhz_requested": 1500}
     )
@@ -384,7 +382,7 @@ def test_the_limit_in_force_at_the_end_is_in_the_row_and_is_held_against_the_sta
         ({7, 8}, None, {7, 8, 9}, ["foreign_process"]),
         ({7, 8}, None, None, []),
         (None, {9}, {9}, []),  # nobody knows which are ours
-        (set(), set(), set(), []),  # a simulated board lists none
+        (set(), set(), set(), []),  # a simulated GPU lists none
     ],
 )
 def test_a_process_that_is_not_our_engines_is_foreign(
@@ -398,7 +396,7 @@ def test_a_process_that_is_not_our_engines_is_foreign(
     assert build(measurement)["verdicts"] == verdicts
 
 
-def test_a_window_in_which_the_board_heats_up_is_marked() -> None:
+def test_a_window_in_which_the_gpu_heats_up_is_marked() -> None:
     warming = 40.0 + 10.0 * (pl.col("time_ns") - START_NS) * 1e-9
     power = make_power(500.0, 4.0).with_columns(
         temperature_c=pl.when(pl.col("temperature_c").is_not_null()).then(warming)

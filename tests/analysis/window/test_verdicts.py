@@ -169,7 +169,7 @@ def test_temperature_drift(start_c: float | None, end_c: float | None, verdicts:
         (None, 700.0, 700.0, []),
         (None, 650.0, 650.0, []),  # what the administrator had set is the default
         (None, 700.0, 698.9, ["limit_reverted"]),
-        (400.0, 400.0, 399.4, []),  # rounded by the board
+        (400.0, 400.0, 399.4, []),  # rounded by the GPU
         (400.0, 700.0, 700.0, ["limit_reverted"]),  # before the window opened
         (400.0, 400.0, 700.0, ["limit_reverted"]),  # while it was open
         (400.0, 400.0, None, []),

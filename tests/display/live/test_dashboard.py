@@ -47,7 +47,7 @@ def test_long_and_hostile_texts_stay_on_their_line(render):
         views.measuring_gpu(),
         model="組織/" + "模型" * 40,
         task="[red]a\ntask[/red]",
-        name="board\tname " * 20,
+        name="GPU\tname " * 20,
         label="n:0",
     )
     event = views.event(1, "first\nsecond [bold]third[/bold] " + "x" * 300)
@@ -67,7 +67,7 @@ def test_more_gpus_than_lines_are_counted(render):
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_a_simulated_run_says_so_at_every_width(width, render):
-    assert "SIMULATED BOARD" in render(render_dashboard(views.ONE_SIMULATED_GPU, width, 24), width, 24)
+    assert "SIMULATED GPU" in render(render_dashboard(views.ONE_SIMULATED_GPU, width, 24), width, 24)
     assert "SIMULATED" not in render(render_dashboard(views.TWO_GPUS, width, 24), width, 24)
 
 

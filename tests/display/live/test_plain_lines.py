@@ -13,11 +13,11 @@ def lines_of(*sweep_views) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_first_line_names_the_sweep_and_the_simulated_board():
+def test_first_line_names_the_sweep_and_the_simulated_gpu():
     first = lines_of(views.STARTING)[0]
     assert first == (
         "[  00:03] clocks-1b: 120 trials, results in runs/clocks-1b; "
-        "SIMULATED BOARD: seconds and joules come from a board model, not from a GPU"
+        "SIMULATED GPU: seconds and joules come from a GPU model, not from a GPU"
     )
     assert "SIMULATED" not in "".join(lines_of(views.TWO_GPUS))
     assert "12 of them done before" in lines_of(views.TWO_GPUS)[0]

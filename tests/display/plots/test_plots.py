@@ -6,7 +6,7 @@ import pytest
 import vl_convert
 
 from runner.analysis.study import study_trials
-from runner.display import front_plots
+from runner.display.plots import front_plots
 from runner.display.plots.clock_plots import plot_energy, plot_times
 from runner.display.plots.front_plots import plot_fronts, plot_heat_maps, plot_quality
 from runner.display.plots.plot import MAX_PLOTS, ON_LIGHT, axis_for, domain_of, shortest_point
@@ -50,10 +50,10 @@ def test_every_plot_is_valid_and_draws(plots):
         assert names <= set(plot.data), plot.name
 
 
-def test_a_simulated_board_is_named_in_every_plot(plots, store):
+def test_a_simulated_gpu_is_named_in_every_plot(plots, store):
     for plot in plots:
-        assert "SIMULATED BOARD" in json.dumps(plot.for_page()["title"]), plot.name
-        assert "SIMULATED BOARD" in json.dumps(plot.for_file()["title"]), plot.name
+        assert "SIMULATED GPU" in json.dumps(plot.for_page()["title"]), plot.name
+        assert "SIMULATED GPU" in json.dumps(plot.for_file()["title"]), plot.name
     real = [plot for plots in make_plots(make_study(simulated=False), store).values() for plot in plots]
     assert len(real) == len(plots)
     assert not any("SIMULATED" in json.dumps([plot.for_page(), plot.for_file()]) for plot in real)

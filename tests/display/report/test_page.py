@@ -12,8 +12,9 @@ import vl_convert
 
 from runner.analysis.advice.limits import Limits
 from runner.analysis.study import study_trials
-from runner.display import html_report, vega
+from runner.display.plots import vega
 from runner.display.plots.clock_plots import plot_energy
+from runner.display.report import page as html_report
 from runner.display.report.page import render_page
 from tests.analysis.trial_rows import block, frame, trial
 from tests.display.studies import CHANGES, MANIFEST, make_study
@@ -72,8 +73,8 @@ def test_the_page_needs_no_network():
 
 def test_what_to_do_comes_first():
     text = page_of(make_study()).text
-    notice = next(i for i, line in enumerate(text) if line.startswith("SIMULATED BOARD: "))
-    sentence = next(i for i, line in enumerate(text) if line.startswith("Set 990 MHz on board: over 5 combinations"))
+    notice = next(i for i, line in enumerate(text) if line.startswith("SIMULATED GPU: "))
+    sentence = next(i for i, line in enumerate(text) if line.startswith("Set 990 MHz on GPU: over 5 combinations"))
     headings = [
         text.index(name)
         for name in ("What to do", "Energy", "Every operating point", "Verdicts and failures", "Method")
@@ -101,8 +102,8 @@ def test_numbers_of_the_study_are_on_the_page():
 
 def test_tables_say_what_their_marks_mean_and_whose_numbers_they_hold():
     text = page_of(make_study()).text
-    assert text.count("At the default clock · SIMULATED BOARD") == 1
-    assert text.count("qa on org/small, 1 in flight · SIMULATED BOARD") == 1
+    assert text.count("At the default clock · SIMULATED GPU") == 1
+    assert text.count("qa on org/small, 1 in flight · SIMULATED GPU") == 1
     assert any(line.startswith("▸ least energy of the sound ones · ! only trials with verdicts") for line in text)
     assert any(line == "quality: exact_match, ± one standard error" for line in text)
 
@@ -118,11 +119,11 @@ def test_prefill_and_decode_have_a_table():
 
 def test_a_run_at_the_default_clock_alone_has_its_tables_side_by_side_and_no_empty_section():
     phases = {"phase_method": "static_batches", "joules_per_prefill_token": 0.0123, "joules_per_decode_token": 0.456}
-    boards = {"a": ["GPU-a1-0"], "b": ["GPU-b2-0"]}
-    rows = [trial(None, 1.0, task=task, block_id=task, gpu_uuids=uuids, **phases) for task, uuids in boards.items()]
+    gpus = {"a": ["GPU-a1-0"], "b": ["GPU-b2-0"]}
+    rows = [trial(None, 1.0, task=task, block_id=task, gpu_uuids=uuids, **phases) for task, uuids in gpus.items()]
     text = page_of(study_trials(frame(*rows))).text
-    assert "board, 2 boards" in text
-    assert any(line.startswith("Two boards of one kind differ by about 5 %") for line in text)
+    assert "GPU, 2 GPUs" in text
+    assert any(line.startswith("Two GPUs of one kind differ by about 5 %") for line in text)
     assert text.count("GPU-a1") == text.count("GPU-b2") == 2  # both tables
     assert text.count("12.3") == text.count("456") == 2
     assert "None: every trial is sound." in text
@@ -130,7 +131,7 @@ def test_a_run_at_the_default_clock_alone_has_its_tables_side_by_side_and_no_emp
     assert not any("Bonferroni" in line for line in text)
 
 
-def test_blocks_of_several_boards_name_theirs():
+def test_blocks_of_several_gpus_name_theirs():
     rows = [row | {"gpu_uuids": [f"GPU-{task}-0"]} for task in "ab" for row in block(CHANGES, task=task, block_id=task)]
     text = page_of(study_trials(frame(*rows))).text
     assert any(line.startswith("a on small, 4 in flight · GPU-a") for line in text)
@@ -139,7 +140,7 @@ def test_blocks_of_several_boards_name_theirs():
 
 def test_features_that_count_have_a_table_and_the_others_a_reason():
     text = page_of(make_study()).text
-    start = text.index("Which features of an input count · SIMULATED BOARD")
+    start = text.index("Which features of an input count · SIMULATED GPU")
     table = text[start : start + 20]
     assert table[1:7] == ["feature", "partial", "95 %", "q", "prompts", "energy"]
     assert table[7:12] == ["num_prompt_tokens", "+0.90", "+0.80 to +1.00", "0.001", "60"]
@@ -159,7 +160,7 @@ def test_where_no_correlation_is_known_a_line_says_why_instead_of_a_section():
 
 def test_a_number_keeps_its_unit_on_its_line():
     html = render_page(make_study(), MANIFEST, {})
-    assert "Set 990\N{NO-BREAK SPACE}MHz on board" in html
+    assert "Set 990\N{NO-BREAK SPACE}MHz on GPU" in html
     assert "20.0\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}" in html
     assert not re.search(r"\d %", html.partition("</style>")[2])
 
@@ -186,7 +187,7 @@ def test_plots_are_there_as_data():
     plots = json.loads(page_of(study).scripts["plots"])
     assert len(plots) == len(plot_energy(study.points))
     assert all(plot["width"] == "container" for plot in plots.values())
-    assert "SIMULATED BOARD" in json.dumps(plots)
+    assert "SIMULATED GPU" in json.dumps(plots)
 
 
 def test_names_from_outside_cannot_break_out_of_the_page():
@@ -198,14 +199,14 @@ def test_names_from_outside_cannot_break_out_of_the_page():
     assert "script><img src=x" in json.dumps(json.loads(page.scripts["plots"]))
 
 
-def test_real_boards_and_imported_tables_are_called_what_they_are():
+def test_real_gpus_and_imported_tables_are_called_what_they_are():
     text = "\n".join(page_of(make_study(simulated=False)).text)
     assert "SIMULATED" not in text
     imported = {"imported": {"file": "grid.csv", "stands_for_default": ["SM 3090 MHz"]}}
     text = "\n".join(page_of(make_study(simulated=False), MANIFEST | imported).text)
     assert "Imported from grid.csv: measured elsewhere" in text
     assert "its highest clocks (SM 3090 MHz) stand for it" in text
-    assert "the board's power samples" not in text
+    assert "the GPU's power samples" not in text
 
 
 def test_a_run_without_a_trial_makes_a_page():

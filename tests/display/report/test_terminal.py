@@ -107,7 +107,7 @@ def test_numbers_agree_with_arithmetic_by_hand(width, render):
 
 def test_every_table_of_a_simulated_run_says_so(render):
     text = render(render_report(study_trials(TRIALS), MANIFEST, 80), 80, 100)
-    assert text.count("in flight · SIMULATED BOARD") == 2
+    assert text.count("in flight · SIMULATED GPU") == 2
     real = TRIALS.with_columns(simulated=pl.lit(False))
     assert "SIMULATED" not in render(render_report(study_trials(real), MANIFEST, 80), 80, 100)
 
@@ -135,7 +135,7 @@ def test_columns_give_way_by_rank_and_are_named(render):
 
 def test_all_blocks_stand_side_by_side_at_the_default_clock(render):
     text = render(render_report(study_trials(TRIALS), MANIFEST, 120), 120, 100)
-    _, _, table = text.partition("at the default clock · SIMULATED BOARD")
+    _, _, table = text.partition("at the default clock · SIMULATED GPU")
     lines = [line.split() for line in table.splitlines()[1:5]]
     headers = "task model in flight SM MHz J/token J/prompt token ± tokens/s latency s TPOT ms power W quality n"
     assert " ".join(lines[0]) == headers
@@ -190,18 +190,18 @@ def test_axes_are_shown_only_where_they_vary(render):
     assert "least energy at 990 MHz, limit 400 W" in text
 
 
-def test_several_boards_are_not_compared_silently(render):
+def test_several_gpus_are_not_compared_silently(render):
     two = TRIALS.with_columns(gpu_uuids=pl.when(task="tiny_qa").then(pl.lit(["A"])).otherwise(pl.lit(["B"])))
     text = render(render_report(study_trials(two), MANIFEST, 80), 80, 100)
-    assert "(simulated), 2 boards" in text
-    assert "between rows of different boards, less than that says nothing" in text
+    assert "(simulated), 2 GPUs" in text
+    assert "between rows of different GPUs, less than that says nothing" in text
     assert re.search(r"^tiny_qa +small +4 +A ", text, re.MULTILINE)
     assert re.search(r"^tiny_cloze +small +4 +B ", text, re.MULTILINE)
     assert "tiny_qa on small, 4 in flight · A" in text
     assert "tiny_cloze on small, 4 in flight · B" in text
 
 
-def test_boards_are_named_by_as_much_of_their_uuids_as_tells_them_apart(render):
+def test_gpus_are_named_by_as_much_of_their_uuids_as_tells_them_apart(render):
     uuids = ("GPU-1a2b3c4d-0000", "GPU-1a2b3c4d-0001")
     trials = frame(*(trial(None, 0.5, 1.0, block_id=uuid, gpu_uuids=[uuid]) for uuid in uuids))
     text = render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
@@ -210,21 +210,21 @@ def test_boards_are_named_by_as_much_of_their_uuids_as_tells_them_apart(render):
     assert " GPU-1a2b3c4d  " in render(render_report(study_trials(trials), MANIFEST, 120), 120, 100)
 
 
-def models(board: str, large: float = 1.0) -> pl.DataFrame:
+def models(gpu: str, large: float = 1.0) -> pl.DataFrame:
     return frame(
         *(
             trial(None, joules, 1.0, model=model, block_id=model, gpu_uuids=[uuid], joules_per_request=100 * joules)
-            for model, uuid, level in (("small", "A", 0.5), ("large", board, large))
+            for model, uuid, level in (("small", "A", 0.5), ("large", gpu, large))
             for joules in (0.99 * level, level, 1.01 * level)
         )
     )
 
 
-def test_models_are_compared_per_request_and_more_widely_between_boards(render):
-    one, two = (render(render_report(study_trials(models(board)), MANIFEST, 120), 120, 100) for board in "AB")
+def test_models_are_compared_per_request_and_more_widely_between_gpus(render):
+    one, two = (render(render_report(study_trials(models(gpu)), MANIFEST, 120), 120, 100) for gpu in "AB")
     two = " ".join(two.split())
     assert "4 in flight: large needs 2.00 times the joules per request of small (95 %: 1.93 to 2.07)." in one
-    assert "times the joules per request of small (95 %: 1.88 to 2.13, on boards that may differ by 5 %)" in two
+    assert "times the joules per request of small (95 %: 1.88 to 2.13, on GPUs that may differ by 5 %)" in two
     alike = render(render_report(study_trials(models("B", large=0.51)), MANIFEST, 120), 120, 100)
     assert "large and small cannot be told apart by joules per request: 1.02 (95 %: 0.96 to 1.08, on" in alike
     assert "models, each at its least energy" not in render(
@@ -300,7 +300,7 @@ def test_sentence_states_energy_time_and_quality():
 def test_sentence_says_that_one_trial_each_shows_no_spread():
     text = sentence(trial(None, 0.52, 1.0), trial(990, 0.40, 1.04))
     assert "23.1 % less than the default clock, 4.0 % slower" in text
-    assert "How sure the saving is cannot be told: too few trials on one board" in text
+    assert "How sure the saving is cannot be told: too few trials on one GPU" in text
 
 
 @pytest.mark.parametrize(("saving", "is_one"), [(0.97, False), (0.80, True)])
@@ -317,11 +317,11 @@ def test_sentence_does_not_claim_a_saving_inside_the_error(saving, is_one):
     assert "as fast" in text
 
 
-def test_sentence_names_a_default_clock_on_another_board():
+def test_sentence_names_a_default_clock_on_another_gpu():
     rows = [trial(None, 0.5, 1.0), trial(None, 0.5, 1.0), trial(990, 0.4, 1.0, gpu_uuids=["SIM-1"])]
     text = sentence(*rows)
     assert "20.0 ± 4.0 % less" in text  # 5 % of 0.8
-    assert "The default clock ran on another board" in text
+    assert "The default clock ran on another GPU" in text
 
 
 def test_sentence_when_the_default_is_best_alone_or_missing():

@@ -30,7 +30,7 @@ def test_one_block_gets_one_sentence():
 def test_several_blocks_get_one_setting_for_all():
     rows = block(CHANGES) + block({1500: (0.80, 1.01), 990: (0.95, 1.05)}, block_id="c", task="cloze")
     [sentence] = advice(rows, Limits(max_slowdown=0.2))
-    assert sentence.startswith("Set 1500 MHz on board: over 2 combinations of model, task and requests in flight it ")
+    assert sentence.startswith("Set 1500 MHz on gpu: over 2 combinations of model, task and requests in flight it ")
     assert " it saves 17.5 ± " in sentence
     assert "% of the energy on average, +1.0 % to +2.0 % in time, quality not known for all of them. " in sentence
     assert sentence.endswith(" Limits: at most 20 % slower.")
@@ -39,7 +39,7 @@ def test_several_blocks_get_one_setting_for_all():
 def test_a_setting_for_all_that_saves_nothing_points_to_the_blocks_that_could():
     rows = block({990: (0.8, 1.0)}) + block({990: (1.5, 1.0)}, block_id="c", task="cloze")
     [sentence] = advice(rows)
-    assert sentence.startswith("Leave the default clock on board: over 2 combinations ")
+    assert sentence.startswith("Leave the default clock on gpu: over 2 combinations ")
     assert "nothing else that may be set in all of them saves energy." in sentence
     assert sentence.endswith("Set for each of them apart, 1 would save, as said below.")
 
@@ -55,7 +55,7 @@ def test_thin_evidence_is_said_instead_of_a_recommendation():
         *(trial(c, j, task="t", block_id="c") for c, j in ((None, 1.0), (990, 0.7))),
     ]
     [sentence] = advice(rows)
-    assert sentence.startswith("Least energy at 990 MHz on board, over 2 combinations ")
+    assert sentence.startswith("Least energy at 990 MHz on gpu, over 2 combinations ")
     assert f": {MINUS}25.0 % on average, +0.0 % in time, quality not known for all of them; but do not " in sentence
 
 
@@ -64,10 +64,10 @@ def row(**columns):
     return recommended.row(0, named=True) | columns
 
 
-def test_doubts_about_limits_and_boards_are_said():
+def test_doubts_about_limits_and_gpus_are_said():
     text = describe_recommendation(row(doubtful_limits=["slowdown", "TTFT"], default_is_on_same_board=False))
     assert "By its interval it may break the limit on slowdown and TTFT." in text
-    assert "The default clock ran on another board" in text
+    assert "The default clock ran on another GPU" in text
     assert describe_evidence(row(doubtful_limits=["slowdown"])) == "shown; may break the limit on slowdown"
     assert describe_evidence(row(conclusion="unproven", reason="of this")) == "not shown: of this"
 
@@ -82,7 +82,7 @@ def test_a_mixed_load_without_a_choice_says_why():
     study = make_study(Limits(max_ttft_s=0.1))  # which nothing here tells
     [mixed] = study.mixed_loads.to_dicts()
     text = describe_mixed_load(mixed)
-    assert text.startswith("No one setting on board is recommended over 5 combinations")
+    assert text.startswith("No one setting on gpu is recommended over 5 combinations")
     assert "since no operating point keeps the limits" in text
 
 

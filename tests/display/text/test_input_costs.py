@@ -90,7 +90,7 @@ def test_a_run_that_measured_no_prompt_has_no_such_section():
     assert draw(pl.DataFrame(schema=CORRELATIONS)).strip() == ""
 
 
-def test_a_simulated_board_is_said_to_know_lengths_alone():
+def test_a_simulated_gpu_is_said_to_know_lengths_alone():
     assert "by construction" in draw(table(), simulated=True)
     assert "by construction" not in draw(table())
 

@@ -18,7 +18,7 @@ from runner.spec.request import Completion
 from runner.spec.sweep import parse_sweep
 from runner.tasks.synthetic import SyntheticTask
 from runner.tasks.task import Quality, Sample, TaskError
-from tests.execution.trial_contexts import VirtualBench, make_identity, make_placement, make_requests, open_bench
+from tests.execution.trial_contexts import VirtualContext, make_identity, make_placement, make_requests, open_context
 
 TASK = {"name": "synthetic", "num_prompt_tokens": 128, "num_output_tokens": 64, "num_requests": 40}
 
@@ -31,20 +31,20 @@ def make_aggregator(directory: Path, gpu_uuid: str) -> Aggregator:
     view = SweepView(name="s", simulated=True, run_directory=str(directory), num_trials=9)
     aggregator = Aggregator(directory, view)
     aggregator.load_tasks(make_sweep())
-    aggregator.add_board(GpuView(gpu_uuid=gpu_uuid, label="0", name="H200", simulated=True))
+    aggregator.add_gpu(GpuView(gpu_uuid=gpu_uuid, label="0", name="H200", simulated=True))
     return aggregator
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualBench]:
-    with open_bench(tmp_path_factory.mktemp("bench")) as opened:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualContext]:
+    with open_context(tmp_path_factory.mktemp("context")) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def measured(bench: VirtualBench) -> Measurement:
+def measured(context: VirtualContext) -> Measurement:
     """One real measurement, three rounds long or more, for every test."""
-    return bench.measure(make_requests(), {"sm_clock_mhz_requested": 1200}, min_window_s=4.0, idle_power_w=124.0)
+    return context.measure(make_requests(), {"sm_clock_mhz_requested": 1200}, min_window_s=4.0, idle_power_w=124.0)
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def store(tmp_path: Path) -> RunStore:
 
 
 @pytest.fixture
-def aggregator(store: RunStore, bench: VirtualBench) -> Aggregator:
-    return make_aggregator(store.directory, bench.gpu.info.uuid)
+def aggregator(store: RunStore, context: VirtualContext) -> Aggregator:
+    return make_aggregator(store.directory, context.gpu.info.uuid)
 
 
 def with_texts(measured: Measurement, texts: Sequence[str | None], **identity: Any) -> Measurement:
@@ -103,7 +103,7 @@ def test_the_energy_of_a_trial_is_handed_out_to_its_requests(
     assert requests["energy_j"].sum() + row["unattributed_energy_j"] == pytest.approx(row["energy_j"], rel=1e-9)
 
 
-def test_companions_are_neither_scored_nor_compared(
+def test_paired_trials_are_neither_scored_nor_compared(
     aggregator: Aggregator, store: RunStore, measured: Measurement
 ) -> None:
     aggregator.finish_trial(with_texts(measured, ["cut short"], phase_role="one_token"))
@@ -187,7 +187,7 @@ def test_what_is_finished_is_never_written_again(
 
 
 def test_what_a_retry_can_help_is_listed_once(
-    aggregator: Aggregator, store: RunStore, bench: VirtualBench, measured: Measurement
+    aggregator: Aggregator, store: RunStore, context: VirtualContext, measured: Measurement
 ) -> None:
     wanted = ["sound", "shared", "short", "failed", "missing"]
     aggregator.finish_trial(replace(measured, identity=make_identity(trial_id="sound")))
@@ -197,7 +197,7 @@ def test_what_a_retry_can_help_is_listed_once(
     aggregator.fail_trial(make_identity(trial_id="failed"), make_placement(), "the engine died", time_ns=7)
     assert aggregator.list_retries(wanted) == {"shared"}
     # A worker that took over, or a later run, is told the same.
-    assert make_aggregator(store.directory, bench.gpu.info.uuid).list_retries(wanted) == {"shared"}
+    assert make_aggregator(store.directory, context.gpu.info.uuid).list_retries(wanted) == {"shared"}
     assert aggregator.list_retries(["sound"]) == frozenset()
 
     first = read_row(store, "shared")
@@ -224,12 +224,12 @@ def test_a_foreign_process_is_named(aggregator: Aggregator, measured: Measuremen
     assert aggregator.finish_trial(with_foreign_process(measured)) == ["foreign_process"]
     event = aggregator.snapshot().events[-1]
     assert (event.level, event.kind, event.trial_id) == ("warning", "foreign_process", "t0")
-    assert event.message == "process 4711 is on the board beside the engine"
+    assert event.message == "process 4711 is on the GPU beside the engine"
 
 
 def test_a_sentinel_that_deviates_is_told_as_it_happens(aggregator: Aggregator, measured: Measurement) -> None:
     def finish(trial_id: str, factor: float, **identity: Any) -> list[str]:
-        """A sentinel whose board drew so many times the power."""
+        """A sentinel whose GPU drew so many times the power."""
         power = measured.power.with_columns(pl.col("power_w") * factor)
         changes = {"trial_id": trial_id, "is_sentinel": True} | identity
         no_counter = {"counter_start": None, "counter_end": None}
@@ -246,10 +246,12 @@ def test_a_sentinel_that_deviates_is_told_as_it_happens(aggregator: Aggregator, 
     assert finish("s3", 1.06) == told
 
 
-def test_power_and_progress_reach_the_view(aggregator: Aggregator, bench: VirtualBench, measured: Measurement) -> None:
-    uuid = bench.gpu.info.uuid
+def test_power_and_progress_reach_the_view(
+    aggregator: Aggregator, context: VirtualContext, measured: Measurement
+) -> None:
+    uuid = context.gpu.info.uuid
     aggregator.add_power(uuid, measured.power)
-    aggregator.update_board(uuid, phase="measuring", task="t")
+    aggregator.update_gpu(uuid, phase="measuring", task="t")
     aggregator.report_progress(
         uuid, time_ns=measured.end_ns, window_start_ns=measured.start_ns, num_requests=5, num_tokens=1000
     )
@@ -359,10 +361,10 @@ def test_where_nothing_is_generated_nothing_agrees(
 
 
 def test_a_resumed_run_takes_its_reference_from_disk(
-    aggregator: Aggregator, store: RunStore, bench: VirtualBench, measured: Measurement
+    aggregator: Aggregator, store: RunStore, context: VirtualContext, measured: Measurement
 ) -> None:
     aggregator.finish_trial(with_texts(measured, ["a", "b", "c", "d"], trial_id="t0"))
-    later = make_aggregator(store.directory, bench.gpu.info.uuid)
+    later = make_aggregator(store.directory, context.gpu.info.uuid)
     later.remember_reference("b0", "t0")
     later.finish_trial(with_texts(measured, ["a", "b", "x", "x"], trial_id="t1", sm_clock_mhz_requested=990))
     assert agreement(store, "t1") == (0.5, None)
@@ -393,11 +395,11 @@ def test_documents_are_written_once_with_their_lengths(aggregator: Aggregator, s
 
 
 def test_a_resumed_run_keeps_the_documents_of_tasks_that_were_finished(
-    aggregator: Aggregator, store: RunStore, bench: VirtualBench
+    aggregator: Aggregator, store: RunStore, context: VirtualContext
 ) -> None:
     aggregator.add_samples("boolq", [Sample(sample_id="0", text="one")])
     aggregator.add_samples("piqa", [Sample(sample_id="0", text="one")])
-    later = make_aggregator(store.directory, bench.gpu.info.uuid)
+    later = make_aggregator(store.directory, context.gpu.info.uuid)
     later.add_samples("piqa", [Sample(sample_id="0", text="one"), Sample(sample_id="1", text="two")])
     assert samples_of(store) == [("boolq", "0", 3, 1), ("piqa", "0", 3, 1), ("piqa", "1", 3, 1)]
 
@@ -408,10 +410,10 @@ def test_documents_are_written_with_the_features_of_their_texts(aggregator: Aggr
     assert (row["type_token_ratio"], row["digit_fraction"]) == pytest.approx((4 / 5, 2 / 15))
 
 
-def test_a_run_of_an_earlier_release_is_resumed_with_fewer_features(store: RunStore, bench: VirtualBench) -> None:
+def test_a_run_of_an_earlier_release_is_resumed_with_fewer_features(store: RunStore, context: VirtualContext) -> None:
     earlier = {"task": ["boolq"], "sample_id": ["0"], "num_characters": [3], "num_words": [1], "text": ["one"]}
     store.directory.mkdir(parents=True)
     pl.DataFrame(earlier).write_parquet(store.directory / "samples.parquet")
-    make_aggregator(store.directory, bench.gpu.info.uuid).add_samples("piqa", [Sample(sample_id="0", text="one two")])
+    make_aggregator(store.directory, context.gpu.info.uuid).add_samples("piqa", [Sample(sample_id="0", text="one two")])
     assert samples_of(store) == [("boolq", "0", 3, 1), ("piqa", "0", 7, 2)]
     assert store.read_samples()["type_token_ratio"].to_list() == [None, 1.0]

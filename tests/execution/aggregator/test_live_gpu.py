@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from runner.execution.aggregator.live_gpu import LiveBoard
+from runner.execution.aggregator.live_gpu import LiveGpu
 from runner.results.live import GpuView
 from runner.results.tables import POWER
 
@@ -24,93 +24,93 @@ def make_batch(second: int, power_w: float = 400.0, **state: Any) -> pl.DataFram
 
 
 @pytest.fixture
-def board() -> LiveBoard:
-    return LiveBoard(GpuView(gpu_uuid="GPU-0", label="0", name="H200", simulated=True))
+def gpu() -> LiveGpu:
+    return LiveGpu(GpuView(gpu_uuid="GPU-0", label="0", name="H200", simulated=True))
 
 
-def report(board: LiveBoard, *, now_s: float, start_s: float = 0.0, num_requests: int = 1, num_tokens: int = 0) -> None:
-    board.report_progress(
+def report(gpu: LiveGpu, *, now_s: float, start_s: float = 0.0, num_requests: int = 1, num_tokens: int = 0) -> None:
+    gpu.report_progress(
         time_ns=at(now_s), window_start_ns=at(start_s), num_requests=num_requests, num_tokens=num_tokens
     )
 
 
-def test_before_any_reading_everything_is_unknown(board: LiveBoard) -> None:
-    view = board.draw()
+def test_before_any_reading_everything_is_unknown(gpu: LiveGpu) -> None:
+    view = gpu.draw()
     assert (view.power_w, view.sm_clock_mhz, view.temperature_c, view.joules_per_token) == (None,) * 4
     assert view.power_history_w == ()
-    board.add_power(pl.DataFrame(schema=POWER))
-    assert board.draw() == view
+    gpu.add_power(pl.DataFrame(schema=POWER))
+    assert gpu.draw() == view
 
 
-def test_power_is_the_mean_of_each_of_the_last_seconds_oldest_first(board: LiveBoard) -> None:
+def test_power_is_the_mean_of_each_of_the_last_seconds_oldest_first(gpu: LiveGpu) -> None:
     for second in range(90):
-        board.add_power(make_batch(second, 100.0 + second))
-    history = board.draw().power_history_w
+        gpu.add_power(make_batch(second, 100.0 + second))
+    history = gpu.draw().power_history_w
     assert len(history) == 60
     assert history == pytest.approx(tuple(100.0 + second for second in range(30, 90)), abs=0.05)
-    assert board.draw().power_w == history[-1]
+    assert gpu.draw().power_w == history[-1]
 
 
-def test_clock_and_temperature_are_the_last_ones_read(board: LiveBoard) -> None:
-    board.add_power(make_batch(0))
-    board.add_power(make_batch(1, sm_clock_mhz=990, temperature_c=61.0))
-    board.add_power(make_batch(2, sm_clock_mhz=None, temperature_c=None))
-    view = board.draw()
+def test_clock_and_temperature_are_the_last_ones_read(gpu: LiveGpu) -> None:
+    gpu.add_power(make_batch(0))
+    gpu.add_power(make_batch(1, sm_clock_mhz=990, temperature_c=61.0))
+    gpu.add_power(make_batch(2, sm_clock_mhz=None, temperature_c=None))
+    view = gpu.draw()
     assert (view.sm_clock_mhz, view.temperature_c) == (990, 61.0)
 
 
-def test_joules_per_token_of_the_open_window_so_far(board: LiveBoard) -> None:
+def test_joules_per_token_of_the_open_window_so_far(gpu: LiveGpu) -> None:
     for second in range(4):
-        board.add_power(make_batch(second))
-    report(board, now_s=4.0, start_s=1.0, num_requests=6, num_tokens=600)
-    view = board.draw()
+        gpu.add_power(make_batch(second))
+    report(gpu, now_s=4.0, start_s=1.0, num_requests=6, num_tokens=600)
+    view = gpu.draw()
     assert view.tokens_per_s == pytest.approx(200.0)
     assert view.joules_per_token == pytest.approx(400.0 / 200.0)
     assert view.num_requests_done == 6
 
 
-def test_power_that_arrives_late_stands_for_the_second_that_is_missing(board: LiveBoard) -> None:
-    board.add_power(make_batch(0))
-    board.add_power(make_batch(1))
-    report(board, now_s=3.0, num_tokens=300)
-    assert board.draw().joules_per_token == pytest.approx(400.0 * 3.0 / 300)
+def test_power_that_arrives_late_stands_for_the_second_that_is_missing(gpu: LiveGpu) -> None:
+    gpu.add_power(make_batch(0))
+    gpu.add_power(make_batch(1))
+    report(gpu, now_s=3.0, num_tokens=300)
+    assert gpu.draw().joules_per_token == pytest.approx(400.0 * 3.0 / 300)
 
 
-def test_before_the_first_token_there_is_no_rate(board: LiveBoard) -> None:
-    board.add_power(make_batch(0))
-    report(board, now_s=1.0, num_tokens=0)
-    assert (board.draw().tokens_per_s, board.draw().joules_per_token) == (None, None)
+def test_before_the_first_token_there_is_no_rate(gpu: LiveGpu) -> None:
+    gpu.add_power(make_batch(0))
+    report(gpu, now_s=1.0, num_tokens=0)
+    assert (gpu.draw().tokens_per_s, gpu.draw().joules_per_token) == (None, None)
 
 
-def test_a_window_longer_than_the_history_keeps_its_joules(board: LiveBoard) -> None:
-    board.add_power(make_batch(0))
-    report(board, now_s=1.0, num_tokens=100)
+def test_a_window_longer_than_the_history_keeps_its_joules(gpu: LiveGpu) -> None:
+    gpu.add_power(make_batch(0))
+    report(gpu, now_s=1.0, num_tokens=100)
     for second in range(1, 100):
-        board.add_power(make_batch(second, 400.0 if second < 50 else 200.0))
-    report(board, now_s=100.0, num_tokens=10_000)
-    view = board.draw()
+        gpu.add_power(make_batch(second, 400.0 if second < 50 else 200.0))
+    report(gpu, now_s=100.0, num_tokens=10_000)
+    view = gpu.draw()
     assert view.joules_per_token == pytest.approx(300.0 * 100 / 10_000, rel=0.01)
     assert len(view.power_history_w) == 60
 
 
-def test_a_new_phase_closes_the_window(board: LiveBoard) -> None:
-    board.add_power(make_batch(0))
-    report(board, now_s=1.0, num_requests=3, num_tokens=100)
-    board.update({"phase": "settling", "model": "m"})
-    view = board.draw()
+def test_a_new_phase_closes_the_window(gpu: LiveGpu) -> None:
+    gpu.add_power(make_batch(0))
+    report(gpu, now_s=1.0, num_requests=3, num_tokens=100)
+    gpu.update({"phase": "settling", "model": "m"})
+    view = gpu.draw()
     assert (view.phase, view.model, view.num_requests_done) == ("settling", "m", 0)
     assert (view.tokens_per_s, view.joules_per_token) == (None, None)
 
 
-def test_other_changes_leave_the_window_open(board: LiveBoard) -> None:
-    board.add_power(make_batch(0))
-    report(board, now_s=1.0, num_tokens=100)
-    board.update({"sm_clock_mhz_requested": 990})
-    view = board.draw()
+def test_other_changes_leave_the_window_open(gpu: LiveGpu) -> None:
+    gpu.add_power(make_batch(0))
+    report(gpu, now_s=1.0, num_tokens=100)
+    gpu.update({"sm_clock_mhz_requested": 990})
+    view = gpu.draw()
     assert (view.sm_clock_mhz_requested, view.tokens_per_s) == (990, pytest.approx(100.0))
 
 
-def test_trials_are_counted(board: LiveBoard) -> None:
-    board.count_trial()
-    board.count_trial()
-    assert board.draw().num_trials_done == 2
+def test_trials_are_counted(gpu: LiveGpu) -> None:
+    gpu.count_trial()
+    gpu.count_trial()
+    assert gpu.draw().num_trials_done == 2

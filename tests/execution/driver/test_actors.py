@@ -19,7 +19,7 @@ def dying(cluster: Path) -> Any:
     class Dying:
         def __init__(self, *, starts: bool = True) -> None:
             if not starts:
-                raise TypeError("no such board")
+                raise TypeError("no such GPU")
 
         def process_id(self) -> int:
             return os.getpid()
@@ -50,5 +50,5 @@ def test_what_a_constructor_raises_is_no_less_plain(dying: Any) -> None:
     with pytest.raises(ClusterError) as death:
         await_answer(actor.process_id.remote())
     told, _, then = str(death.value).partition("; ")
-    assert told == "the aggregator is gone: its process did not start: TypeError: no such board"
+    assert told == "the aggregator is gone: its process did not start: TypeError: no such GPU"
     assert then == "the same command goes on from here"

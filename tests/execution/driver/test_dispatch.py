@@ -1,4 +1,4 @@
-"""Which block goes where: models stay loaded, blocks stay on their board, a trial that kills workers is found out."""
+"""Which block goes where: models stay loaded, blocks stay on their GPU, a trial that kills workers is found out."""
 
 from collections.abc import Collection
 
@@ -28,9 +28,9 @@ def make_queue(
     blocks: list[Block],
     finished: Collection[str] = (),
     begun_on: dict[str, str] | None = None,
-    boards: Collection[str] = ("A", "B"),
+    gpus: Collection[str] = ("A", "B"),
 ) -> Queue:
-    return Queue(blocks, finished, begun_on or {}, boards)
+    return Queue(blocks, finished, begun_on or {}, gpus)
 
 
 def ids(block: Block) -> list[str]:
@@ -40,15 +40,15 @@ def ids(block: Block) -> list[str]:
 def test_models_that_nobody_has_loaded_are_counted() -> None:
     queue = make_queue(make_blocks(a=2, b=1, c=1))
     assert queue.num_models_waiting == 3
-    assert [queue.take(board).block.model.label for board in ("A", "B")] == ["a", "b"]
+    assert [queue.take(gpu).block.model.label for gpu in ("A", "B")] == ["a", "b"]
     assert queue.num_models_waiting == 1  # of a there are blocks left, for the worker that has it
     take_models(queue, "A")
     assert queue.num_models_waiting == 0
 
 
-def take_models(queue: Queue, board: str) -> list[str]:
+def take_models(queue: Queue, gpu: str) -> list[str]:
     models = []
-    while assignment := queue.take(board):
+    while assignment := queue.take(gpu):
         models.append(assignment.block.model.id)
     return models
 
@@ -57,7 +57,7 @@ def test_every_block_is_handed_out_once() -> None:
     blocks = make_blocks(a=3, b=2)
     queue = make_queue(blocks)
     assert len(queue.trial_ids) == 15
-    taken = [assignment for board in "ABABABAB" if (assignment := queue.take(board))]
+    taken = [assignment for gpu in "ABABABAB" if (assignment := queue.take(gpu))]
     assert sorted(a.block.block_id for a in taken) == sorted(block.block_id for block in blocks)
     assert all(a.trial_ids == set(ids(a.block)) for a in taken)
     assert len(queue.trial_ids) == 0
@@ -77,7 +77,7 @@ def test_a_second_worker_begins_with_another_model() -> None:
 
 
 def test_one_model_keeps_every_worker_busy() -> None:
-    queue = make_queue(make_blocks(a=8), boards=[str(k) for k in range(8)])
+    queue = make_queue(make_blocks(a=8), gpus=[str(k) for k in range(8)])
     assert len({queue.take(str(k)).block.block_id for k in range(8)}) == 8
 
 
@@ -98,7 +98,7 @@ def test_finished_trials_are_left_out_and_whole_finished_blocks_too() -> None:
     assert queue.take("A").block == fresh
 
 
-def test_a_block_begun_on_a_board_waits_for_that_board() -> None:
+def test_a_block_begun_on_a_gpu_waits_for_that_gpu() -> None:
     block, other = make_blocks(a=2)
     queue = make_queue([block, other], finished=ids(block)[:1], begun_on={block.block_id: "B"})
     assert queue.take("A").block == other
@@ -106,7 +106,7 @@ def test_a_block_begun_on_a_board_waits_for_that_board() -> None:
     assert queue.take("B").block == block
 
 
-def test_a_block_begun_on_a_board_that_is_not_there_goes_to_any() -> None:
+def test_a_block_begun_on_a_gpu_that_is_not_there_goes_to_any() -> None:
     (block,) = make_blocks(a=1)
     assert make_queue([block], begun_on={block.block_id: "elsewhere"}).take("A").block == block
 
@@ -130,20 +130,20 @@ def test_a_limit_beyond_what_waits_changes_nothing() -> None:
 # deaths --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_block_whose_worker_died_goes_on_where_it_was_on_its_own_board() -> None:
+def test_a_block_whose_worker_died_goes_on_where_it_was_on_its_own_gpu() -> None:
     (block,) = make_blocks(a=1)
     queue = make_queue([block])
     assignment = queue.take("A")
     assert queue.give_back(assignment, finished=ids(block)[:1]) is None
-    assert queue.take("B") is None  # two boards of one kind differ by about 5 %
+    assert queue.take("B") is None  # two GPUs of one kind differ by about 5 %
     assert queue.take("A").trial_ids == set(ids(block)[1:])
 
 
-def test_a_block_of_a_board_that_is_gone_goes_to_another() -> None:
+def test_a_block_of_a_gpu_that_is_gone_goes_to_another() -> None:
     (block,) = make_blocks(a=1)
     queue = make_queue([block])
     queue.give_back(queue.take("A"), finished=ids(block)[:1])
-    queue.lose_board("A")
+    queue.lose_gpu("A")
     assert queue.take("B").trial_ids == set(ids(block)[1:])
 
 
@@ -180,9 +180,9 @@ def test_a_guilty_trial_alone_in_its_block_leaves_nothing() -> None:
     assert queue.take("A") is None
 
 
-def test_a_lost_board_no_longer_counts_as_having_a_model_loaded() -> None:
+def test_a_lost_gpu_no_longer_counts_as_having_a_model_loaded() -> None:
     queue = make_queue(make_blocks(a=3, b=2))
     queue.take("A")
-    queue.lose_board("A")
+    queue.lose_gpu("A")
     # With "a" loaded nowhere, its two waiting blocks are as urgent as the two of "b", and come first.
     assert queue.take("B").block.model.id == "a"

@@ -1,4 +1,4 @@
-"""The time that is left: loads and trials each at their own pace, on as many boards as there are."""
+"""The time that is left: loads and trials each at their own pace, on as many GPUs as there are."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def make_view(*phases: GpuPhase) -> SweepView:
 
 
 class Run:
-    """A run whose boards are in these phases until so many seconds have passed."""
+    """A run whose GPUs are in these phases until so many seconds have passed."""
 
     def __init__(self) -> None:
         self.remaining, self.elapsed_s = RemainingTime(), 0.0
@@ -54,7 +54,7 @@ def test_models_to_come_take_as_long_to_load_as_those_that_came() -> None:
     assert left_s == pytest.approx(9 * 10.0 + 2 * 50.0)
 
 
-def test_boards_share_what_is_left() -> None:
+def test_gpus_share_what_is_left() -> None:
     run = Run()
     run.go_on(60.0, "loading", "loading", num_left=20)
     left_s = run.go_on(50.0, "measuring", "settling", num_done=10, num_left=10, num_models_waiting=1)
@@ -63,7 +63,7 @@ def test_boards_share_what_is_left() -> None:
     assert left_s == pytest.approx(9 * 10.0)
 
 
-def test_idle_boards_and_an_end_without_boards_do_no_harm() -> None:
+def test_idle_gpus_and_an_end_without_gpus_do_no_harm() -> None:
     run = Run()
     assert run.go_on(10.0, num_done=3, num_left=3) is None
     assert run.go_on(10.0, "idle", num_done=3, num_left=3) == 0.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.execution import fingerprint as fingerprint_module
 from runner.execution.driver.manifest import Description, RunOptions, build_manifest, close_manifest
+from runner.execution.worker import fingerprint as fingerprint_module
 from runner.execution.worker.fingerprint import describe_versions, fingerprint
 from runner.hardware.gpu import GpuInfo
 from runner.results.run_directory import RunDirectoryError
@@ -122,7 +122,7 @@ def test_what_workers_learn_of_their_sensors_is_there_at_the_end(installed: dict
     assert all(gpu["driver_version"] == "580.1" for gpu in manifest["gpus"])
 
 
-def test_another_kind_of_board_may_join(installed: dict[str, str]) -> None:
+def test_another_kind_of_gpu_may_join(installed: dict[str, str]) -> None:
     earlier = build(installed)
     manifest = build(installed, replace(INFO, uuid="GPU-9", name="NVIDIA A100"), earlier=earlier)
     assert set(manifest["fingerprints"]) == {"NVIDIA H200", "NVIDIA A100"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.execution.driver.cluster import Seat, find_seats
+from runner.execution.driver.cluster import GpuGroup, find_gpu_groups
 from runner.execution.preflight.feasibility import require_settable, require_tokenizers
 from runner.hardware.gpu import NotSupportedError, PermissionDeniedError
 from runner.spec.sweep import SweepFileError, parse_sweep
@@ -17,9 +17,9 @@ TASK = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8, "nu
 
 
 @pytest.fixture
-def seat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seat:
-    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "boards"))
-    return find_seats("sim", None)[0]
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuGroup:
+    monkeypatch.setenv("SWEEP_SIMULATED_STATE", str(tmp_path / "gpus"))
+    return find_gpu_groups("sim", None)[0]
 
 
 def blocks_of(*, read_only: bool = False, **axes: object) -> list[Block]:
@@ -27,10 +27,10 @@ def blocks_of(*, read_only: bool = False, **axes: object) -> list[Block]:
     return expand_trials(sweep, read_only=read_only)
 
 
-def test_every_wrong_value_is_named_once_for_all_boards_of_a_kind(seat: Seat) -> None:
+def test_every_wrong_value_is_named_once_for_all_gpus_of_a_kind(group: GpuGroup) -> None:
     blocks = blocks_of(concurrency=[1, 2], sm_clock=[5000, 1200, 100], power_limit=[900])
     with pytest.raises(ValueError, match="out of range") as refused:
-        require_settable(blocks, [seat, seat])
+        require_settable(blocks, [group, group])
     lines = str(refused.value).splitlines()
     assert sorted(line.partition(" is ")[0] for line in lines) == [
         "power_limit = 900.0",
@@ -39,18 +39,18 @@ def test_every_wrong_value_is_named_once_for_all_boards_of_a_kind(seat: Seat) ->
     ]
 
 
-def test_one_board_of_many_that_lacks_an_axis_is_enough(seat: Seat) -> None:
+def test_one_gpu_of_many_that_lacks_an_axis_is_enough(group: GpuGroup) -> None:
     blocks = blocks_of(mem_clock=["100%"])
-    require_settable(blocks, [seat])
-    single = replace(seat, info=replace(seat.info, name="Other board", mem_clocks_mhz=(2619,)))
-    with pytest.raises(NotSupportedError, match="Other board has one memory clock, 2619 MHz"):
-        require_settable(blocks, [seat, single])
+    require_settable(blocks, [group])
+    single = replace(group, info=replace(group.info, name="Other GPU", mem_clocks_mhz=(2619,)))
+    with pytest.raises(NotSupportedError, match="Other GPU has one memory clock, 2619 MHz"):
+        require_settable(blocks, [group, single])
 
 
-def test_a_host_that_may_not_set_is_named_unless_nothing_is_to_be_set(seat: Seat) -> None:
-    barred = replace(seat, host="node7", obstacle="only root may")
+def test_a_host_that_may_not_set_is_named_unless_nothing_is_to_be_set(group: GpuGroup) -> None:
+    barred = replace(group, host="node7", obstacle="only root may")
     with pytest.raises(PermissionDeniedError, match="cannot be set on node7: only root may"):
-        require_settable(blocks_of(sm_clock=["default", "60%"]), [seat, barred])
+        require_settable(blocks_of(sm_clock=["default", "60%"]), [group, barred])
     require_settable(blocks_of(sm_clock=["default"]), [barred])
     require_settable(blocks_of(sm_clock=["default", "60%"], read_only=True), [barred])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.execution import prefetch
+from runner.execution.driver import prefetch
 from runner.execution.driver.manifest import keep_commits
 from runner.execution.driver.prefetch import Prefetch, list_ahead
 from runner.execution.preflight.model_access import ModelAccess, ModelAccessError, check_access, locate, require_access

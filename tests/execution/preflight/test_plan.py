@@ -16,15 +16,15 @@ from runner.results.plan import Plan
 from runner.spec.sweep import parse_sweep
 from runner.spec.trial import expand_trials
 from runner.tasks.task import TaskError
-from runner.timebase import WallClock
-from tests.execution.trial_contexts import make_requests, open_bench
+from runner.timebase import WallTime
+from tests.execution.trial_contexts import make_requests, open_context
 
 SYNTHETIC = {"name": "synthetic", "num_prompt_tokens": 128, "num_output_tokens": 64, "num_requests": 40}
 
 
 @pytest.fixture
 def gpus(tmp_path: Path) -> list[GpuInfo]:
-    return select_gpus(open_nvml("sim:h200x2", WallClock(), tmp_path / "boards"), "all", None)
+    return select_gpus(open_nvml("sim:h200x2", WallTime(), tmp_path / "gpus"), "all", None)
 
 
 def make_plan(
@@ -48,7 +48,7 @@ def render(plan: Plan) -> str:
     return capture.get()
 
 
-def test_the_plan_holds_every_trial_in_order_with_the_boards_own_clocks(gpus: list[GpuInfo]) -> None:
+def test_the_plan_holds_every_trial_in_order_with_the_gpus_own_clocks(gpus: list[GpuInfo]) -> None:
     plan = make_plan(gpus)
     assert (plan.gpu_names, plan.simulated) == (("Simulated NVIDIA H200",) * 2, True)
     clocks = [trial.sm_clock_mhz for trial in plan.trials]
@@ -57,13 +57,13 @@ def test_the_plan_holds_every_trial_in_order_with_the_boards_own_clocks(gpus: li
     assert [trial.is_sentinel for trial in plan.trials] == [True, False, False, False, True]
 
 
-def test_what_the_board_cannot_do_is_a_problem_and_not_an_error(gpus: list[GpuInfo]) -> None:
+def test_what_the_gpu_cannot_do_is_a_problem_and_not_an_error(gpus: list[GpuInfo]) -> None:
     plan = make_plan(gpus, axes={"sm_clock": ["default", 5000], "power_limit": ["default", 50]})
     problems = {trial.problem for trial in plan.trials} - {None}
     assert len(problems) == 2
     assert any("5000" in problem and "345 to 1980 MHz" in problem for problem in problems)
     text = render(plan)
-    assert text.count("Cannot be set on this board") == 2
+    assert text.count("Cannot be set on this GPU") == 2
     assert "impossible" in text
 
 
@@ -77,7 +77,7 @@ def test_finished_trials_cost_nothing_more(gpus: list[GpuInfo]) -> None:
     assert (everything.estimated_duration_s, everything.estimated_energy_j) == (0.0, 0.0)
 
 
-def test_two_boards_halve_the_measuring_and_each_loads(gpus: list[GpuInfo]) -> None:
+def test_two_gpus_halve_the_measuring_and_each_loads(gpus: list[GpuInfo]) -> None:
     two, one = make_plan(gpus), make_plan(gpus[:1])
     assert one.estimated_duration_s - LOAD_S == pytest.approx(2 * (two.estimated_duration_s - LOAD_S))
 
@@ -88,16 +88,16 @@ def test_the_estimate_is_near_what_the_simulated_engine_measures(
 ) -> None:
     axes = {"concurrency": [8], "sm_clock": [sm_clock_mhz or "default"]}
     planned = next(trial for trial in make_plan(gpus, axes=axes).trials if not trial.is_sentinel)
-    with open_bench(tmp_path / "bench") as bench:
-        start_ns = bench.clock.now_ns()
-        measurement = bench.measure(make_requests(), {"sm_clock_mhz_requested": sm_clock_mhz}, num_warmup_requests=8)
-        duration_s = (bench.clock.now_ns() - start_ns) * 1e-9
+    with open_context(tmp_path / "context") as context:
+        start_ns = context.time_source.now_ns()
+        measurement = context.measure(make_requests(), {"sm_clock_mhz_requested": sm_clock_mhz}, num_warmup_requests=8)
+        duration_s = (context.time_source.now_ns() - start_ns) * 1e-9
     row = build_trial_row(measurement, Scores())
     assert planned.estimated_duration_s == pytest.approx(duration_s, rel=0.35)
     assert planned.estimated_energy_j == pytest.approx(row["energy_j"], rel=0.5)
 
 
-def test_companions_and_repeated_prompts_are_planned_for(gpus: list[GpuInfo]) -> None:
+def test_paired_trials_and_repeated_prompts_are_planned_for(gpus: list[GpuInfo]) -> None:
     short = {"num_output_tokens": 800, "num_requests": 8, "num_prompt_tokens": 8}
     plan = make_plan(gpus, task=[SYNTHETIC | short | {"phases": "output_lengths"}], read_only=True, min_window_s=0.0)
     one, half, whole = sorted(trial.estimated_energy_j for trial in plan.trials)

@@ -21,13 +21,13 @@ from unittest import mock
 
 import ray
 
-from runner.execution import held_board
-from runner.execution import worker as worker_module
 from runner.execution.aggregator.aggregator import Aggregator
-from runner.execution.driver.cluster import Seat
+from runner.execution.driver.cluster import GpuGroup
+from runner.execution.worker import gpu_session
+from runner.execution.worker import worker as worker_module
 from runner.execution.worker.fingerprint import describe_versions
 from runner.execution.worker.worker import GpuWorker, WorkerConfig
-from runner.hardware import board_lock
+from runner.hardware.clocks import gpu_lock
 from runner.hardware.clocks.journal import read_journal, write_journal
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.recovery import restore_leftover
@@ -37,7 +37,7 @@ from runner.hardware.selection import select_gpus
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.simulated.faults import Fault, FaultyNvml, fail
 from runner.hardware.simulated.module import SimulatedNvml
-from runner.physics.gpu_state import BoardSettings
+from runner.physics.gpu_state import GpuSettings
 from runner.results.live import SweepView
 from runner.results.run_directory import RunStore
 from runner.results.sensors import SensorFindings
@@ -45,7 +45,7 @@ from runner.spec.request import Request
 from runner.spec.sweep import SweepSpec, parse_sweep
 from runner.spec.trial import expand_trials
 from runner.tasks.synthetic import SyntheticTask
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 SWEEP: dict[str, Any] = {
     "name": "failures",
@@ -56,9 +56,9 @@ SWEEP: dict[str, Any] = {
     "task": [{"name": "synthetic", "num_prompt_tokens": 16, "num_output_tokens": 32, "num_requests": 2}],
     "axes": {"concurrency": [2], "sm_clock": [990], "mem_clock": [2201], "power_limit": [500]},
 }
-"""A sentinel at the board's own clocks, then a trial with everything set."""
+"""A sentinel at the GPU's own clocks, then a trial with everything set."""
 ADMINISTRATORS_LIMIT_W = 600.0
-"""What the power limit was before the run and must be after it; the board's own default is 700 W."""
+"""What the power limit was before the run and must be after it; the GPU's own default is 700 W."""
 
 CODES = {
     1: "UNINITIALIZED",
@@ -78,7 +78,7 @@ CODES = {
     999: "UNKNOWN",
 }
 _ANY = (1, 2, 3, 10, 13, 15, 16, 999)
-"""What every function of a board may answer: nvml.h lists 1, 2, 3, 15 and 999 for nearly all; 13 is nvidia-ml-py's
+"""What every function of a GPU may answer: nvml.h lists 1, 2, 3, 15 and 999 for nearly all; 13 is nvidia-ml-py's
 where the driver's library lacks the function; 10 and 16 come from a driver that is stuck, whatever the list says."""
 _LIST = (*_ANY, 7)
 """Of functions that fill a buffer of the caller's."""
@@ -118,11 +118,11 @@ CODES_OF: dict[str, tuple[int, ...]] = {
 """Every function that a run calls, and the codes with which it fails: those that nvml.h lists for it, and _ANY."""
 
 POLLED_ON = {"nvmlDeviceGetFieldValues": "sim:h200+h100", "nvmlDeviceGetPowerUsage": "sim:h200+average-only"}
-"""What a window is measured with on boards without a sample buffer, and such boards: failed there too."""
+"""What a window is measured with on GPUs without a sample buffer, and such GPUs: failed there too."""
 
 MAX_ERROR = 0.01
 """Of an energy without a verdict."""
-USUAL_BOARD = "sim"
+USUAL_GPU = "sim"
 MOMENTS = ("start", "mid-window", "end")
 
 
@@ -133,10 +133,10 @@ class Case:
     function: str
     code: int
     moment: str
-    board: str = USUAL_BOARD
+    gpu: str = USUAL_GPU
 
     def __str__(self) -> str:
-        return f"{self.function} {CODES[self.code]} at {self.moment} on {self.board}"
+        return f"{self.function} {CODES[self.code]} at {self.moment} on {self.gpu}"
 
 
 @dataclass(kw_only=True)
@@ -146,7 +146,7 @@ class Outcome:
     refusal: str | None = None
     """Why nothing was measured."""
     lost: str | None = None
-    """Why the worker gave its board up, and the trials without a row back to the driver."""
+    """Why the worker gave its GPU up, and the trials without a row back to the driver."""
     planned: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     truths_j: dict[str, float] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class Actor:
 
 
 class _Driver(FaultyNvml):
-    """A simulated board behind what the product takes for the `pynvml` module."""
+    """A simulated GPU behind what the product takes for the `pynvml` module."""
 
     request = "nvidia"
 
@@ -184,7 +184,7 @@ class _Driver(FaultyNvml):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("nvml"):
-            self.last_call_ns[name] = self.true_nvml.clock.now_ns()
+            self.last_call_ns[name] = self.true_nvml.time_source.now_ns()
         return super().__getattr__(name)
 
 
@@ -198,13 +198,13 @@ def _draw_once(task: SyntheticTask, **sizes: int) -> list[Request]:
 
 
 @contextmanager
-def _in_place_of_a_machine(folder: Path, nvml: Any, clock: VirtualClock) -> Iterator[None]:
+def _in_place_of_a_machine(folder: Path, nvml: Any, time_source: VirtualTime) -> Iterator[None]:
     with (
         mock.patch.dict(sys.modules, {"pynvml": nvml}),
         mock.patch.dict(os.environ, {"SWEEP_LEASE_DIR": str(folder / "leases"), "SWEEP_SIMULATED_STATE": str(folder)}),
-        mock.patch.object(worker_module, "VirtualClock", return_value=clock),
-        mock.patch.object(held_board, "ClockLease", partial(ClockLease, guarded=False)),
-        mock.patch.object(board_lock, "SHARED_DIR", folder / "locks"),
+        mock.patch.object(worker_module, "VirtualTime", return_value=time_source),
+        mock.patch.object(gpu_session, "ClockLease", partial(ClockLease, guarded=False)),
+        mock.patch.object(gpu_lock, "SHARED_DIR", folder / "locks"),
         mock.patch.object(ray, "get", lambda answer: answer),
         # Drawing prompts from a vocabulary of 150,000, and asking for versions, takes longer than the rest of a run.
         mock.patch.object(SyntheticTask, "requests", lambda task, _, **sizes: _draw_once(task, **sizes)),
@@ -215,18 +215,18 @@ def _in_place_of_a_machine(folder: Path, nvml: Any, clock: VirtualClock) -> Iter
 
 
 class _Probe:
-    """The sensor probe of a board that is sound until later: the same findings each time, made once."""
+    """The sensor probe of a GPU that is sound until later: the same findings each time, made once."""
 
     def __init__(self) -> None:
         self._made: tuple[SensorFindings, float] | None = None
 
-    def __call__(self, gpu: NvmlGpu, clock: VirtualClock) -> SensorFindings:
+    def __call__(self, gpu: NvmlGpu, time_source: VirtualTime) -> SensorFindings:
         if self._made is None:
-            start_ns = clock.now_ns()
-            findings = probe_sensors(gpu, clock)
-            self._made = findings, (clock.now_ns() - start_ns) * 1e-9
+            start_ns = time_source.now_ns()
+            findings = probe_sensors(gpu, time_source)
+            self._made = findings, (time_source.now_ns() - start_ns) * 1e-9
         else:
-            clock.sleep(self._made[1])
+            time_source.sleep(self._made[1])
         return self._made[0]
 
 
@@ -234,21 +234,21 @@ def run_once(
     folder: Path,
     fault: Fault | None = None,
     *,
-    board: str = USUAL_BOARD,
+    gpu: str = USUAL_GPU,
     trials: slice = slice(2),
     probe: Any = probe_sensors,
 ) -> Outcome:
-    """Run some trials of the sweep on a new board with a fault, end, and clear up as a person would."""
+    """Run some trials of the sweep on a new GPU with a fault, end, and clear up as a person would."""
     shutil.rmtree(folder, ignore_errors=True)
-    clock = VirtualClock()
-    true_nvml = SimulatedNvml(board, clock, folder / "boards")
+    time_source = VirtualTime()
+    true_nvml = SimulatedNvml(gpu, time_source, folder / "gpus")
     state = true_nvml.nvmlDeviceGetHandleByIndex(0).state
-    state.change_settings(BoardSettings(time_ns=clock.now_ns(), power_limit_w=ADMINISTRATORS_LIMIT_W))
-    clock.sleep(30.0)
+    state.change_settings(GpuSettings(time_ns=time_source.now_ns(), power_limit_w=ADMINISTRATORS_LIMIT_W))
+    time_source.sleep(30.0)
     nvml = _Driver(true_nvml, [] if fault is None else [fault])
     outcome = Outcome()
-    with _in_place_of_a_machine(folder, nvml, clock), mock.patch.object(held_board, "probe_sensors", probe):
-        _run_sweep(folder, nvml, clock, outcome, trials)
+    with _in_place_of_a_machine(folder, nvml, time_source), mock.patch.object(gpu_session, "probe_sensors", probe):
+        _run_sweep(folder, nvml, time_source, outcome, trials)
         outcome.last_call_ns = dict(nvml.last_call_ns)
         _clear_up(folder, nvml, outcome)
     last = state.settings_history()[-1]
@@ -261,9 +261,9 @@ def run_once(
     return outcome
 
 
-def _run_sweep(folder: Path, nvml: Any, clock: VirtualClock, outcome: Outcome, trials: slice) -> None:
+def _run_sweep(folder: Path, nvml: Any, time_source: VirtualTime, outcome: Outcome, trials: slice) -> None:
     try:
-        infos = select_gpus(open_nvml("nvidia", clock), "all", None)
+        infos = select_gpus(open_nvml("nvidia", time_source), "all", None)
     except GpuError as error:
         outcome.refusal = str(error)
         return
@@ -274,8 +274,8 @@ def _run_sweep(folder: Path, nvml: Any, clock: VirtualClock, outcome: Outcome, t
     with RunStore(folder / "run") as store:
         aggregator = Aggregator(folder / "run", view)
         aggregator.load_tasks(sweep)
-        seat = Seat(gpu_request="nvidia", info=infos[0], label="0", host="here")
-        config = WorkerConfig(seat=seat, sweep=sweep, engine="simulated", read_only=False, driver_process_id=None)
+        group = GpuGroup(gpu_request="nvidia", info=infos[0], label="0", host="here")
+        config = WorkerConfig(group=group, sweep=sweep, engine="simulated", read_only=False, driver_process_id=None)
         worker = GpuWorker(config, Actor(aggregator))
         try:
             worker.describe()
@@ -312,7 +312,7 @@ def _clear_up(folder: Path, nvml: FaultyNvml, outcome: Outcome) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """A run by board and moment in which nothing fails, and each case's; what a moment never calls is no case of it."""
+    """A run by GPU and moment in which nothing fails, and each case's; what a moment never calls is no case of it."""
 
     sound: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     outcomes: dict[Case, Outcome] = field(default_factory=dict)
@@ -321,30 +321,30 @@ class Campaign:
 def run_campaign(folder: Path) -> Campaign:
     """Run every case."""
     campaign = Campaign()
-    _fail_each(campaign, folder, USUAL_BOARD, list(CODES_OF))
-    for function, board in POLLED_ON.items():
-        _fail_each(campaign, folder, board, [function])
+    _fail_each(campaign, folder, USUAL_GPU, list(CODES_OF))
+    for function, gpu in POLLED_ON.items():
+        _fail_each(campaign, folder, gpu, [function])
     return campaign
 
 
-def _fail_each(campaign: Campaign, folder: Path, board: str, functions: Sequence[str]) -> None:
-    """Run the cases of some functions on a kind of board.
+def _fail_each(campaign: Campaign, folder: Path, gpu: str, functions: Sequence[str]) -> None:
+    """Run the cases of some functions on a kind of GPU.
 
     What fails in or after the window of a trial with everything set needs no trial before it.
     """
-    from_start: dict[str, Any] = {"board": board, "trials": slice(2)}
-    later: dict[str, Any] = {"board": board, "trials": slice(1, 2), "probe": _Probe()}
+    from_start: dict[str, Any] = {"gpu": gpu, "trials": slice(2)}
+    later: dict[str, Any] = {"gpu": gpu, "trials": slice(1, 2), "probe": _Probe()}
     window = run_once(folder, **later).rows[0]
     end_ns = window["start_ns"] + round(window["duration_s"] * 1e9)
     middle_ns = (window["start_ns"] + end_ns) // 2
     for moment, start_ns, how in zip(MOMENTS, (0, middle_ns, end_ns), (from_start, later, later), strict=True):
-        sound = campaign.sound[board, moment] = run_once(folder, **how)
+        sound = campaign.sound[gpu, moment] = run_once(folder, **how)
         for function in functions:
             if sound.last_call_ns.get(function, -1) < start_ns:
                 continue
             for code in CODES_OF[function]:
                 fault = Fault(functions=(function,), effect=fail(code), start_ns=start_ns)
-                case = Case(function=function, code=code, moment=moment, board=board)
+                case = Case(function=function, code=code, moment=moment, gpu=gpu)
                 campaign.outcomes[case] = run_once(folder, fault, **how)
 
 
@@ -377,15 +377,15 @@ def find_lost_rows(case: Case, outcome: Outcome) -> Iterator[str]:
 def find_locks_left(case: Case, outcome: Outcome) -> Iterator[str]:
     """Yield what is still set, or was forgotten, or was kept from whoever ought to know."""
     if outcome.settings_after != (None, None, ADMINISTRATORS_LIMIT_W):
-        yield f"the board is left at {outcome.settings_after}"
+        yield f"the GPU is left at {outcome.settings_after}"
     if outcome.journal_left:
         yield "a journal is left although nothing is owed"
     if outcome.journal_stays and "board_not_restored" not in outcome.events:
-        yield "nobody was told that the board is still set"
+        yield "nobody was told that the GPU is still set"
     if outcome.journal_stays and not any(
         "not restored" in line and case.function in line for line in outcome.first_restore
     ):
-        yield f"sweep doctor says {outcome.first_restore} while the board is still set"
+        yield f"sweep doctor says {outcome.first_restore} while the GPU is still set"
 
 
 # the table in docs/failures.md ---------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def describe(outcome: Outcome, sound: Outcome) -> str:
 
 def _describe_row(row: dict[str, Any] | None, sound: dict[str, Any]) -> str:
     if row is None:
-        return "board lost"
+        return "GPU lost"
     if row["status"] == "failed":
         return "failed row"
     words = []
@@ -437,20 +437,20 @@ def _describe_row(row: dict[str, Any] | None, sound: dict[str, Any]) -> str:
 def make_table(campaign: Campaign) -> str:
     """Return the table of docs/failures.md: a row a function, a column a moment."""
     lines = ["| call | codes | " + " | ".join(MOMENTS) + " |", "|---" * (2 + len(MOMENTS)) + "|"]
-    rows = [(function, USUAL_BOARD, f"`{function}`") for function in CODES_OF]
-    rows += [(function, board, f"`{function}` on `--gpu {board}`") for function, board in POLLED_ON.items()]
-    for function, board, name in rows:
-        cells = [_describe_cell(campaign, function, board, moment) for moment in MOMENTS]
+    rows = [(function, USUAL_GPU, f"`{function}`") for function in CODES_OF]
+    rows += [(function, gpu, f"`{function}` on `--gpu {gpu}`") for function, gpu in POLLED_ON.items()]
+    for function, gpu, name in rows:
+        cells = [_describe_cell(campaign, function, gpu, moment) for moment in MOMENTS]
         lines.append(f"| {name} | {', '.join(map(str, CODES_OF[function]))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _describe_cell(campaign: Campaign, function: str, board: str, moment: str) -> str:
+def _describe_cell(campaign: Campaign, function: str, gpu: str, moment: str) -> str:
     """What most codes lead to, then what others lead to."""
     codes_by_words: dict[str, list[int]] = defaultdict(list)
     for case, outcome in campaign.outcomes.items():
-        if (case.function, case.board, case.moment) == (function, board, moment):
-            codes_by_words[describe(outcome, campaign.sound[board, moment])].append(case.code)
+        if (case.function, case.gpu, case.moment) == (function, gpu, moment):
+            codes_by_words[describe(outcome, campaign.sound[gpu, moment])].append(case.code)
     if not codes_by_words:
         return "not called"
     usual, *others = sorted(codes_by_words, key=lambda words: -len(codes_by_words[words]))

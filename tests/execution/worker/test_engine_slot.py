@@ -1,4 +1,4 @@
-"""What a slot knows of its board around a load: whose processes they are, and whose memory is still held."""
+"""What a slot knows of its GPU around a load: whose processes they are, and whose memory is still held."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from runner.execution import engine_slot
+from runner.execution.worker import engine_slot
 from runner.execution.worker.engine_slot import EngineSlot
 from runner.execution.worker.engines import EngineSetup
 from runner.hardware.gpu import NotSupportedError
 from runner.inference.engine import EngineError
 from runner.spec.sweep import ModelSpec
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 GIB = 2**30
 FIRST, SECOND = ModelSpec(id="first"), ModelSpec(id="second")
 
 
-class Board:
-    """A board that somebody else's process 1 is on, and who loads what on it."""
+class FakeGpu:
+    """A GPU that somebody else's process 1 is on, and who loads what on it."""
 
     def __init__(self) -> None:
         self.process_ids: set[int] | None = {1}
@@ -45,15 +45,15 @@ class Board:
 
 
 class Engine:
-    def __init__(self, board: Board, pid: int) -> None:
-        self._board = board
+    def __init__(self, gpu: FakeGpu, pid: int) -> None:
+        self._gpu = gpu
         self._pid = pid
 
     def close(self) -> None:
-        if self._board.process_ids is not None:
-            self._board.process_ids.discard(self._pid)
-        if self._board.used_bytes is not None:
-            self._board.used_bytes += self._board.leaves_bytes - 40 * GIB
+        if self._gpu.process_ids is not None:
+            self._gpu.process_ids.discard(self._pid)
+        if self._gpu.used_bytes is not None:
+            self._gpu.used_bytes += self._gpu.leaves_bytes - 40 * GIB
 
 
 class Told:
@@ -68,8 +68,8 @@ class Told:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board()
+def gpu() -> FakeGpu:
+    return FakeGpu()
 
 
 @pytest.fixture
@@ -78,20 +78,20 @@ def told() -> Told:
 
 
 @pytest.fixture
-def open_slot(board: Board, told: Told, monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineSlot]:
-    monkeypatch.setattr(engine_slot, "open_engine", board.open_engine)
+def open_slot(gpu: FakeGpu, told: Told, monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineSlot]:
+    monkeypatch.setattr(engine_slot, "open_engine", gpu.open_engine)
     monkeypatch.setattr(engine_slot, "MEMORY_LIMIT_S", 0.0)
 
     def make() -> EngineSlot:
         reporter: Any = told
-        held: Any = SimpleNamespace(gpu=board, placement=None, lease=None, sampler=None)
+        held: Any = SimpleNamespace(gpu=gpu, placement=None, lease=None, sampler=None)
         sweep: Any = None
-        return EngineSlot(sweep, EngineSetup(name="vllm", clock=VirtualClock()), held, reporter)
+        return EngineSlot(sweep, EngineSetup(name="vllm", time_source=VirtualTime()), held, reporter)
 
     return make
 
 
-def test_the_processes_that_come_with_an_engine_are_ours(board: Board, open_slot: Callable[[], EngineSlot]) -> None:
+def test_the_processes_that_come_with_an_engine_are_ours(gpu: FakeGpu, open_slot: Callable[[], EngineSlot]) -> None:
     slot = open_slot()
     assert slot.open(FIRST).engine_process_ids == {100}
     ours = slot.open(SECOND).engine_process_ids
@@ -101,7 +101,7 @@ def test_the_processes_that_come_with_an_engine_are_ours(board: Board, open_slot
 
 
 def test_of_a_process_that_outlives_its_engine_it_is_known_that_it_was_ours(
-    board: Board, open_slot: Callable[[], EngineSlot], monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, open_slot: Callable[[], EngineSlot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot = open_slot()
     slot.open(FIRST)
@@ -109,8 +109,8 @@ def test_of_a_process_that_outlives_its_engine_it_is_known_that_it_was_ours(
     assert slot.open(SECOND).engine_process_ids == {100, 200}
 
 
-def test_where_the_driver_lists_no_processes_nobody_is_known(board: Board, open_slot: Callable[[], EngineSlot]) -> None:
-    board.process_ids = None
+def test_where_the_driver_lists_no_processes_nobody_is_known(gpu: FakeGpu, open_slot: Callable[[], EngineSlot]) -> None:
+    gpu.process_ids = None
     assert open_slot().open(FIRST).engine_process_ids is None
 
 
@@ -118,31 +118,31 @@ def test_where_the_driver_lists_no_processes_nobody_is_known(board: Board, open_
     ("left_bytes", "is_held"), [(0, False), (GIB // 4, False), (GIB, True)], ids=["nothing", "a little", "much"]
 )
 def test_memory_that_an_engine_left_behind_marks_the_next_one(
-    left_bytes: int, is_held: bool, board: Board, open_slot: Callable[[], EngineSlot]
+    left_bytes: int, is_held: bool, gpu: FakeGpu, open_slot: Callable[[], EngineSlot]
 ) -> None:
     slot = open_slot()
     assert not slot.open(FIRST).memory_left_behind  # its own memory is no debt
-    board.leaves_bytes = left_bytes
+    gpu.leaves_bytes = left_bytes
     assert slot.open(SECOND).memory_left_behind == is_held
 
 
 def test_memory_that_was_freed_before_the_next_load_is_forgotten(
-    board: Board, told: Told, open_slot: Callable[[], EngineSlot]
+    gpu: FakeGpu, told: Told, open_slot: Callable[[], EngineSlot]
 ) -> None:
     slot = open_slot()
     slot.open(FIRST)
-    board.leaves_bytes = GIB
+    gpu.leaves_bytes = GIB
     slot.close()
     assert told.kinds[-1] == "memory_left_behind"
-    board.used_bytes = 2 * GIB
+    gpu.used_bytes = 2 * GIB
     assert not slot.open(SECOND).memory_left_behind
 
 
 def test_a_model_that_did_not_load_is_not_tried_twice(
-    board: Board, open_slot: Callable[[], EngineSlot], monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, open_slot: Callable[[], EngineSlot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Engine:
-        board.loads += 1
+        gpu.loads += 1
         raise EngineError("out of memory")
 
     monkeypatch.setattr(engine_slot, "open_engine", refuse)
@@ -150,4 +150,4 @@ def test_a_model_that_did_not_load_is_not_tried_twice(
     for _ in range(2):
         with pytest.raises(EngineError, match="out of memory"):
             slot.open(FIRST)
-    assert board.loads == 1
+    assert gpu.loads == 1

@@ -1,4 +1,4 @@
-"""From prompts on a board to what their features cost, in virtual time: the tables of a run fit the correlations."""
+"""From prompts on a GPU to what their features cost, in virtual time: the tables of a run fit the correlations."""
 
 import io
 import json
@@ -28,7 +28,7 @@ from runner.spec.request import Request
 from runner.spec.sweep import parse_sweep
 from runner.tasks.features.text import describe_samples
 from runner.tasks.task import Sample
-from tests.execution.trial_contexts import make_requests, open_bench
+from tests.execution.trial_contexts import make_requests, open_context
 
 NUM_PROMPTS = 24
 CLOCKS_MHZ = (None, 990)
@@ -51,15 +51,15 @@ def make_prompts() -> list[tuple[Request, Sample]]:
 def measure_run(directory: Path, **procedure: float) -> pl.DataFrame:
     """Run the prompts one by one at two clocks, and correlate what the run directory holds."""
     prompts = make_prompts()
-    with open_bench(directory) as bench:
-        uuid = bench.gpu.info.uuid
+    with open_context(directory) as context:
+        uuid = context.gpu.info.uuid
         aggregator = Aggregator(directory / "run", SweepView(name="s", simulated=True, run_directory="", num_trials=2))
         aggregator.load_tasks(parse_sweep({"name": "s", "model": [{"id": "m"}], "task": [TASK]}))
-        aggregator.add_board(GpuView(gpu_uuid=uuid, label="0", name="H200", simulated=True))
+        aggregator.add_gpu(GpuView(gpu_uuid=uuid, label="0", name="H200", simulated=True))
         aggregator.add_samples("texts", [sample for _, sample in prompts])
         for k, clock in enumerate(CLOCKS_MHZ):
             identity = {"trial_id": f"t{k}", "task": "texts", "concurrency": 1, "sm_clock_mhz_requested": clock}
-            aggregator.finish_trial(bench.measure([request for request, _ in prompts], identity, **procedure))
+            aggregator.finish_trial(context.measure([request for request, _ in prompts], identity, **procedure))
     store = RunStore(directory / "run")
     trials = store.read_trials()
     assert trials["verdicts"].list.len().to_list() == [0, 0]
@@ -76,7 +76,7 @@ def test_measured_prompts_cost_what_their_lengths_ask_for(tmp_path: Path) -> Non
     for name in ("num_prompt_tokens", "num_words", "num_characters", "prompt_token_entropy_bits", "word_entropy_bits"):
         assert energy[name]["pearson"] is not None, name
     assert energy["num_prompt_tokens"]["partial"] > 0.9
-    # The board knows nothing of digits.
+    # The GPU knows nothing of digits.
     assert energy["digit_fraction"]["partial_q_value"] > 0.05
     assert set(found.filter(target="score")["reason"]) == {"random prompts have no right answer"}
 

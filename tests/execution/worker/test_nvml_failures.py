@@ -10,9 +10,9 @@ import pytest
 from ray.exceptions import RayTaskError
 
 import runner
-from runner.execution import worker_pool
 from runner.execution.aggregator.aggregator import Aggregator
-from runner.execution.driver.cluster import Seat
+from runner.execution.driver import worker_pool
+from runner.execution.driver.cluster import GpuGroup
 from runner.execution.driver.dispatch import Queue
 from runner.execution.driver.worker_pool import WorkerPool
 from runner.execution.worker.worker import WorkerConfig
@@ -24,13 +24,13 @@ from runner.results.live import GpuView, SweepView
 from runner.results.run_directory import RunStore
 from runner.spec.sweep import parse_sweep
 from runner.spec.trial import expand_trials
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 from tests.execution.worker.nvml_failures import (
     CODES_OF,
     MOMENTS,
     POLLED_ON,
     SWEEP,
-    USUAL_BOARD,
+    USUAL_GPU,
     Actor,
     Campaign,
     find_locks_left,
@@ -44,7 +44,7 @@ from tests.execution.worker.nvml_failures import (
 ONLY_ELSEWHERE = {
     "nvmlDeviceGetCurrentClocksThrottleReasons": "the older name of ...EventReasons, tried where that one fails",
 }
-"""Calls that a run on this simulated board never makes."""
+"""Calls that a run on this simulated GPU never makes."""
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +53,15 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
 
 
 def test_nothing_is_wrong_where_nothing_fails(campaign: Campaign) -> None:
-    for (board, _), outcome in campaign.sound.items():
+    for (gpu, _), outcome in campaign.sound.items():
         # Two seconds are 100 updates of a sample buffer alone.
-        verdicts = [] if board == USUAL_BOARD else ["window_too_short"]
+        verdicts = [] if gpu == USUAL_GPU else ["window_too_short"]
         assert [(row["status"], row["verdicts"]) for row in outcome.rows] == [("ok", verdicts)] * len(outcome.planned)
         assert (outcome.refusal, outcome.lost, outcome.journal_stays) == (None, None, False)
 
 
 def test_every_call_that_a_run_makes_is_made_to_fail(campaign: Campaign) -> None:
-    called = set(campaign.sound[USUAL_BOARD, "start"].last_call_ns)
+    called = set(campaign.sound[USUAL_GPU, "start"].last_call_ns)
     assert called == set(CODES_OF)
     # Nor is there one in the source that a run makes only now and then.
     sources = [path for path in Path(runner.__file__).parent.rglob("*.py") if "simulated" not in path.name]
@@ -72,9 +72,9 @@ def test_every_call_that_a_run_makes_is_made_to_fail(campaign: Campaign) -> None
 
 def test_calls_fail_with_each_code_at_each_moment(campaign: Campaign) -> None:
     assert {case.function for case in campaign.outcomes if case.moment == "start"} == set(CODES_OF)
-    number = Counter(case.moment for case in campaign.outcomes if case.board == USUAL_BOARD)
+    number = Counter(case.moment for case in campaign.outcomes if case.gpu == USUAL_GPU)
     assert number["start"] == sum(map(len, CODES_OF.values()))
-    # What reads while a window is open, and what puts the board back.
+    # What reads while a window is open, and what puts the GPU back.
     for moment in MOMENTS[1:]:
         assert {case.function for case in campaign.outcomes if case.moment == moment} >= {
             "nvmlDeviceGetSamples",
@@ -115,14 +115,14 @@ def test_the_doctor_speaks_of_whatever_fails(
     function: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "leases"))
-    clock = VirtualClock()
-    clock.sleep(30.0)
-    nvml = FaultyNvml(SimulatedNvml("sim", clock, tmp_path))
+    time_source = VirtualTime()
+    time_source.sleep(30.0)
+    nvml = FaultyNvml(SimulatedNvml("sim", time_source, tmp_path))
     monkeypatch.setattr(doctor, "open_nvml", lambda *_: nvml)
-    sound = doctor.examine("sim", None, clock)
+    sound = doctor.examine("sim", None, time_source)
     nvml.faults.append(Fault(functions=(function,), effect=fail(code)))
     nvml.num_calls.clear()
-    checks = doctor.examine("sim", None, clock)
+    checks = doctor.examine("sim", None, time_source)
     assert checks
     if any(check.level == "error" for check in checks[1:]):
         assert any(function in check.finding for check in checks)
@@ -130,12 +130,12 @@ def test_the_doctor_speaks_of_whatever_fails(
         assert checks == sound
 
 
-@pytest.mark.parametrize("num_boards", [1, 2])
-def test_the_last_board_that_is_lost_leaves_a_failed_row(
-    num_boards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("num_gpus", [1, 2])
+def test_the_last_gpu_that_is_lost_leaves_a_failed_row(
+    num_gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another board would measure the trial."""
-    error = GpuLostError("nvmlDeviceGetSamples: the board no longer answers")
+    """Another GPU would measure the trial."""
+    error = GpuLostError("nvmlDeviceGetSamples: the GPU no longer answers")
 
     def get(answer: Any, **_: Any) -> Any:
         if answer == "task":
@@ -149,10 +149,10 @@ def test_the_last_board_that_is_lost_leaves_a_failed_row(
     monkeypatch.setattr(worker_pool, "start_worker", lambda *_: worker)
     sweep = parse_sweep(SWEEP)
     (block,) = expand_trials(sweep)
-    infos: Any = [SimpleNamespace(uuid=f"GPU-{i}", name="H200", simulated=True) for i in range(num_boards)]
+    infos: Any = [SimpleNamespace(uuid=f"GPU-{i}", name="H200", simulated=True) for i in range(num_gpus)]
     configs = [
         WorkerConfig(
-            seat=Seat(gpu_request="nvidia", info=info, label="0", host="here"),
+            group=GpuGroup(gpu_request="nvidia", info=info, label="0", host="here"),
             sweep=sweep,
             engine="simulated",
             read_only=False,
@@ -165,15 +165,15 @@ def test_the_last_board_that_is_lost_leaves_a_failed_row(
     view = SweepView(name="failures", simulated=True, run_directory=str(tmp_path), num_trials=3)
     aggregator = Aggregator(tmp_path, view)
     for info in infos:
-        aggregator.add_board(GpuView(gpu_uuid=info.uuid, label=info.uuid, name=info.name, simulated=True))
+        aggregator.add_gpu(GpuView(gpu_uuid=info.uuid, label=info.uuid, name=info.name, simulated=True))
     pool = WorkerPool(configs, queue, store, Actor(aggregator))
     assert pool.assign()
     pool.collect(timeout_s=1.0)
     first, *others = [trial.trial_id for trial in block.trials]
     rows = store.read_trials([first, *others]).to_dicts()
-    assert len(pool) == num_boards - 1
-    assert [gpu.phase for gpu in aggregator.snapshot().gpus] == ["lost", "starting"][:num_boards]
-    if num_boards == 2:
+    assert len(pool) == num_gpus - 1
+    assert [gpu.phase for gpu in aggregator.snapshot().gpus] == ["lost", "starting"][:num_gpus]
+    if num_gpus == 2:
         assert rows == []
         taken = queue.take("GPU-1")
         assert taken is not None

@@ -1,4 +1,4 @@
-"""Joules of prefill and of decoding, in virtual time: both ways against the board model's own, and each other."""
+"""Joules of prefill and of decoding, in virtual time: both ways against the GPU model's own, and each other."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,14 +11,14 @@ import pytest
 
 from runner.analysis.run.completion import complete_trials
 from runner.analysis.window.trial_row import Scores, build_trial_row
-from runner.execution.worker.measure import CancelledError
+from runner.execution.worker.measure import InterruptedTrialError
 from runner.execution.worker.rounds import shorten
 from runner.inference.simulated.engine import SimulatedEngine
-from runner.physics.gpu_model import OperatingPoint, load_board
+from runner.physics.gpu_model import OperatingPoint, load_gpu_model
 from runner.physics.shape import decode_work, get_shape, prefill_work
 from runner.results.sensors import SensorFinding, SensorFindings
 from runner.results.tables import TRIALS
-from tests.execution.trial_contexts import VirtualBench, make_requests, open_bench
+from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 SHAPE = "mistral-7b"
 CONCURRENCY, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS = 32, 1024, 160
@@ -27,8 +27,8 @@ LOW_MHZ, UNCAPPED_MHZ = 810, 1200
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[VirtualBench]:
-    with open_bench(tmp_path, shape=SHAPE) as opened:
+def context(tmp_path: Path) -> Iterator[VirtualContext]:
+    with open_context(tmp_path, shape=SHAPE) as opened:
         yield opened
 
 
@@ -37,30 +37,30 @@ def requests() -> Any:
 
 
 def true_joules_per_token(sm_clock_mhz: int | None) -> dict[str, float]:
-    """By the board model: whole prompts in steps of 8192 tokens, and decoding with half of the answer written."""
-    board, shape, point = load_board(), get_shape(SHAPE), OperatingPoint(sm_clock_mhz=sm_clock_mhz)
-    prefill = board.step(shape, prefill_work(8192 // NUM_PROMPT_TOKENS, NUM_PROMPT_TOKENS), point)
-    decode = board.step(shape, decode_work(CONCURRENCY, NUM_PROMPT_TOKENS + NUM_OUTPUT_TOKENS / 2), point)
+    """By the GPU model: whole prompts in steps of 8192 tokens, and decoding with half of the answer written."""
+    gpu, shape, point = load_gpu_model(), get_shape(SHAPE), OperatingPoint(sm_clock_mhz=sm_clock_mhz)
+    prefill = gpu.step(shape, prefill_work(8192 // NUM_PROMPT_TOKENS, NUM_PROMPT_TOKENS), point)
+    decode = gpu.step(shape, decode_work(CONCURRENCY, NUM_PROMPT_TOKENS + NUM_OUTPUT_TOKENS / 2), point)
     return {
         "prefill": prefill.duration_s * prefill.power_w / 8192,
         "decode": decode.duration_s * decode.power_w / CONCURRENCY,
     }
 
 
-def measure_batches(bench: VirtualBench, sm_clock_mhz: int | None, **options: Any) -> dict[str, Any]:
+def measure_batches(context: VirtualContext, sm_clock_mhz: int | None, **options: Any) -> dict[str, Any]:
     identity = {"concurrency": CONCURRENCY, "sm_clock_mhz_requested": sm_clock_mhz}
     options = {"min_window_s": 8.0, "static_batches": True} | options
-    return build_trial_row(bench.measure(requests(), identity, **options), Scores())
+    return build_trial_row(context.measure(requests(), identity, **options), Scores())
 
 
-def measure_lengths(bench: VirtualBench, sm_clock_mhz: int | None, num_repeats: int = 1) -> list[dict[str, Any]]:
-    """The rows of the full-length trials, completed by their companions."""
+def measure_lengths(context: VirtualContext, sm_clock_mhz: int | None, num_repeats: int = 1) -> list[dict[str, Any]]:
+    """The rows of the full-length trials, completed by their paired trials."""
     rows = []
     for repeat in range(num_repeats):
         for role in ("half_length", None, "one_token"):
             identity = {"concurrency": CONCURRENCY, "sm_clock_mhz_requested": sm_clock_mhz, "repeat": repeat}
             identity |= {"trial_id": f"{repeat}/{role}", "phase_role": role}
-            measurement = bench.measure(shorten(requests(), role), identity, min_window_s=8.0)
+            measurement = context.measure(shorten(requests(), role), identity, min_window_s=8.0)
             rows.append(build_trial_row(measurement, Scores()))
     frame = pl.DataFrame([{name: row.get(name) for name in TRIALS} for row in rows], schema=TRIALS)
     return [row for row in complete_trials(frame).to_dicts() if row["phase_role"] is None]
@@ -70,10 +70,10 @@ def measure_lengths(bench: VirtualBench, sm_clock_mhz: int | None, num_repeats: 
 
 
 @pytest.mark.parametrize("sm_clock_mhz", [UNCAPPED_MHZ, LOW_MHZ])
-def test_both_ways_find_the_boards_own_joules(bench: VirtualBench, sm_clock_mhz: int | None) -> None:
+def test_both_ways_find_the_gpus_own_joules(context: VirtualContext, sm_clock_mhz: int | None) -> None:
     truth = true_joules_per_token(sm_clock_mhz)
-    batches = measure_batches(bench, sm_clock_mhz)
-    [lengths] = measure_lengths(bench, sm_clock_mhz)
+    batches = measure_batches(context, sm_clock_mhz)
+    [lengths] = measure_lengths(context, sm_clock_mhz)
     assert (batches["phase_method"], lengths["phase_method"]) == ("static_batches", "output_lengths")
     assert (batches["phase_interval"], lengths["phase_interval"]) == ("batches", "sensor")
     for row in (batches, lengths):
@@ -91,25 +91,25 @@ def test_both_ways_find_the_boards_own_joules(bench: VirtualBench, sm_clock_mhz:
     assert batches["joules_per_prefill_token_low"] < truth["prefill"] < batches["joules_per_prefill_token_high"]
 
 
-def test_under_the_cap_prefill_and_decoding_run_at_clocks_of_their_own_in_every_trial(bench: VirtualBench) -> None:
+def test_under_the_cap_prefill_and_decoding_run_at_clocks_of_their_own_in_every_trial(context: VirtualContext) -> None:
     truth = true_joules_per_token(None)
-    [row] = measure_lengths(bench, None)
+    [row] = measure_lengths(context, None)
     assert row["prefill_sm_clock_mhz"] < 0.9 * row["decode_sm_clock_mhz"]
     assert (row["phase_reason"], row["phase_interval"]) == (None, "sensor")
     for name in ("prefill", "decode"):
         assert row[f"joules_per_{name}_token"] == pytest.approx(truth[name], rel=0.02)
 
 
-def test_a_lower_clock_saves_more_in_decoding_than_in_prefill(bench: VirtualBench) -> None:
-    default, low = measure_batches(bench, None), measure_batches(bench, LOW_MHZ)
+def test_a_lower_clock_saves_more_in_decoding_than_in_prefill(context: VirtualContext) -> None:
+    default, low = measure_batches(context, None), measure_batches(context, LOW_MHZ)
     change = {
         name: low[f"joules_per_{name}_token"] / default[f"joules_per_{name}_token"] for name in ("prefill", "decode")
     }
     assert change["decode"] < change["prefill"] < 1
 
 
-def test_repeats_give_an_interval_around_their_mean(bench: VirtualBench) -> None:
-    rows, truth = measure_lengths(bench, UNCAPPED_MHZ, num_repeats=3), true_joules_per_token(UNCAPPED_MHZ)
+def test_repeats_give_an_interval_around_their_mean(context: VirtualContext) -> None:
+    rows, truth = measure_lengths(context, UNCAPPED_MHZ, num_repeats=3), true_joules_per_token(UNCAPPED_MHZ)
     assert len(rows) == 3
     assert {row["phase_interval"] for row in rows} == {"repeats"}
     for name in ("prefill", "decode"):
@@ -121,11 +121,11 @@ def test_repeats_give_an_interval_around_their_mean(bench: VirtualBench) -> None
         assert high > truth[name] * 0.995
 
 
-def test_log_likelihoods_are_all_prefill(bench: VirtualBench) -> None:
+def test_log_likelihoods_are_all_prefill(context: VirtualContext) -> None:
     scored = [
         replace(request, kind="loglikelihood", max_output_tokens=0, num_context_tokens=900) for request in requests()
     ]
-    row = build_trial_row(bench.measure(scored, {"request_kind": "loglikelihood"}), Scores())
+    row = build_trial_row(context.measure(scored, {"request_kind": "loglikelihood"}), Scores())
     assert (row["phase_method"], row["phase_reason"]) == ("all_prefill", "nothing was decoded")
     assert row["prefill_energy_j"] == row["energy_j"]
     assert row["joules_per_prefill_token"] == pytest.approx(row["joules_per_prompt_token"])
@@ -133,25 +133,25 @@ def test_log_likelihoods_are_all_prefill(bench: VirtualBench) -> None:
     assert not {"decode_energy_j", "joules_per_decode_token"} & set(row)
 
 
-def test_an_ordinary_window_says_how_its_phases_could_be_had(bench: VirtualBench) -> None:
-    row = build_trial_row(bench.measure(requests()), Scores())
+def test_an_ordinary_window_says_how_its_phases_could_be_had(context: VirtualContext) -> None:
+    row = build_trial_row(context.measure(requests()), Scores())
     assert row["phase_reason"] == (
         'prefill and decoding overlap in this window: ask for phases = "static_batches" or "output_lengths"'
     )
     assert not {"phase_method", "prefill_energy_j", "decode_energy_j"} & set(row)
 
 
-def test_the_regression_agrees_where_it_dares(bench: VirtualBench) -> None:
-    ordinary = build_trial_row(bench.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0), Scores())
+def test_the_regression_agrees_where_it_dares(context: VirtualContext) -> None:
+    ordinary = build_trial_row(context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0), Scores())
     truth = true_joules_per_token(None)
-    for row in (measure_batches(bench, None), ordinary):
+    for row in (measure_batches(context, None), ordinary):
         for name in ("prefill", "decode"):
             assert row[f"regression_joules_per_{name}_token"] == pytest.approx(truth[name], rel=0.05)
         assert "regression_reason" not in row
 
 
-def test_the_regression_refuses_where_prefill_drowns(bench: VirtualBench) -> None:
-    row = build_trial_row(bench.measure(make_requests(64, 640, 16), min_window_s=8.0), Scores())
+def test_the_regression_refuses_where_prefill_drowns(context: VirtualContext) -> None:
+    row = build_trial_row(context.measure(make_requests(64, 640, 16), min_window_s=8.0), Scores())
     assert row["regression_reason"] == "prefill is 9.1% of the tokens, under 10%"
     assert not [name for name in row if name.startswith("regression_joules")]
 
@@ -159,9 +159,9 @@ def test_the_regression_refuses_where_prefill_drowns(bench: VirtualBench) -> Non
 # windows of static batches -------------------------------------------------------------------------------------------
 
 
-def test_static_batches_start_together_and_drain(bench: VirtualBench) -> None:
+def test_static_batches_start_together_and_drain(context: VirtualContext) -> None:
     told: list[tuple[int, int]] = []
-    measurement = bench.measure(
+    measurement = context.measure(
         make_requests(256, 64, num_requests=12),
         {"concurrency": 8},
         min_window_s=4.0,
@@ -187,8 +187,8 @@ def test_static_batches_start_together_and_drain(bench: VirtualBench) -> None:
     assert told[-1][0] > len(ids) / 2
 
 
-def test_short_phases_say_how_short(bench: VirtualBench) -> None:
-    measurement = bench.measure(
+def test_short_phases_say_how_short(context: VirtualContext) -> None:
+    measurement = context.measure(
         make_requests(64, 192, num_requests=8), {"concurrency": 8}, min_window_s=4.0, static_batches=True
     )
     row = build_trial_row(measurement, Scores())
@@ -197,7 +197,7 @@ def test_short_phases_say_how_short(bench: VirtualBench) -> None:
     assert row["joules_per_decode_token"] > 0
     assert (row["prefill_energy_j"], row["phase_residual_fraction"]) == (None, None)
     assert row["decode_energy_j"] == pytest.approx(row["joules_per_decode_token"] * row["num_requests"] * 191)
-    shorter = bench.measure(make_requests(64, 16, num_requests=8), {"concurrency": 8}, static_batches=True)
+    shorter = context.measure(make_requests(64, 16, num_requests=8), {"concurrency": 8}, static_batches=True)
     row = build_trial_row(shorter, Scores())
     assert set(row) & {"phase_method", "prefill_energy_j", "decode_energy_j", "joules_per_decode_token"} == set()
     assert "prefill" in row["phase_reason"]
@@ -205,7 +205,7 @@ def test_short_phases_say_how_short(bench: VirtualBench) -> None:
 
 
 def test_a_sensor_that_averages_over_a_second_tells_nothing_of_phases_under_four(tmp_path: Path) -> None:
-    with open_bench(tmp_path, shape=SHAPE, gpu_request="sim:h200+average-only") as slow:
+    with open_context(tmp_path, shape=SHAPE, gpu_request="sim:h200+average-only") as slow:
         row = measure_batches(slow, None, min_window_s=25.0)
     assert row["verdicts"] == []
     for name in ("prefill", "decode"):
@@ -217,7 +217,7 @@ def test_a_sensor_that_averages_over_a_second_tells_nothing_of_phases_under_four
 
 @pytest.mark.parametrize(("bound_s", "shortest"), [(0.02, None), (0.3, "no batch's decode lasts 1.2 s")])
 def test_of_readings_that_may_average_over_more_than_their_period_more_is_trimmed_off(
-    bench: VirtualBench, bound_s: float, shortest: str | None
+    context: VirtualContext, bound_s: float, shortest: str | None
 ) -> None:
     absent = SensorFinding(supported=False, reason="not supported")
     bounded = SensorFinding(supported=True, update_period_s=0.02, averaging_window_max_s=bound_s)
@@ -229,14 +229,14 @@ def test_of_readings_that_may_average_over_more_than_their_period_more_is_trimme
         energy_source="trace",
         choice="for a test",
     )
-    measurement = bench.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0, static_batches=True)
+    measurement = context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0, static_batches=True)
     reason = build_trial_row(replace(measurement, sensors=found), Scores())["phase_reason"]
     assert reason is None if shortest is None else shortest in reason
 
 
 def test_a_sensor_that_averages_over_a_second_tells_long_phases_apart(tmp_path: Path) -> None:
-    board, shape, point = load_board(), get_shape(SHAPE), OperatingPoint(sm_clock_mhz=LOW_MHZ)
-    with open_bench(tmp_path, shape=SHAPE, gpu_request="sim:h200+average-only") as slow:
+    gpu, shape, point = load_gpu_model(), get_shape(SHAPE), OperatingPoint(sm_clock_mhz=LOW_MHZ)
+    with open_context(tmp_path, shape=SHAPE, gpu_request="sim:h200+average-only") as slow:
         measurement = slow.measure(
             make_requests(1024, 640, 256),
             {"concurrency": 256, "sm_clock_mhz_requested": LOW_MHZ},
@@ -245,21 +245,21 @@ def test_a_sensor_that_averages_over_a_second_tells_long_phases_apart(tmp_path: 
         )
     row = build_trial_row(measurement, Scores())
     assert row["phase_method"] == "static_batches", row["phase_reason"]
-    decode = board.step(shape, decode_work(256, 1024 + 640 // 2), point)
+    decode = gpu.step(shape, decode_work(256, 1024 + 640 // 2), point)
     assert row["joules_per_decode_token"] == pytest.approx(decode.duration_s * decode.power_w / 256, rel=0.02)
 
 
-def test_a_window_holds_the_three_batches_that_an_interval_needs(bench: VirtualBench) -> None:
-    row = measure_batches(bench, LOW_MHZ, min_window_s=1.0)
+def test_a_window_holds_the_three_batches_that_an_interval_needs(context: VirtualContext) -> None:
+    row = measure_batches(context, LOW_MHZ, min_window_s=1.0)
     assert row["num_requests"] == 3 * CONCURRENCY
     assert row["joules_per_prefill_token_low"] < row["joules_per_prefill_token"]
     assert row["joules_per_decode_token_high"] > row["joules_per_decode_token"]
 
 
-def test_fewer_than_three_batches_have_no_interval(bench: VirtualBench) -> None:
-    whole = measure_batches(bench, None, min_window_s=1.0)
+def test_fewer_than_three_batches_have_no_interval(context: VirtualContext) -> None:
+    whole = measure_batches(context, None, min_window_s=1.0)
     batch_s = whole["duration_s"] / (whole["num_requests"] / CONCURRENCY)
-    row = measure_batches(bench, None, deadline_s=2.5 * batch_s)
+    row = measure_batches(context, None, deadline_s=2.5 * batch_s)
     assert (row["num_requests"], row["num_failed_requests"]) == (3 * CONCURRENCY, CONCURRENCY)
     assert row["joules_per_prefill_token"] > 0
     assert row["phase_reason"] == "an interval for prefill needs 3 batches; an interval for decode needs 3 batches"
@@ -267,35 +267,35 @@ def test_fewer_than_three_batches_have_no_interval(bench: VirtualBench) -> None:
     assert row["phase_interval"] is None
 
 
-def test_decoding_beside_prompts_is_told_from_prefill(bench: VirtualBench) -> None:
+def test_decoding_beside_prompts_is_told_from_prefill(context: VirtualContext) -> None:
     """Short steps let early requests decode for long beside the prompts of late ones; the value stays where it was."""
-    engine = bench.bench.engine
+    engine = context.context.engine
     assert isinstance(engine, SimulatedEngine)
     engine.max_num_batched_tokens = 2 * NUM_PROMPT_TOKENS + CONCURRENCY
-    row = measure_batches(bench, None)
-    board, shape = load_board(), get_shape(SHAPE)
-    step = board.step(shape, prefill_work(2, NUM_PROMPT_TOKENS), OperatingPoint())
+    row = measure_batches(context, None)
+    gpu, shape = load_gpu_model(), get_shape(SHAPE)
+    step = gpu.step(shape, prefill_work(2, NUM_PROMPT_TOKENS), OperatingPoint())
     truth_j = step.duration_s * step.power_w / (2 * NUM_PROMPT_TOKENS)
     assert row["joules_per_prefill_token"] == pytest.approx(truth_j, rel=0.02)
     assert row["joules_per_prefill_token_low"] < truth_j < row["joules_per_prefill_token_high"]
 
 
-def test_a_deadline_ends_the_batches(bench: VirtualBench) -> None:
-    row = measure_batches(bench, None, min_window_s=100.0, deadline_s=5.0)
+def test_a_deadline_ends_the_batches(context: VirtualContext) -> None:
+    row = measure_batches(context, None, min_window_s=100.0, deadline_s=5.0)
     assert row["duration_s"] < 6.0
     assert row["num_failed_requests"] == CONCURRENCY
     assert row["joules_per_decode_token"] > 0
 
 
-def test_cancelling_ends_the_batches(bench: VirtualBench) -> None:
-    end_ns = bench.clock.now_ns() + 6_000_000_000
-    with pytest.raises(CancelledError):
-        measure_batches(bench, None, min_window_s=100.0, is_cancelled=lambda: bench.clock.now_ns() > end_ns)
-    assert (bench.clock.now_ns() - end_ns) * 1e-9 < 4.0
+def test_cancelling_ends_the_batches(context: VirtualContext) -> None:
+    end_ns = context.time_source.now_ns() + 6_000_000_000
+    with pytest.raises(InterruptedTrialError):
+        measure_batches(context, None, min_window_s=100.0, is_interrupted=lambda: context.time_source.now_ns() > end_ns)
+    assert (context.time_source.now_ns() - end_ns) * 1e-9 < 4.0
 
 
-def test_phases_need_steps_and_a_trace(bench: VirtualBench) -> None:
-    measurement = bench.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=4.0, static_batches=True)
+def test_phases_need_steps_and_a_trace(context: VirtualContext) -> None:
+    measurement = context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=4.0, static_batches=True)
     row = build_trial_row(replace(measurement, steps=[]), Scores())
     assert row["phase_reason"] == row["regression_reason"] == "this version of the engine does not tell its steps"
     blind = replace(measurement, power=measurement.power.with_columns(power_w=pl.lit(None, dtype=pl.Float64)))

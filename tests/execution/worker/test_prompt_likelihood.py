@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from runner.analysis.window.trial_row import build_requests_table
-from runner.execution.worker.measure import Bench, CancelledError, Procedure
-from runner.execution.worker.prompt_likelihood import note_surprise
+from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
+from runner.execution.worker.prompt_likelihood import note_likelihoods
 from runner.hardware.gpu import ClockRequest
 from runner.inference.engine import Sampling
 from runner.spec.request import Completion, Request
-from tests.execution.trial_contexts import VirtualBench, make_requests, open_bench
+from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 PROCEDURE = Procedure(sampling=Sampling(), min_window_s=0.0, num_warmup_requests=0, deadline_s=60.0)
 
@@ -62,70 +62,70 @@ def ask(*token_ids: int, request_id: str = "qa/0", **changes: Any) -> Request:
 
 
 @pytest.fixture
-def virtual(tmp_path: Path) -> Iterator[VirtualBench]:
-    with open_bench(tmp_path) as bench:
-        yield bench
+def virtual(tmp_path: Path) -> Iterator[VirtualContext]:
+    with open_context(tmp_path) as context:
+        yield context
 
 
-def sit(virtual: VirtualBench, oracle: Oracle) -> Bench:
-    return replace(virtual.bench, engine=oracle)  # type: ignore[arg-type]
+def sit(virtual: VirtualContext, oracle: Oracle) -> TrialContext:
+    return replace(virtual.context, engine=oracle)  # type: ignore[arg-type]
 
 
-def test_it_is_the_mean_over_every_token_but_the_first(virtual: VirtualBench) -> None:
-    bench = sit(virtual, Oracle())
-    note_surprise(bench, "qa", [ask(900, 1000, 3000), ask(7, request_id="qa/1")], PROCEDURE)
-    assert bench.surprise_nats == {"qa": {"qa/0": pytest.approx(2.0), "qa/1": None}}
+def test_it_is_the_mean_over_every_token_but_the_first(virtual: VirtualContext) -> None:
+    context = sit(virtual, Oracle())
+    note_likelihoods(context, "qa", [ask(900, 1000, 3000), ask(7, request_id="qa/1")], PROCEDURE)
+    assert context.prompt_likelihood_nats == {"qa": {"qa/0": pytest.approx(2.0), "qa/1": None}}
 
 
-def test_choices_of_one_question_share_a_prompt_that_is_asked_once_and_alone(virtual: VirtualBench) -> None:
+def test_choices_of_one_question_share_a_prompt_that_is_asked_once_and_alone(virtual: VirtualContext) -> None:
     oracle = Oracle()
-    bench = sit(virtual, oracle)
+    context = sit(virtual, oracle)
     choices = [
         ask(5, 1000, 2000, 40 + k, request_id=f"qa/0/{k}", kind="loglikelihood", num_context_tokens=3) for k in range(4)
     ]
-    note_surprise(bench, "qa", choices, PROCEDURE)
+    note_likelihoods(context, "qa", choices, PROCEDURE)
     assert [request.prompt_token_ids for request in oracle.asked] == [(5, 1000, 2000)]
     assert oracle.concurrencies == [1]
-    assert bench.surprise_nats["qa"] == {f"qa/0/{k}": pytest.approx(1.5) for k in range(4)}
+    assert context.prompt_likelihood_nats["qa"] == {f"qa/0/{k}": pytest.approx(1.5) for k in range(4)}
 
 
-def test_a_task_is_asked_once_for_each_engine(virtual: VirtualBench) -> None:
+def test_a_task_is_asked_once_for_each_engine(virtual: VirtualContext) -> None:
     oracle = Oracle()
-    bench = sit(virtual, oracle)
+    context = sit(virtual, oracle)
     for task in ("qa", "qa", "facts"):
-        note_surprise(bench, task, [ask(1, 2)], PROCEDURE)
+        note_likelihoods(context, task, [ask(1, 2)], PROCEDURE)
     assert len(oracle.asked) == 2
 
 
-def test_it_is_asked_at_the_boards_own_clock(virtual: VirtualBench) -> None:
+def test_it_is_asked_at_the_gpus_own_clock(virtual: VirtualContext) -> None:
     def read_clock() -> int | None:
         return virtual.state.settings_history()[-1].sm_clock_mhz
 
-    virtual.bench.lease.apply(ClockRequest(sm_clock_mhz=990))
+    virtual.context.lease.apply(ClockRequest(sm_clock_mhz=990))
     assert read_clock() == 990
     oracle = Oracle(read_clock)
-    note_surprise(sit(virtual, oracle), "qa", [ask(1, 2)], PROCEDURE)
+    note_likelihoods(sit(virtual, oracle), "qa", [ask(1, 2)], PROCEDURE)
     assert oracle.clocks == [None]
 
 
-def test_a_request_that_failed_leaves_null(virtual: VirtualBench) -> None:
+def test_a_request_that_failed_leaves_null(virtual: VirtualContext) -> None:
     oracle = Oracle()
     oracle.failing = {"qa/0"}
-    bench = sit(virtual, oracle)
-    note_surprise(bench, "qa", [ask(1, 2), ask(1, 500, request_id="qa/1")], PROCEDURE)
-    assert bench.surprise_nats["qa"] == {"qa/0": None, "qa/1": pytest.approx(0.5)}
+    context = sit(virtual, oracle)
+    note_likelihoods(context, "qa", [ask(1, 2), ask(1, 500, request_id="qa/1")], PROCEDURE)
+    assert context.prompt_likelihood_nats["qa"] == {"qa/0": None, "qa/1": pytest.approx(0.5)}
 
 
-def test_a_run_that_is_stopped_keeps_nothing(virtual: VirtualBench) -> None:
-    bench = sit(virtual, Oracle())
-    with pytest.raises(CancelledError):
-        note_surprise(bench, "qa", [ask(1, 2)], PROCEDURE, is_cancelled=lambda: True)
-    assert bench.surprise_nats == {}
+def test_a_run_that_is_stopped_keeps_nothing(virtual: VirtualContext) -> None:
+    context = sit(virtual, Oracle())
+    with pytest.raises(InterruptedTrialError):
+        note_likelihoods(context, "qa", [ask(1, 2)], PROCEDURE, is_interrupted=lambda: True)
+    assert context.prompt_likelihood_nats == {}
 
 
-def test_every_repetition_of_a_prompt_carries_it_and_other_tasks_do_not(virtual: VirtualBench) -> None:
+def test_every_repetition_of_a_prompt_carries_it_and_other_tasks_do_not(virtual: VirtualContext) -> None:
     requests = make_requests(64, 8, num_requests=2)
-    note_surprise(sit(virtual, Oracle()), "qa", requests, PROCEDURE)
+    note_likelihoods(sit(virtual, Oracle()), "qa", requests, PROCEDURE)
     expected = {
         request.sample_id: 0.001 * sum(request.prompt_token_ids[1:]) / (len(request.prompt_token_ids) - 1)
         for request in requests
@@ -139,7 +139,7 @@ def test_every_repetition_of_a_prompt_carries_it_and_other_tasks_do_not(virtual:
             assert surprise == (pytest.approx(expected[sample_id]) if is_known else None)
 
 
-def test_an_engine_without_likelihoods_leaves_null(virtual: VirtualBench) -> None:
+def test_an_engine_without_likelihoods_leaves_null(virtual: VirtualContext) -> None:
     requests = make_requests(64, 8, num_requests=2)
-    note_surprise(virtual.bench, "qa", requests, PROCEDURE)
-    assert virtual.bench.surprise_nats == {"qa": {request.request_id: None for request in requests}}
+    note_likelihoods(virtual.context, "qa", requests, PROCEDURE)
+    assert virtual.context.prompt_likelihood_nats == {"qa": {request.request_id: None for request in requests}}

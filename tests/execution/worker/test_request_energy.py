@@ -14,15 +14,15 @@ from runner.analysis.energy.trace import integrate_power
 from runner.execution.worker.rounds import repeat_rounds
 from runner.inference.engine import Sampling
 from runner.inference.simulated.engine import SimulatedEngine
-from runner.physics.gpu_model import load_board
+from runner.physics.gpu_model import load_gpu_model
 from runner.results.measurement import Measurement
-from runner.timebase import VirtualClock
-from tests.execution.trial_contexts import VirtualBench, make_requests, open_bench
+from runner.timebase import VirtualTime
+from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[VirtualBench]:
-    with open_bench(tmp_path) as opened:
+def context(tmp_path: Path) -> Iterator[VirtualContext]:
+    with open_context(tmp_path) as opened:
         yield opened
 
 
@@ -38,14 +38,14 @@ def total_j(attribution: Attribution) -> float:
     return sum(energy_j or 0.0 for energy_j in attribution.energy_j) + attribution.unattributed_j
 
 
-# alone on the board --------------------------------------------------------------------------------------------------
+# alone on the GPU --------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_repeated_alone_has_the_energy_that_the_board_spent_on_it(bench: VirtualBench) -> None:
+def test_a_prompt_repeated_alone_has_the_energy_that_the_gpu_spent_on_it(context: VirtualContext) -> None:
     requests = [*make_requests(300, 40, num_requests=2), *make_requests(3000, 16, num_requests=2)]
     requests = [replace(request, request_id=f"p/{k}") for k, request in enumerate(requests)]
     # Of a prefill of 10 ms a sensor that looks each 20 ms sees every second one: 5 s hold enough of them for 1 %.
-    measurement = bench.measure(requests, {"concurrency": 1}, min_window_s=0.0, repeat_each_s=5.0)
+    measurement = context.measure(requests, {"concurrency": 1}, min_window_s=0.0, repeat_each_s=5.0)
     attribution = attribute(measurement)
     assert set(attribution.method) == {"measured"}
     pairs_in_order = list(zip(measurement.completions, attribution.energy_j, strict=True))
@@ -56,7 +56,7 @@ def test_a_prompt_repeated_alone_has_the_energy_that_the_board_spent_on_it(bench
         assert [c.request_id for c in completions] == [f"{prompt}#{k}" for k in range(len(completions))]
         start_ns, end_ns = completions[0].queued_ns, completions[-1].last_token_ns
         assert (end_ns - start_ns) * 1e-9 >= 5.0
-        truth_j = bench.exact_energy_j(start_ns, end_ns) / len(completions)
+        truth_j = context.exact_energy_j(start_ns, end_ns) / len(completions)
         assert energies_j == pytest.approx([truth_j] * len(completions), rel=0.01)
         prompts[prompt] = energies_j[0]
     # 40 tokens after 300 cost more than 16 after 3000: decoding is dear, and prompts of one length cost the same.
@@ -65,8 +65,8 @@ def test_a_prompt_repeated_alone_has_the_energy_that_the_board_spent_on_it(bench
     assert total_j(attribution) == pytest.approx(window_energy_j(measurement), rel=1e-9)
 
 
-def test_repeated_prompts_go_round_again_for_a_longer_window(bench: VirtualBench) -> None:
-    measurement = bench.measure(
+def test_repeated_prompts_go_round_again_for_a_longer_window(context: VirtualContext) -> None:
+    measurement = context.measure(
         make_requests(64, 32, num_requests=3), {"concurrency": 1}, min_window_s=8.0, repeat_each_s=2.0
     )
     names = [completion.sample_id for completion in measurement.completions]
@@ -76,57 +76,57 @@ def test_repeated_prompts_go_round_again_for_a_longer_window(bench: VirtualBench
 
 def test_a_caller_who_is_slow_to_hand_in_a_prompt_still_measures_it() -> None:
     """On a busy machine moments pass between taking a request and its start, as the engine stamps it."""
-    clock = VirtualClock()
+    time_source = VirtualTime()
     spans_s = []
     for _, repetitions in groupby(
-        repeat_rounds(make_requests(num_requests=3), clock, min_window_s=0.0, repeat_each_s=2.0)
+        repeat_rounds(make_requests(num_requests=3), time_source, min_window_s=0.0, repeat_each_s=2.0)
     ):
         stamps_ns = []
         for _ in repetitions:
-            clock.sleep(0.07)
-            stamps_ns.append(clock.now_ns())
-            clock.sleep(0.05)
-            stamps_ns.append(clock.now_ns())
-            clock.sleep(0.005)
+            time_source.sleep(0.07)
+            stamps_ns.append(time_source.now_ns())
+            time_source.sleep(0.05)
+            stamps_ns.append(time_source.now_ns())
+            time_source.sleep(0.005)
         spans_s.append((stamps_ns[-1] - stamps_ns[0]) * 1e-9)
     assert len(spans_s) == 3
     assert min(spans_s) >= 2.0
 
 
 def test_a_prompt_alone_for_less_than_two_seconds_is_attributed_all_that_was_spent_meanwhile(
-    bench: VirtualBench,
+    context: VirtualContext,
 ) -> None:
-    measurement = bench.measure(make_requests(32, 200, num_requests=4), {"concurrency": 1})
+    measurement = context.measure(make_requests(32, 200, num_requests=4), {"concurrency": 1})
     attribution = attribute(measurement)
     assert set(attribution.method) == {"attributed"}
     for completion, energy_j in zip(measurement.completions, attribution.energy_j, strict=True):
-        truth_j = bench.exact_energy_j(completion.queued_ns, completion.last_token_ns)
+        truth_j = context.exact_energy_j(completion.queued_ns, completion.last_token_ns)
         # An edge is known to one interval of samples, 20 ms, in which power may change by 500 W.
         assert energy_j == pytest.approx(truth_j, abs=0.02 * 500)
 
 
-def test_a_prompt_answered_from_a_cache_is_not_measured(bench: VirtualBench) -> None:
-    measurement = bench.measure(
+def test_a_prompt_answered_from_a_cache_is_not_measured(context: VirtualContext) -> None:
+    measurement = context.measure(
         make_requests(300, 40, num_requests=1), {"concurrency": 1}, min_window_s=0.0, repeat_each_s=2.0
     )
     cached = [replace(c, num_cached_tokens=288 if k else 0) for k, c in enumerate(measurement.completions)]
     assert set(attribute(replace(measurement, completions=cached)).method) == {"attributed"}
 
 
-def test_with_company_nothing_is_measured(bench: VirtualBench) -> None:
-    measurement = bench.measure(make_requests(300, 40, num_requests=1), {"concurrency": 2}, min_window_s=5.0)
+def test_with_company_nothing_is_measured(context: VirtualContext) -> None:
+    measurement = context.measure(make_requests(300, 40, num_requests=1), {"concurrency": 2}, min_window_s=5.0)
     assert set(attribute(measurement).method) == {"attributed"}
 
 
 # in company ----------------------------------------------------------------------------------------------------------
 
 
-def count_slowly(measurement: Measurement, bench: VirtualBench) -> dict[str, float]:
+def count_slowly(measurement: Measurement, context: VirtualContext) -> dict[str, float]:
     """The rule of docs/measurement.md step by step, for an engine whose every step is known. By request id, in J."""
-    board, shape = load_board(), bench.bench.engine.shape
-    flop_s, byte_s = 1 / board.flops_per_s, 1 / board.bytes_per_s
+    gpu, shape = load_gpu_model(), context.context.engine.shape
+    flop_s, byte_s = 1 / gpu.flops_per_s, 1 / gpu.bytes_per_s
     weights = (shape.num_layer_parameters + shape.num_head_parameters) * shape.bytes_per_weight
-    fixed_s = weights * byte_s + board.host_s_per_step + board.host_s_per_layer * shape.num_layers
+    fixed_s = weights * byte_s + gpu.host_s_per_step + gpu.host_s_per_layer * shape.num_layers
     attended_flops = 4 * shape.num_layers * shape.num_attention_heads * shape.head_size
     waiting = sorted(measurement.completions, key=lambda c: (c.queued_ns, int(c.request_id[10:-2])))
     computed = dict.fromkeys((c.request_id for c in waiting), 0)
@@ -154,7 +154,7 @@ def count_slowly(measurement: Measurement, bench: VirtualBench) -> dict[str, flo
             if completion.first_token_ns < step.time_ns <= completion.last_token_ns:
                 before = computed[completion.request_id]
                 computed[completion.request_id] += 1
-                own_s[completion.request_id] = seconds_of(1, before, 1) + board.host_s_per_decode_token
+                own_s[completion.request_id] = seconds_of(1, before, 1) + gpu.host_s_per_decode_token
         energy_j = integrate_power(measurement.power, start_ns, step.time_ns)
         start_ns = step.time_ns
         for request_id, seconds in own_s.items():
@@ -162,14 +162,14 @@ def count_slowly(measurement: Measurement, bench: VirtualBench) -> dict[str, flo
     return energies_j
 
 
-def test_attribution_is_the_rule_applied_to_every_step(bench: VirtualBench) -> None:
-    engine = bench.bench.engine
+def test_attribution_is_the_rule_applied_to_every_step(context: VirtualContext) -> None:
+    engine = context.context.engine
     assert isinstance(engine, SimulatedEngine)
     engine.max_num_batched_tokens = 500  # prompts are cut into pieces, and share steps with what decodes
     requests = make_requests(130, 24, num_requests=20) + make_requests(1300, 6, num_requests=10)
     requests = [replace(request, request_id=f"synthetic/{k}") for k, request in enumerate(requests)]
-    measurement = bench.measure(requests, {"concurrency": 7}, min_window_s=0.0)
-    expected = count_slowly(measurement, bench)
+    measurement = context.measure(requests, {"concurrency": 7}, min_window_s=0.0)
+    expected = count_slowly(measurement, context)
     attribution = attribute(measurement)
     found = {c.request_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
     assert found == pytest.approx(expected, rel=1e-3)  # decoding attends to its own token too, a 1e-4 of a step here
@@ -177,7 +177,7 @@ def test_attribution_is_the_rule_applied_to_every_step(bench: VirtualBench) -> N
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_parts_sum_to_the_window_of_any_load(bench: VirtualBench, seed: int) -> None:
+def test_parts_sum_to_the_window_of_any_load(context: VirtualContext, seed: int) -> None:
     rng = random.Random(seed)
     mixed = [
         request
@@ -185,7 +185,7 @@ def test_parts_sum_to_the_window_of_any_load(bench: VirtualBench, seed: int) -> 
         for request in make_requests(rng.randint(1, 2000), rng.randint(1, 120), num_requests=rng.randint(1, 12))
     ]
     requests = [replace(request, request_id=f"synthetic/{k}") for k, request in enumerate(mixed)]
-    measurement = bench.measure(
+    measurement = context.measure(
         requests,
         {"concurrency": rng.choice([1, 2, 5, 16])},
         min_window_s=rng.uniform(0.0, 5.0),
@@ -200,8 +200,8 @@ def test_parts_sum_to_the_window_of_any_load(bench: VirtualBench, seed: int) -> 
 
 
 @pytest.mark.parametrize("missing", [{}, {"shape": None}, {"steps": []}, {"shape": None, "steps": []}])
-def test_parts_sum_to_the_window_whatever_is_known(bench: VirtualBench, missing: dict[str, object]) -> None:
-    measurement = replace(bench.measure(make_requests(900, 48, num_requests=30), {"concurrency": 12}), **missing)
+def test_parts_sum_to_the_window_whatever_is_known(context: VirtualContext, missing: dict[str, object]) -> None:
+    measurement = replace(context.measure(make_requests(900, 48, num_requests=30), {"concurrency": 12}), **missing)
     attribution = attribute(measurement)
     energy_j = window_energy_j(measurement)
     assert total_j(attribution) == pytest.approx(energy_j, rel=1e-9)
@@ -210,11 +210,11 @@ def test_parts_sum_to_the_window_whatever_is_known(bench: VirtualBench, missing:
     assert 0 <= attribution.unattributed_j < 0.01 * energy_j
 
 
-def test_longer_prompts_and_longer_answers_are_dearer(bench: VirtualBench) -> None:
+def test_longer_prompts_and_longer_answers_are_dearer(context: VirtualContext) -> None:
     requests = [*make_requests(2000, 8, num_requests=4), *make_requests(64, 8, num_requests=4)]
     requests += make_requests(64, 64, num_requests=4)
     requests = [replace(request, request_id=f"p/{k}") for k, request in enumerate(requests)]
-    measurement = bench.measure(requests, {"concurrency": 12}, min_window_s=0.0)
+    measurement = context.measure(requests, {"concurrency": 12}, min_window_s=0.0)
     attribution = attribute(measurement)
     energies_j = {c.request_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
     long_prompts, short, long_answers = ([energies_j[f"p/{k}#0"] for k in range(n, n + 4)] for n in (0, 4, 8))
@@ -222,8 +222,8 @@ def test_longer_prompts_and_longer_answers_are_dearer(bench: VirtualBench) -> No
     assert min(long_answers) > 3 * max(short)
 
 
-def test_joules_with_nobody_in_flight_and_of_failed_requests_are_kept_apart(bench: VirtualBench) -> None:
-    measurement = bench.measure(
+def test_joules_with_nobody_in_flight_and_of_failed_requests_are_kept_apart(context: VirtualContext) -> None:
+    measurement = context.measure(
         make_requests(600, 128, num_requests=64), {"concurrency": 8}, min_window_s=100.0, deadline_s=4.0
     )
     attribution = attribute(measurement)
@@ -239,21 +239,21 @@ def test_joules_with_nobody_in_flight_and_of_failed_requests_are_kept_apart(benc
     assert attribution.unattributed_j == pytest.approx(lost_j, rel=1e-6)
 
 
-def test_pauses_between_requests_belong_to_nobody(bench: VirtualBench) -> None:
-    template = bench.measure(make_requests(64, 16, num_requests=8))
+def test_pauses_between_requests_belong_to_nobody(context: VirtualContext) -> None:
+    template = context.measure(make_requests(64, 16, num_requests=8))
     requests = make_requests(64, 128, num_requests=8)
-    bench.clock.sleep(0.1)
-    first = bench.bench.engine.run(iter(requests), 8, Sampling())
-    bench.clock.sleep(0.5)
-    second = bench.bench.engine.run(iter(requests), 8, Sampling())
-    bench.bench.sampler.wait_covered(second.end_ns)
+    context.time_source.sleep(0.1)
+    first = context.context.engine.run(iter(requests), 8, Sampling())
+    context.time_source.sleep(0.5)
+    second = context.context.engine.run(iter(requests), 8, Sampling())
+    context.context.sampler.wait_covered(second.end_ns)
     measurement = replace(
         template,
         start_ns=first.start_ns,
         end_ns=second.end_ns,
         completions=first.completions + second.completions,
         steps=first.steps + second.steps,
-        power=bench.bench.sampler.take(),
+        power=context.context.sampler.take(),
     )
     attribution = attribute(measurement)
     idle_j = integrate_power(measurement.power, first.end_ns, second.start_ns)
@@ -262,8 +262,8 @@ def test_pauses_between_requests_belong_to_nobody(bench: VirtualBench) -> None:
     assert total_j(attribution) == pytest.approx(window_energy_j(measurement), rel=1e-9)
 
 
-def test_without_a_trace_no_request_has_an_energy(bench: VirtualBench) -> None:
-    measurement = bench.measure(make_requests(64, 16, num_requests=8))
+def test_without_a_trace_no_request_has_an_energy(context: VirtualContext) -> None:
+    measurement = context.measure(make_requests(64, 16, num_requests=8))
     blind = replace(measurement, power=measurement.power.clear())
     attribution = attribute_energy(blind, 1000.0)
     assert set(attribution.energy_j) == set(attribution.method) == {None}
@@ -271,7 +271,7 @@ def test_without_a_trace_no_request_has_an_energy(bench: VirtualBench) -> None:
     assert attribute_energy(measurement, None).unattributed_j is None
 
 
-def test_parts_are_scaled_to_the_energy_that_the_row_states(bench: VirtualBench) -> None:
-    measurement = bench.measure(make_requests(64, 16, num_requests=8))
+def test_parts_are_scaled_to_the_energy_that_the_row_states(context: VirtualContext) -> None:
+    measurement = context.measure(make_requests(64, 16, num_requests=8))
     energy_j = 1.01 * window_energy_j(measurement)
     assert total_j(attribute_energy(measurement, energy_j)) == pytest.approx(energy_j, rel=1e-9)

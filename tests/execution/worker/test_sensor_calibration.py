@@ -7,31 +7,31 @@ from typing import Any
 import pytest
 
 from runner.analysis.energy.account import account_energy
-from runner.execution.worker.measure import CancelledError, Procedure
+from runner.execution.worker.measure import InterruptedTrialError, Procedure
 from runner.execution.worker.sensor_calibration import watch_first_load
 from runner.hardware.gpu import GpuLostError
 from runner.hardware.simulated.sensor_profiles import PROFILES
 from runner.inference.engine import Sampling
 from runner.results.sensors import SensorFindings
-from tests.execution.trial_contexts import VirtualBench, make_requests, open_bench
+from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 PROCEDURE = Procedure(sampling=Sampling(), min_window_s=3.0, num_warmup_requests=4, deadline_s=600.0)
 
 
-def learn(board: VirtualBench, *, concurrency: int = 8, **options: Any) -> SensorFindings:
+def learn(gpu: VirtualContext, *, concurrency: int = 8, **options: Any) -> SensorFindings:
     """Watch the first load out of step with the sensors, as a real engine does it."""
-    board.clock.sleep(1.0137)
-    at_rest = board.bench.sampler.sensors
+    gpu.time_source.sleep(1.0137)
+    at_rest = gpu.context.sampler.sensors
     assert at_rest is not None
-    return watch_first_load(board.bench, make_requests(), concurrency, PROCEDURE, at_rest, **options)
+    return watch_first_load(gpu.context, make_requests(), concurrency, PROCEDURE, at_rest, **options)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize("profile", ["volta", "a100", "rtx3090", "rtx5090", "h100", "h200", "average-only"])
 def test_what_is_found_is_so_and_no_wider_than_two_periods(tmp_path: Path, profile: str, concurrency: int) -> None:
     """A window that another source resolves is found as it is; a shorter one than that is bounded by two periods."""
-    with open_bench(tmp_path, gpu_request=f"sim:h200+{profile}") as board:
-        found = learn(board, concurrency=concurrency).sensors
+    with open_context(tmp_path, gpu_request=f"sim:h200+{profile}") as gpu:
+        found = learn(gpu, concurrency=concurrency).sensors
     resolves_s = 0.02 if PROFILES[profile].samples else 0.1 if PROFILES[profile].counter else None
     for name in ("samples", "instant", "average"):
         habit, finding = getattr(PROFILES[profile], name), found[name]
@@ -56,8 +56,8 @@ def test_what_is_found_is_so_and_no_wider_than_two_periods(tmp_path: Path, profi
 def test_a_counter_is_seen_to_see_all_where_something_finer_or_blinder_shows_it(
     tmp_path: Path, profile: str, share: float | None
 ) -> None:
-    with open_bench(tmp_path, gpu_request=f"sim:h200+{profile}") as board:
-        counter = learn(board).sensors["counter"]
+    with open_context(tmp_path, gpu_request=f"sim:h200+{profile}") as gpu:
+        counter = learn(gpu).sensors["counter"]
     assert counter.averaging_window_s == (share if share is None else pytest.approx(share, rel=0.01))
     assert (counter.reason is None) == (share is not None)
 
@@ -68,59 +68,59 @@ def test_all_that_is_unknown_at_rest_stays_so_without_a_load(tmp_path: Path) -> 
 
         def run(self, requests: Any, *_: Any, **__: Any) -> None:
             for _request in requests:
-                board.clock.sleep(0.05)
+                gpu.time_source.sleep(0.05)
 
-    with open_bench(tmp_path, gpu_request="sim:h200+h100") as board:
-        at_rest = board.bench.sampler.sensors
+    with open_context(tmp_path, gpu_request="sim:h200+h100") as gpu:
+        at_rest = gpu.context.sampler.sensors
         assert at_rest is not None
-        bench = replace(board.bench, engine=Lazy())  # type: ignore[arg-type]
-        found = watch_first_load(bench, make_requests(), 8, PROCEDURE, at_rest)
+        context = replace(gpu.context, engine=Lazy())  # type: ignore[arg-type]
+        found = watch_first_load(context, make_requests(), 8, PROCEDURE, at_rest)
     assert found == at_rest
     assert found.sensors["average"].averaging_window_s is None
     assert found.sensors["average"].reason
 
 
 def test_what_is_learnt_narrows_the_interval_and_it_covers_the_truth(tmp_path: Path) -> None:
-    """On a board without a sample buffer: at rest nobody knows whether its counter sees more than its readings."""
-    with open_bench(tmp_path, gpu_request="sim:h200+h100") as board:
-        at_rest = board.bench.sampler.sensors
-        board.bench.sampler.use(learn(board))
-        measurement = board.measure(make_requests(num_output_tokens=16), min_window_s=12.0)
-        truth_j = board.exact_energy_j(measurement.start_ns, measurement.end_ns)
+    """On a GPU without a sample buffer: at rest nobody knows whether its counter sees more than its readings."""
+    with open_context(tmp_path, gpu_request="sim:h200+h100") as gpu:
+        at_rest = gpu.context.sampler.sensors
+        gpu.context.sampler.use(learn(gpu))
+        measurement = gpu.measure(make_requests(num_output_tokens=16), min_window_s=12.0)
+        truth_j = gpu.exact_energy_j(measurement.start_ns, measurement.end_ns)
     narrow, wide = (account_energy(one).row for one in (measurement, replace(measurement, sensors=at_rest)))
     assert narrow["energy_uncertainty_j"] < 0.5 * wide["energy_uncertainty_j"]
     assert abs(narrow["energy_j"] - truth_j) <= narrow["energy_uncertainty_j"]
 
 
 def test_nothing_is_watched_any_more_when_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_bench(tmp_path, gpu_request="sim:h200+h100") as board:
+    with open_context(tmp_path, gpu_request="sim:h200+h100") as context:
         num_calls = 0
-        read = board.gpu.read_average_power
+        read = context.gpu.read_average_power
 
         def count() -> Any:
             nonlocal num_calls
             num_calls += 1
             return read()
 
-        monkeypatch.setattr(board.gpu, "read_average_power", count)
-        learn(board)
+        monkeypatch.setattr(context.gpu, "read_average_power", count)
+        learn(context)
         assert num_calls > 600
         num_calls = 0
-        board.clock.sleep(1.0)
+        context.time_source.sleep(1.0)
         assert num_calls == 0
-        with pytest.raises(CancelledError):
-            learn(board, is_cancelled=lambda: True)
+        with pytest.raises(InterruptedTrialError):
+            learn(context, is_interrupted=lambda: True)
         num_calls = 0
-        board.clock.sleep(1.0)
+        context.time_source.sleep(1.0)
         assert num_calls == 0
 
 
-def test_a_board_that_is_lost_meanwhile_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_bench(tmp_path, gpu_request="sim:h200+h100") as board:
+def test_a_gpu_that_is_lost_meanwhile_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_context(tmp_path, gpu_request="sim:h200+h100") as context:
 
         def lose() -> None:
             raise GpuLostError("gone")
 
-        monkeypatch.setattr(board.gpu, "read_instant_power", lose)
+        monkeypatch.setattr(context.gpu, "read_instant_power", lose)
         with pytest.raises(GpuLostError, match="gone"):
-            learn(board)
+            learn(context)

@@ -42,7 +42,7 @@ def test_an_idle_reading_proves_nothing() -> None:
     assert find_arrival_ns(read(1200, 1200, 1200, reasons=IDLE), request) is None
     assert find_arrival_ns(read(1200, 1200, 1200, reasons=CAPPED), request) == 0
     assert find_arrival_ns(read(1200, 1200, 1200, reasons=None), request) == 0  # this driver does not say
-    # Between two requests the board may be idle for a moment, at whatever clock.
+    # Between two requests the GPU may be idle for a moment, at whatever clock.
     under_load, idle = read(1980, 1200, 0, 1200, 0, 1200), read(0, 0, 345, 0, 345, 0, reasons=IDLE)
     mixed = [idle[k] if k in (2, 4) else under_load[k] for k in range(6)]
     assert find_arrival_ns(mixed, request) == 1

@@ -1,4 +1,4 @@
-"""Whether clocks may be set is known without trying. Real boards here are records: no driver is asked."""
+"""Whether clocks may be set is known without trying. Real GPUs here are records: no driver is asked."""
 
 import os
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.hardware import permission
+from runner.hardware.access import permission
 from runner.hardware.access.permission import denied, find_obstacle
 from runner.hardware.gpu import GpuInfo
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 FULL, WITHOUT_SYS_ADMIN = "000001ffffffffff", "00000000a80425fb"  # root's, and that of root in Docker
 OUTERMOST, NESTED = "0 0 4294967295", "0 1000 1"
@@ -21,7 +21,7 @@ OUTERMOST, NESTED = "0 0 4294967295", "0 1000 1"
 def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuInfo:
     for name in ("SWEEP_CLOCKS", "SWEEP_SIMULATED_PERMISSION", "SWEEP_SETTER"):
         monkeypatch.delenv(name, raising=False)
-    return NvmlGpu(open_nvml("sim", VirtualClock(), tmp_path), 0, read_only=True).info
+    return NvmlGpu(open_nvml("sim", VirtualTime(), tmp_path), 0, read_only=True).info
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ class FakeFile:
         return self._text
 
 
-def test_a_simulated_board_needs_nobodys_permission_unless_it_is_told_so(
+def test_a_simulated_gpu_needs_nobodys_permission_unless_it_is_told_so(
     simulated: GpuInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(permission, "_has_sys_admin", lambda: False)

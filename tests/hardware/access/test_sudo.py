@@ -1,4 +1,4 @@
-"""Settings through sudo, with a `sudo` of our own in the PATH: no real one is started, and no board is set."""
+"""Settings through sudo, with a `sudo` of our own in the PATH: no real one is started, and no GPU is set."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from runner.hardware.access.sudo import SudoNvml, find_forbidden, uses_sudo
 from runner.hardware.gpu import ClockRequest, GpuLostError, NotSupportedError, PermissionDeniedError
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.simulated.module import SimulatedNvml
-from runner.timebase import VirtualClock, WallClock
+from runner.timebase import VirtualTime, WallTime
 
 ROOT = Path(__file__).parents[3]
 SMI = "-n /usr/bin/nvidia-smi --id=GPU-SIM-H200-0"
@@ -46,7 +46,7 @@ def answer(tmp_path: Path, calls: Path) -> Answer:
 
 @pytest.fixture
 def gpu(tmp_path: Path) -> NvmlGpu:
-    nvml = SudoNvml(SimulatedNvml("sim", VirtualClock(), tmp_path / "boards", may_set=False))
+    nvml = SudoNvml(SimulatedNvml("sim", VirtualTime(), tmp_path / "gpus", may_set=False))
     return NvmlGpu(nvml, 0, read_only=False)
 
 
@@ -124,9 +124,9 @@ def test_sudo_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     fake = SimpleNamespace(nvmlInit=lambda: None, NVMLError=Exception)
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     monkeypatch.delenv("SWEEP_SETTER", raising=False)
-    assert open_nvml("nvidia", WallClock()) is fake
+    assert open_nvml("nvidia", WallTime()) is fake
     monkeypatch.setenv("SWEEP_SETTER", "sudo")
-    assert isinstance(open_nvml("nvidia", WallClock()), SudoNvml)
+    assert isinstance(open_nvml("nvidia", WallTime()), SudoNvml)
     monkeypatch.setenv("SWEEP_SETTER", "su")
     with pytest.raises(ValueError, match="SWEEP_SETTER is 'su'; it may be sudo"):
         uses_sudo()

@@ -13,50 +13,50 @@ from pathlib import Path
 
 import pytest
 
-from runner.hardware import guard as guard_module
+from runner.hardware.clocks import guard as guard_module
 from runner.hardware.clocks.journal import read_journal, write_journal
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.processes import identify_process, is_alive
 from runner.hardware.clocks.recovery import GUARD_MODULE
 from runner.hardware.gpu import ClockRequest, GpuError
-from runner.physics.gpu_state import BoardState
-from tests.hardware.owners import Owner, board_settings, open_board, path_of, wait_until
+from runner.physics.gpu_state import GpuState
+from tests.hardware.owners import Owner, gpu_settings, open_gpu, path_of, wait_until
 
 RESTORE_S = 2.0
-"""Within which a board is free after a kill: what the guard's own periods add up to stays below."""
+"""Within which a GPU is free after a kill: what the guard's own periods add up to stays below."""
 NUM_KILLS = 5
 """At most, until one is answered in that time: a machine without a core to spare adds seconds and takes none away."""
 
 
-def test_sigkill_of_the_owner_restores_the_board_and_ends_its_children(
+def test_sigkill_of_the_owner_restores_the_gpu_and_ends_its_children(
     folders: tuple[Path, Path], start_owner: Callable[..., Owner]
 ) -> None:
     owner = start_owner()
-    assert board_settings(folders) == (1200, 500.0)
+    assert gpu_settings(folders) == (1200, 500.0)
     assert wait_until(lambda: len((read_journal(path_of(folders))).descendants) == 2)
     owner.kill()
-    assert wait_until(lambda: board_settings(folders) == (None, None))
+    assert wait_until(lambda: gpu_settings(folders) == (None, None))
     assert wait_until(lambda: not path_of(folders).exists())
     assert wait_until(lambda: not any(map(is_alive, (owner.marked, owner.forked, owner.guard))))
 
 
 @pytest.mark.parametrize("victim", ["worker", "driver"])
-def test_the_board_is_restored_within_the_promised_time(
+def test_the_gpu_is_restored_within_the_promised_time(
     folders: tuple[Path, Path], start_owner: Callable[..., Owner], victim: str
 ) -> None:
     def seconds_to_restore() -> float:
-        """From a kill to the last setting, by the board's own record of it."""
+        """From a kill to the last setting, by the GPU's own record of it."""
         driver = subprocess.Popen(["sleep", "600"])
         try:
             owner = start_owner("apply", (driver.pid,))
             killed_ns = time.time_ns()
             (owner.process if victim == "worker" else driver).kill()
-            assert wait_until(lambda: board_settings(folders) == (None, None))
-            assert wait_until(lambda: not path_of(folders).exists())  # so that the next one may have the board
+            assert wait_until(lambda: gpu_settings(folders) == (None, None))
+            assert wait_until(lambda: not path_of(folders).exists())  # so that the next one may have the GPU
         finally:
             driver.kill()
             driver.wait()
-        return (BoardState(folders[0] / "GPU-SIM-H200-0").settings_history()[-1].time_ns - killed_ns) / 1e9
+        return (GpuState(folders[0] / "GPU-SIM-H200-0").settings_history()[-1].time_ns - killed_ns) / 1e9
 
     assert any(seconds_to_restore() < RESTORE_S for _ in range(NUM_KILLS))
 
@@ -64,7 +64,7 @@ def test_the_board_is_restored_within_the_promised_time(
 def test_a_zombie_owner_counts_as_dead(folders: tuple[Path, Path], start_owner: Callable[..., Owner]) -> None:
     owner = start_owner()
     owner.process.kill()  # and not reaped
-    assert wait_until(lambda: board_settings(folders) == (None, None))
+    assert wait_until(lambda: gpu_settings(folders) == (None, None))
 
 
 def test_death_of_the_driver_ends_the_worker_too(folders: tuple[Path, Path], start_owner: Callable[..., Owner]) -> None:
@@ -73,7 +73,7 @@ def test_death_of_the_driver_ends_the_worker_too(folders: tuple[Path, Path], sta
     assert wait_until(lambda: len((read_journal(path_of(folders))).descendants) == 2)
     driver.kill()
     driver.wait()
-    assert wait_until(lambda: board_settings(folders) == (None, None))
+    assert wait_until(lambda: gpu_settings(folders) == (None, None))
     assert wait_until(lambda: not any(map(is_alive, (owner.worker, owner.marked, owner.forked))))
 
 
@@ -84,11 +84,11 @@ def test_read_only_lease_ends_orphans_and_sets_nothing(
     owner.kill()
     assert wait_until(lambda: not path_of(folders).exists())
     assert wait_until(lambda: not is_alive(owner.marked))
-    assert len(BoardState(folders[0] / "GPU-SIM-H200-0").settings_history()) == 1
+    assert len(GpuState(folders[0] / "GPU-SIM-H200-0").settings_history()) == 1
 
 
 def test_a_guard_that_died_is_replaced_before_the_next_change(folders: tuple[Path, Path]) -> None:
-    gpu = open_board(folders)
+    gpu = open_gpu(folders)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
         first = lease._guard
         assert first is not None
@@ -100,7 +100,7 @@ def test_a_guard_that_died_is_replaced_before_the_next_change(folders: tuple[Pat
 
 
 def test_guard_survives_polite_signals(folders: tuple[Path, Path]) -> None:
-    with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
+    with ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
         assert lease._guard is not None
         os.kill(lease._guard.pid, signal.SIGTERM)
         os.kill(lease._guard.pid, signal.SIGINT)
@@ -121,7 +121,7 @@ def test_a_guard_that_dies_in_a_long_window_is_replaced_and_its_successor_restor
     os.kill(owner.guard.pid, signal.SIGKILL)
     assert wait_until(lambda: len(set(guards()) - {owner.guard.pid}) == 1)
     owner.kill()
-    assert wait_until(lambda: board_settings(folders) == (None, None))
+    assert wait_until(lambda: gpu_settings(folders) == (None, None))
     assert wait_until(lambda: not is_alive(owner.marked))
     assert wait_until(lambda: not guards())
 
@@ -154,7 +154,7 @@ def test_a_guard_whose_starter_died_before_it_came_on_duty_restores_all_the_same
     command = [sys.executable, "-m", GUARD_MODULE, str(path_of(folders)), journal.lease_id]
     subprocess.run(command, stdout=write_end, check=True, timeout=300)
     os.close(write_end)
-    assert board_settings(folders) == (None, None)
+    assert gpu_settings(folders) == (None, None)
     assert not path_of(folders).exists()
 
 
@@ -190,24 +190,24 @@ def test_a_journal_spoilt_after_the_owners_death_is_carried_out_as_the_guard_kno
     owner.kill_with_guard()
     path_of(folders).write_text("")
     guard_module.recover(path_of(folders), journal)
-    assert board_settings(folders) == (None, None)
+    assert gpu_settings(folders) == (None, None)
     assert not path_of(folders).exists()
 
 
 def test_a_lease_that_set_nothing_resets_nothing(folders: tuple[Path, Path], start_owner: Callable[..., Owner]) -> None:
-    open_board(folders).apply(ClockRequest(sm_clock_mhz=990, power_limit_w=600.0))  # an administrator's settings
-    num_settings = len(BoardState(folders[0] / "GPU-SIM-H200-0").settings_history())
+    open_gpu(folders).apply(ClockRequest(sm_clock_mhz=990, power_limit_w=600.0))  # an administrator's settings
+    num_settings = len(GpuState(folders[0] / "GPU-SIM-H200-0").settings_history())
     owner = start_owner("default")
     owner.kill()
     assert wait_until(lambda: not path_of(folders).exists())
     assert wait_until(lambda: not is_alive(owner.marked))
-    with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
+    with ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
         lease.apply(ClockRequest())
-    assert len(BoardState(folders[0] / "GPU-SIM-H200-0").settings_history()) == num_settings
-    assert board_settings(folders) == (990, 600.0)
+    assert len(GpuState(folders[0] / "GPU-SIM-H200-0").settings_history()) == num_settings
+    assert gpu_settings(folders) == (990, 600.0)
 
 
-def test_the_board_is_restored_before_engines_that_may_take_long_to_end(
+def test_the_gpu_is_restored_before_engines_that_may_take_long_to_end(
     folders: tuple[Path, Path], start_owner: Callable[..., Owner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = start_owner()
@@ -215,7 +215,7 @@ def test_the_board_is_restored_before_engines_that_may_take_long_to_end(
     assert journal is not None
     owner.kill_with_guard()
     seen = []
-    monkeypatch.setattr(guard_module, "end_orphans", lambda _: seen.append(board_settings(folders)))
+    monkeypatch.setattr(guard_module, "end_orphans", lambda _: seen.append(gpu_settings(folders)))
     guard_module.recover(path_of(folders), journal)
     assert seen == [(None, None)]
     assert not path_of(folders).exists()
@@ -226,22 +226,22 @@ def test_the_out_of_memory_killer_takes_a_guard_no_sooner_than_others(folders: t
     before = score.read_text()
     score.write_text("500")  # as Ray does with its workers
     try:
-        with ClockLease(open_board(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
+        with ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
             assert lease._guard is not None
             assert int(Path(f"/proc/{lease._guard.pid}/oom_score_adj").read_text()) <= 0
     finally:
         score.write_text(before)
 
 
-TWO_BOARDS = """
+TWO_GPUS = """
 import os, sys, time
 from pathlib import Path
 from runner.hardware.gpu import ClockRequest
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.timebase import WallClock
+from runner.timebase import WallTime
 
-nvml = open_nvml("sim:h200x2", WallClock(), Path(sys.argv[1]))
+nvml = open_nvml("sim:h200x2", WallTime(), Path(sys.argv[1]))
 for index in range(2):
     lease = ClockLease(NvmlGpu(nvml, index, read_only=False), owner_pids=[os.getpid()], journal_dir=Path(sys.argv[2]))
     lease.acquire()
@@ -251,14 +251,14 @@ time.sleep(600)
 """
 
 
-def test_guards_of_two_boards_of_one_owner_let_each_other_finish(folders: tuple[Path, Path]) -> None:
-    command = [sys.executable, "-c", TWO_BOARDS, str(folders[0]), str(folders[1])]
+def test_guards_of_two_gpus_of_one_owner_let_each_other_finish(folders: tuple[Path, Path]) -> None:
+    command = [sys.executable, "-c", TWO_GPUS, str(folders[0]), str(folders[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         assert len(owner.stdout.readline().split()) == 2
         owner.kill()
-    boards = [BoardState(folders[0] / f"GPU-SIM-H200-{i}") for i in range(2)]
-    assert wait_until(lambda: all(board.settings_history()[-1].sm_clock_mhz is None for board in boards))
+    gpus = [GpuState(folders[0] / f"GPU-SIM-H200-{i}") for i in range(2)]
+    assert wait_until(lambda: all(gpu.settings_history()[-1].sm_clock_mhz is None for gpu in gpus))
     assert wait_until(lambda: not list(folders[1].glob("*.json")))
 
 

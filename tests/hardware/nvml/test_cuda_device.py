@@ -1,10 +1,10 @@
-"""Which board CUDA means: its answer, and each way in which there may be none. CUDA itself is not started."""
+"""Which GPU CUDA means: its answer, and each way in which there may be none. CUDA itself is not started."""
 
 import pytest
 
-from runner.hardware import cuda_device
 from runner.hardware.gpu import GpuError
-from runner.hardware.nvml.cuda_device import read_cuda_uuid, require_same_board
+from runner.hardware.nvml import cuda_device
+from runner.hardware.nvml.cuda_device import read_cuda_uuid, require_same_gpu
 
 UUID = "GPU-1a2b3c4d-0000-1111-2222-333344445555"
 
@@ -16,14 +16,14 @@ def answer(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
 def test_the_uuid_is_written_as_nvml_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "print('1a2b3c4d000011112222333344445555')")
     assert read_cuda_uuid() == UUID
-    require_same_board(UUID)
-    require_same_board(UUID.upper().replace("GPU-", "gpu-"))
+    require_same_gpu(UUID)
+    require_same_gpu(UUID.upper().replace("GPU-", "gpu-"))
 
 
-def test_another_board_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_gpu_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "print('1a2b3c4d000011112222333344445555')")
-    with pytest.raises(GpuError, match=f"{UUID}, but GPU-other is the board to measure: check CUDA_VISIBLE_DEVICES"):
-        require_same_board("GPU-other")
+    with pytest.raises(GpuError, match=f"{UUID}, but GPU-other is the GPU to measure: check CUDA_VISIBLE_DEVICES"):
+        require_same_gpu("GPU-other")
 
 
 @pytest.mark.parametrize(

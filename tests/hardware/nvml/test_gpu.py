@@ -21,8 +21,8 @@ from runner.hardware.gpu import (
 )
 from runner.hardware.nvml.gpu import NvmlGpu, is_simulated, open_nvml
 from runner.hardware.simulated.module import SimulatedNvml, SimulatedNvmlError
-from runner.physics.gpu_state import BoardState
-from runner.timebase import VirtualClock, WallClock
+from runner.physics.gpu_state import GpuState
+from runner.timebase import VirtualTime, WallTime
 
 READS = {
     "nvmlDeviceGetClockInfo",
@@ -88,14 +88,14 @@ class ReadsOnly:
 
 @pytest.fixture
 def nvml(tmp_path: Path) -> SimulatedNvml:
-    return SimulatedNvml("sim:h200x2", VirtualClock(), tmp_path)
+    return SimulatedNvml("sim:h200x2", VirtualTime(), tmp_path)
 
 
 def lines(nvml: SimulatedNvml, index: int = 0) -> int:
-    return len(BoardState(nvml.state_dir / f"GPU-SIM-H200-{index}").settings_history())
+    return len(GpuState(nvml.state_dir / f"GPU-SIM-H200-{index}").settings_history())
 
 
-def test_info_holds_the_boards_facts(nvml: SimulatedNvml) -> None:
+def test_info_holds_the_gpus_facts(nvml: SimulatedNvml) -> None:
     info = NvmlGpu(nvml, 1, read_only=True).info
     assert (info.uuid, info.index, info.simulated) == ("GPU-SIM-H200-1", 1, True)
     assert (info.sm_clocks_mhz[0], info.sm_clocks_mhz[-1], len(info.sm_clocks_mhz)) == (345, 1980, 110)
@@ -117,7 +117,7 @@ def test_throttle_times_are_seconds_by_reason(nvml: SimulatedNvml) -> None:
     assert times.other_s == pytest.approx(0.06)  # without low utilisation, which throttles nothing
 
 
-def test_throttle_times_that_the_board_does_not_count_are_unknown(nvml: SimulatedNvml) -> None:
+def test_throttle_times_that_the_gpu_does_not_count_are_unknown(nvml: SimulatedNvml) -> None:
     def read(_: object, policy: int) -> SimpleNamespace:
         if policy != 3:
             raise SimulatedNvmlError(nvml.NVML_ERROR_NOT_SUPPORTED)
@@ -133,9 +133,9 @@ def test_throttle_times_that_the_board_does_not_count_are_unknown(nvml: Simulate
         NvmlGpu(lost, 0, read_only=True).read_throttle_times()
 
 
-def test_apply_and_reset_touch_what_is_named_and_no_other_board(nvml: SimulatedNvml) -> None:
+def test_apply_and_reset_touch_what_is_named_and_no_other_gpu(nvml: SimulatedNvml) -> None:
     gpu, other = NvmlGpu(nvml, 0, read_only=False), NvmlGpu(nvml, 1, read_only=False)
-    state = BoardState(nvml.state_dir / "GPU-SIM-H200-0")
+    state = GpuState(nvml.state_dir / "GPU-SIM-H200-0")
     gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=400.0))
     last = state.settings_history()[-1]
     assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (1200, 2201, 400.0)
@@ -166,7 +166,7 @@ def test_apply_and_reset_touch_what_is_named_and_no_other_board(nvml: SimulatedN
 )
 def test_unsupported_values_are_refused_before_anything_is_set(nvml: SimulatedNvml, request_: ClockRequest) -> None:
     gpu = NvmlGpu(nvml, 0, read_only=False)
-    with pytest.raises(ValueError, match=r"this board"):
+    with pytest.raises(ValueError, match=r"this GPU"):
         gpu.apply(request_)
     assert lines(nvml) == 1
 
@@ -243,7 +243,7 @@ def test_codes_become_typed_errors(nvml: SimulatedNvml, code: int, error: type[G
         gpu.read_energy_counter_j()
 
 
-def test_readings_that_fail_are_none_and_a_lost_board_is_an_error(nvml: SimulatedNvml) -> None:
+def test_readings_that_fail_are_none_and_a_lost_gpu_is_an_error(nvml: SimulatedNvml) -> None:
     state = NvmlGpu(Double(nvml, nvmlDeviceGetTemperature=999), 0, read_only=True).read_state()
     assert state.temperature_c is None
     assert state.sm_clock_mhz == 345
@@ -274,7 +274,7 @@ def test_mig_is_refused_with_a_reason(nvml: SimulatedNvml) -> None:
         NvmlGpu(Double(nvml, nvmlDeviceGetMigMode=lambda _: [1, 1]), 0, read_only=True)
 
 
-def test_a_board_that_says_little_is_still_read(nvml: SimulatedNvml) -> None:
+def test_a_gpu_that_says_little_is_still_read(nvml: SimulatedNvml) -> None:
     silent = dict.fromkeys(
         [
             "nvmlDeviceGetMigMode",
@@ -311,7 +311,7 @@ def test_a_machine_without_a_driver_says_what_to_do(monkeypatch: pytest.MonkeyPa
     fake = SimpleNamespace(nvmlInit=refuse, NVMLError=SimulatedNvmlError)
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     with pytest.raises(NoGpuError, match="--gpu sim"):
-        open_nvml("all", WallClock())
+        open_nvml("all", WallTime())
 
 
 def test_the_simulation_offers_what_pynvml_offers() -> None:
@@ -325,7 +325,7 @@ def test_the_simulation_offers_what_pynvml_offers() -> None:
     }
 
 
-def test_requests_for_simulated_boards_are_known() -> None:
+def test_requests_for_simulated_gpus_are_known() -> None:
     assert [is_simulated(request) for request in ("sim", "sim:h200x2", "all", "0", "simulated")] == [
         True,
         True,
@@ -383,4 +383,4 @@ def test_an_old_nvidia_ml_py_has_no_instant_power(nvml: SimulatedNvml) -> None:
 
 def test_the_average_is_stamped_when_it_was_read(nvml: SimulatedNvml) -> None:
     reading = NvmlGpu(nvml, 0, read_only=True).read_average_power()
-    assert (reading.time_ns, reading.power_w) == (nvml.clock.now_ns(), 79.0)
+    assert (reading.time_ns, reading.power_w) == (nvml.time_source.now_ns(), 79.0)

@@ -1,4 +1,4 @@
-"""The probe: what it finds of each kind of board, at rest and under a load, and what it says that it cannot tell."""
+"""The probe: what it finds of each kind of GPU, at rest and under a load, and what it says that it cannot tell."""
 
 import json
 import random
@@ -16,9 +16,9 @@ from runner.hardware.sensors.probe import find_sensors, probe_sensors, refine_fi
 from runner.hardware.sensors.watch import SensorWatch, WatchedSensors
 from runner.hardware.simulated.faults import Fault, FaultyNvml, restamp
 from runner.hardware.simulated.sensor_profiles import PROFILES
-from runner.physics.gpu_state import Activity, BoardState
+from runner.physics.gpu_state import Activity, GpuState
 from runner.results.sensors import SensorFinding, SensorFindings, SensorName
-from runner.timebase import Clock, VirtualClock, WallClock
+from runner.timebase import TimeSource, VirtualTime, WallTime
 
 
 class WatchedNvml:
@@ -35,7 +35,7 @@ class WatchedNvml:
 
 
 class FailingGpu:
-    """A board one of whose readings raises."""
+    """A GPU one of whose readings raises."""
 
     def __init__(self, gpu: NvmlGpu, reading: str, error: Exception) -> None:
         self._gpu, self._reading, self._error = gpu, reading, error
@@ -50,26 +50,26 @@ class FailingGpu:
         return fail
 
 
-def open_board(directory: Path, sensors: str, clock: Clock | None = None) -> NvmlGpu:
-    clock = clock or VirtualClock()
-    gpu = NvmlGpu(open_nvml(f"sim:h200+{sensors}", clock, directory), 0, read_only=True)
-    clock.sleep(1.0137 if isinstance(clock, VirtualClock) else 0.0)
+def open_gpu(directory: Path, sensors: str, time_source: TimeSource | None = None) -> NvmlGpu:
+    time_source = time_source or VirtualTime()
+    gpu = NvmlGpu(open_nvml(f"sim:h200+{sensors}", time_source, directory), 0, read_only=True)
+    time_source.sleep(1.0137 if isinstance(time_source, VirtualTime) else 0.0)
     return gpu
 
 
 def probe(directory: Path, sensors: str, load: str) -> SensorFindings:
-    gpu = open_board(directory, sensors)
-    clock = gpu.nvml.clock
+    gpu = open_gpu(directory, sensors)
+    time_source = gpu.nvml.time_source
     rng = random.Random(0)
     stretches = {
         "rest": [],
         "step": [(1.53, 10.0, 650.0)],
         "bursts": [(0.3 * k + rng.uniform(0.0, 0.1), rng.uniform(0.02, 0.2), 600.0) for k in range(1, 20)],
     }[load]
-    BoardState(directory / gpu.info.uuid).log_activity(
+    GpuState(directory / gpu.info.uuid).log_activity(
         Activity(
-            start_ns=clock.now_ns() + round(start_s * 1e9),
-            end_ns=clock.now_ns() + round((start_s + length_s) * 1e9),
+            start_ns=time_source.now_ns() + round(start_s * 1e9),
+            end_ns=time_source.now_ns() + round((start_s + length_s) * 1e9),
             power_w=power_w,
             sm_clock_mhz=1980,
             mem_clock_mhz=3201,
@@ -77,7 +77,7 @@ def probe(directory: Path, sensors: str, load: str) -> SensorFindings:
         )
         for start_s, length_s, power_w in stretches
     )
-    return probe_sensors(gpu, clock)
+    return probe_sensors(gpu, time_source)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_counter_that_adds_up_the_readings_is_told_from_one_that_sees_more(tmp
     assert probe(tmp_path / "c", "h200", "step").sensors["counter"].averaging_window_s == pytest.approx(0.1)
 
 
-def test_a_board_at_rest_keeps_its_averages_to_itself(tmp_path: Path) -> None:
+def test_a_gpu_at_rest_keeps_its_averages_to_itself(tmp_path: Path) -> None:
     found = probe(tmp_path, "h200", "rest")
     assert found.sensors["samples"].update_period_s == pytest.approx(0.02, rel=0.01)
     assert found.sensors["samples"].buffer_length == 120
@@ -152,32 +152,32 @@ def test_a_board_at_rest_keeps_its_averages_to_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step_us", [-3, 3])
 def test_samples_whose_stamps_shift_from_call_to_call_are_counted_once(tmp_path: Path, step_us: int) -> None:
-    clock = VirtualClock()
-    nvml = open_nvml("sim:h200", clock, tmp_path)
+    time_source = VirtualTime()
+    nvml = open_nvml("sim:h200", time_source, tmp_path)
     faults = [Fault(functions=("nvmlDeviceGetSamples",), effect=restamp(step_us))]
     gpu = NvmlGpu(FaultyNvml(nvml, faults), 0, read_only=True)
-    clock.sleep(5.0)
-    samples = probe_sensors(gpu, clock).sensors["samples"]
+    time_source.sleep(5.0)
+    samples = probe_sensors(gpu, time_source).sensors["samples"]
     assert samples.update_period_s == pytest.approx(0.02, rel=0.01)
     assert samples.buffer_length == 120
 
 
 def test_calls_cost_nothing_in_virtual_time_and_something_in_real_time(tmp_path: Path) -> None:
     assert probe(tmp_path / "virtual", "h200", "rest").sensors["counter"].call_us is None
-    clock = WallClock()
-    began_ns = clock.now_ns()
-    found = probe_sensors(open_board(tmp_path / "real", "h200", clock), clock, seconds=0.3)
+    time_source = WallTime()
+    began_ns = time_source.now_ns()
+    found = probe_sensors(open_gpu(tmp_path / "real", "h200", time_source), time_source, seconds=0.3)
     for finding in found.sensors.values():
         assert finding.call_us is not None
-        assert 0 < finding.call_us < (clock.now_ns() - began_ns) / 1e3
+        assert 0 < finding.call_us < (time_source.now_ns() - began_ns) / 1e3
 
 
 def test_it_only_reads(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    nvml = WatchedNvml(open_nvml("sim", clock, tmp_path))
+    time_source = VirtualTime()
+    nvml = WatchedNvml(open_nvml("sim", time_source, tmp_path))
     gpu = NvmlGpu(nvml, 0, read_only=False)
     nvml.calls.clear()
-    probe_sensors(gpu, clock)
+    probe_sensors(gpu, time_source)
     assert nvml.calls == {
         "nvmlDeviceGetFieldValues",
         "nvmlDeviceGetPowerUsage",
@@ -197,26 +197,26 @@ def test_findings_are_json(tmp_path: Path) -> None:
         "averaging_window_max_s": None,
         "buffer_length": None,
         "call_us": None,
-        "reason": "nvmlDeviceGetSamples: not supported by this board or driver",
+        "reason": "nvmlDeviceGetSamples: not supported by this GPU or driver",
     }
     assert read["choice"]
 
 
 def test_a_reading_that_fails_is_a_sensor_less_and_says_why(tmp_path: Path) -> None:
-    gpu = FailingGpu(open_board(tmp_path, "h200"), "read_power_samples", GpuError("unknown error"))
-    found = probe_sensors(gpu, gpu.nvml.clock)  # type: ignore[arg-type]
+    gpu = FailingGpu(open_gpu(tmp_path, "h200"), "read_power_samples", GpuError("unknown error"))
+    found = probe_sensors(gpu, gpu.nvml.time_source)  # type: ignore[arg-type]
     assert found.sensors["samples"].reason == "unknown error"
     assert (found.power_source, found.energy_source) == ("instant", "counter")
 
 
-def test_a_lost_board_ends_the_probe(tmp_path: Path) -> None:
-    gpu = FailingGpu(open_board(tmp_path, "h200"), "read_energy_counter_j", GpuLostError("gone"))
+def test_a_lost_gpu_ends_the_probe(tmp_path: Path) -> None:
+    gpu = FailingGpu(open_gpu(tmp_path, "h200"), "read_energy_counter_j", GpuLostError("gone"))
     with pytest.raises(GpuLostError):
-        probe_sensors(gpu, gpu.nvml.clock)  # type: ignore[arg-type]
+        probe_sensors(gpu, gpu.nvml.time_source)  # type: ignore[arg-type]
 
 
 def find(gpu: NvmlGpu, **sensors: SensorFinding) -> SensorFindings:
-    """Findings of a board that has those sensors, each as it is given, and no others."""
+    """Findings of a GPU that has those sensors, each as it is given, and no others."""
     names: tuple[SensorName, ...] = ("samples", "instant", "average", "counter")
     missing = SensorFinding(supported=False, reason="not there")
     found = {name: sensors.get(name, missing) for name in names}
@@ -244,12 +244,12 @@ def seen(period_s: float, window_s: float | None = None, **more: Any) -> SensorF
 def test_the_choice_follows_how_far_a_reading_looks_back(
     tmp_path: Path, sensors: dict[str, SensorFinding], power_source: str, energy_source: str
 ) -> None:
-    found = find(open_board(tmp_path, "h200"), **sensors)
+    found = find(open_gpu(tmp_path, "h200"), **sensors)
     assert (found.power_source, found.energy_source) == (power_source, energy_source)
 
 
 def test_two_watches_tell_more_than_one(tmp_path: Path) -> None:
-    gpu = open_board(tmp_path, "h200")
+    gpu = open_gpu(tmp_path, "h200")
     at_rest = find(
         gpu,
         samples=seen(0.02, buffer_length=119, call_us=700.0, reason="still"),
@@ -274,9 +274,9 @@ def test_two_watches_tell_more_than_one(tmp_path: Path) -> None:
 
 
 def test_in_real_time_nothing_reads_once_the_watch_has_stopped(tmp_path: Path) -> None:
-    clock = WallClock()
-    nvml = WatchedNvml(open_nvml("sim", clock, tmp_path))
-    with SensorWatch(NvmlGpu(nvml, 0, read_only=True), clock) as watch:
+    time_source = WallTime()
+    nvml = WatchedNvml(open_nvml("sim", time_source, tmp_path))
+    with SensorWatch(NvmlGpu(nvml, 0, read_only=True), time_source) as watch:
         time.sleep(0.3)
         assert any(thread.name == "sensor-watch" for thread in threading.enumerate())
         watched = watch.stop()

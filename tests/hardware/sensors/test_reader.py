@@ -11,25 +11,25 @@ from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.reader import POLL_S
 from runner.hardware.sensors.sampler import PowerSampler
-from runner.physics.gpu_state import Activity, BoardState
-from runner.timebase import VirtualClock
+from runner.physics.gpu_state import Activity, GpuState
+from runner.timebase import VirtualTime
 
 
-def open_board(directory: Path, sensors: str) -> tuple[NvmlGpu, VirtualClock, PowerSampler]:
-    """A board at rest, probed, its sampler out of step with its sensors."""
-    clock = VirtualClock()
-    gpu = NvmlGpu(open_nvml(f"sim:h200+{sensors}", clock, directory), 0, read_only=True)
-    clock.sleep(1.0)
-    found = probe_sensors(gpu, clock)
-    clock.sleep(0.0137)
-    sampler = PowerSampler(gpu, clock, sensors=found)
+def open_gpu(directory: Path, sensors: str) -> tuple[NvmlGpu, VirtualTime, PowerSampler]:
+    """A GPU at rest, probed, its sampler out of step with its sensors."""
+    time_source = VirtualTime()
+    gpu = NvmlGpu(open_nvml(f"sim:h200+{sensors}", time_source, directory), 0, read_only=True)
+    time_source.sleep(1.0)
+    found = probe_sensors(gpu, time_source)
+    time_source.sleep(0.0137)
+    sampler = PowerSampler(gpu, time_source, sensors=found)
     sampler.start()
-    return gpu, clock, sampler
+    return gpu, time_source, sampler
 
 
-def work(gpu: NvmlGpu, clock: VirtualClock, directory: Path, seconds: float, power_w: float) -> None:
-    now_ns = clock.now_ns()
-    BoardState(directory / gpu.info.uuid).log_activity(
+def work(gpu: NvmlGpu, time_source: VirtualTime, directory: Path, seconds: float, power_w: float) -> None:
+    now_ns = time_source.now_ns()
+    GpuState(directory / gpu.info.uuid).log_activity(
         [
             Activity(
                 start_ns=now_ns,
@@ -41,14 +41,14 @@ def work(gpu: NvmlGpu, clock: VirtualClock, directory: Path, seconds: float, pow
             )
         ]
     )
-    clock.sleep(seconds)
+    time_source.sleep(seconds)
 
 
 @pytest.mark.parametrize("sensors", ["h100", "rtx5090", "a100", "rtx3090", "average-only"])
 def test_each_reading_is_taken_once_however_often_it_is_polled(tmp_path: Path, sensors: str) -> None:
-    gpu, clock, sampler = open_board(tmp_path, sensors)
+    gpu, time_source, sampler = open_gpu(tmp_path, sensors)
     for k in range(50):  # a different power in each of five seconds' updates
-        work(gpu, clock, tmp_path, 0.1, 300.0 + 5.0 * k)
+        work(gpu, time_source, tmp_path, 0.1, 300.0 + 5.0 * k)
     powers = sampler.take().drop_nulls("power_w")
     assert powers.height == pytest.approx(50, abs=1)
     assert powers["power_w"].n_unique() == powers.height
@@ -59,26 +59,26 @@ def test_each_reading_is_taken_once_however_often_it_is_polled(tmp_path: Path, s
 @pytest.mark.parametrize("sensors", ["h100", "a100"])
 def test_readings_that_stay_the_same_stay_in_the_trace(tmp_path: Path, sensors: str) -> None:
     """100 W for 10 s, then 300 W for 10 s: by the changes alone 2000 J, by all readings 4000."""
-    gpu, clock, sampler = open_board(tmp_path, sensors)
-    work(gpu, clock, tmp_path, 10.0, 100.0)
-    work(gpu, clock, tmp_path, 10.0, 300.0)
+    gpu, time_source, sampler = open_gpu(tmp_path, sensors)
+    work(gpu, time_source, tmp_path, 10.0, 100.0)
+    work(gpu, time_source, tmp_path, 10.0, 300.0)
     powers = sampler.take().drop_nulls("power_w")
     assert powers.height == pytest.approx(200, abs=3)
     assert max(b - a for a, b in pairwise(powers["time_ns"])) <= 121_000_000
 
 
 def test_an_average_is_covered_only_when_it_looks_back_no_further(tmp_path: Path) -> None:
-    gpu, clock, sampler = open_board(tmp_path, "average-only")
-    work(gpu, clock, tmp_path, 3.0, 400.0)
-    end_ns = clock.now_ns()
+    gpu, time_source, sampler = open_gpu(tmp_path, "average-only")
+    work(gpu, time_source, tmp_path, 3.0, 400.0)
+    end_ns = time_source.now_ns()
     assert sampler.wait_covered(end_ns)
-    assert 1.0 < (clock.now_ns() - end_ns) * 1e-9 < 1.3
+    assert 1.0 < (time_source.now_ns() - end_ns) * 1e-9 < 1.3
     assert sampler.reach_s == 1.0
 
 
 def test_with_a_counter_alone_what_follows_is_told_by_its_next_tick(tmp_path: Path) -> None:
-    gpu, clock, sampler = open_board(tmp_path, "counter-only")
-    work(gpu, clock, tmp_path, 3.0, 400.0)
+    gpu, time_source, sampler = open_gpu(tmp_path, "counter-only")
+    work(gpu, time_source, tmp_path, 3.0, 400.0)
     end = sampler.mark_counter_tick()
     assert end is not None
     assert sampler.wait_covered(end[0])
@@ -86,23 +86,23 @@ def test_with_a_counter_alone_what_follows_is_told_by_its_next_tick(tmp_path: Pa
     assert ticks[-2:] == [end[0], end[0] + 100_000_000]
 
 
-def test_the_findings_decide_and_not_what_else_the_board_could_show(tmp_path: Path) -> None:
-    gpu, clock, sampler = open_board(tmp_path, "h200")
+def test_the_findings_decide_and_not_what_else_the_gpu_could_show(tmp_path: Path) -> None:
+    gpu, time_source, sampler = open_gpu(tmp_path, "h200")
     found = sampler.sensors
     assert found is not None
-    by_field = PowerSampler(gpu, clock, sensors=replace(found, power_source="instant"))
+    by_field = PowerSampler(gpu, time_source, sensors=replace(found, power_source="instant"))
     by_field.start()
-    work(gpu, clock, tmp_path, 2.0, 400.0)
+    work(gpu, time_source, tmp_path, 2.0, 400.0)
     assert by_field.take().drop_nulls("power_w").height == pytest.approx(20, abs=1)
     assert sampler.take().drop_nulls("power_w").height == pytest.approx(100, abs=26)  # drained twice a second
 
 
 def test_better_findings_change_the_source_and_leave_none_of_the_old_readings(tmp_path: Path) -> None:
-    gpu, clock, sampler = open_board(tmp_path, "h200")
-    work(gpu, clock, tmp_path, 1.0, 400.0)
+    gpu, time_source, sampler = open_gpu(tmp_path, "h200")
+    work(gpu, time_source, tmp_path, 1.0, 400.0)
     sampler.use(replace(sampler.sensors, power_source="average"))
-    covered_ns = clock.now_ns()
-    work(gpu, clock, tmp_path, 1.0, 600.0)
+    covered_ns = time_source.now_ns()
+    work(gpu, time_source, tmp_path, 1.0, 600.0)
     powers = sampler.take().drop_nulls("power_w")
     # Averages come every 100 ms, samples every 20; the first of them is there when `use` returns.
     assert powers["time_ns"].min() <= covered_ns
@@ -111,24 +111,24 @@ def test_better_findings_change_the_source_and_leave_none_of_the_old_readings(tm
 
 
 def test_better_findings_of_the_same_source_lose_none_of_its_readings(tmp_path: Path) -> None:
-    gpu, clock, sampler = open_board(tmp_path, "h100")
-    work(gpu, clock, tmp_path, 1.0, 400.0)
-    before_ns = clock.now_ns()
+    gpu, time_source, sampler = open_gpu(tmp_path, "h100")
+    work(gpu, time_source, tmp_path, 1.0, 400.0)
+    before_ns = time_source.now_ns()
     sampler.use(sampler.sensors)
-    assert clock.now_ns() == before_ns
-    work(gpu, clock, tmp_path, 1.0, 600.0)
+    assert time_source.now_ns() == before_ns
+    work(gpu, time_source, tmp_path, 1.0, 600.0)
     powers = sampler.take().drop_nulls("power_w")
     assert powers.height == pytest.approx(20, abs=2)
     assert max(b - a for a, b in pairwise(powers["time_ns"])) <= 151_000_000
 
 
 def test_samples_that_average_are_waited_for_until_they_look_back_no_further(tmp_path: Path) -> None:
-    _, clock, sampler = open_board(tmp_path, "h200")
-    clock.sleep(1.0)
+    _, time_source, sampler = open_gpu(tmp_path, "h200")
+    time_source.sleep(1.0)
     found = sampler.sensors
     samples = replace(found.sensors["samples"], averaging_window_s=0.02)
     sampler.use(replace(found, sensors={**found.sensors, "samples": samples}))
-    end_ns = clock.now_ns()
+    end_ns = time_source.now_ns()
     assert sampler.wait_covered(end_ns)
     # Means are moved to the middle of their time: with the last sample at the very end, the end would not be covered.
     assert estimate_trace(sampler.take(), end_ns - 500_000_000, end_ns, sampler.sensors).energy_j > 0

@@ -11,9 +11,9 @@ import pytest
 from runner.hardware.gpu import GpuError, GpuLostError, NotSupportedError
 from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.sensors.sampler import TICK_S, PowerSampler
-from runner.physics.gpu_state import Activity, BoardState
+from runner.physics.gpu_state import Activity, GpuState
 from runner.results.tables import POWER
-from runner.timebase import Clock, VirtualClock, WallClock
+from runner.timebase import TimeSource, VirtualTime, WallTime
 from tests.hardware.owners import wait_until
 
 
@@ -34,12 +34,12 @@ class FlakyGpu:
         return getattr(self._gpu, name)
 
 
-def open_board(clock: Clock, state_dir: Path) -> FlakyGpu:
-    return FlakyGpu(NvmlGpu(open_nvml("sim", clock, state_dir), 0, read_only=True))
+def open_gpu(time_source: TimeSource, state_dir: Path) -> FlakyGpu:
+    return FlakyGpu(NvmlGpu(open_nvml("sim", time_source, state_dir), 0, read_only=True))
 
 
 def work(gpu: FlakyGpu, state_dir: Path, start_ns: int, seconds: float, power_w: float) -> None:
-    BoardState(state_dir / gpu.info.uuid).log_activity(
+    GpuState(state_dir / gpu.info.uuid).log_activity(
         [
             Activity(
                 start_ns=start_ns,
@@ -59,13 +59,13 @@ def trapezoid_j(frame: pl.DataFrame) -> float:
 
 
 def test_rows_hold_what_was_read_and_null_elsewhere(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
-    start_ns = clock.now_ns()
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
+    start_ns = time_source.now_ns()
     sampler.start()
     work(gpu, tmp_path, start_ns, 20.0, 300.0)
-    clock.sleep(10.0)
+    time_source.sleep(10.0)
     sampler.stop()
     frame = sampler.take()
     assert dict(frame.schema) == POWER
@@ -86,15 +86,15 @@ def test_rows_hold_what_was_read_and_null_elsewhere(tmp_path: Path) -> None:
 
 
 def test_trace_agrees_with_the_counter_from_tick_to_tick(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
-    clock.sleep(1.037)
+    time_source.sleep(1.037)
     begin = sampler.mark_counter_tick()
     for i in range(200):  # bursts, as prefill and decoding alternate
-        work(gpu, tmp_path, clock.now_ns(), 0.05, 700.0 if i % 3 == 0 else 350.0)
-        clock.sleep(0.05)
+        work(gpu, tmp_path, time_source.now_ns(), 0.05, 700.0 if i % 3 == 0 else 350.0)
+        time_source.sleep(0.05)
     end = sampler.mark_counter_tick()
     assert begin is not None
     assert end is not None
@@ -104,12 +104,12 @@ def test_trace_agrees_with_the_counter_from_tick_to_tick(tmp_path: Path) -> None
 
 
 def test_counter_tick_is_found_within_a_poll(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    loaded_ns = clock.now_ns()
-    sampler = PowerSampler(gpu, clock)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    loaded_ns = time_source.now_ns()
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
-    clock.sleep(1.234)
+    time_source.sleep(1.234)
     mark = sampler.mark_counter_tick()
     assert mark is not None
     assert abs(mark[0] - (loaded_ns + 1_300_000_000)) <= 1_000_000
@@ -119,60 +119,60 @@ def test_counter_tick_is_found_within_a_poll(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [NotSupportedError("no counter"), GpuError("unknown")])
-def test_a_board_without_a_counter_has_no_tick(tmp_path: Path, error: Exception) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
+def test_a_gpu_without_a_counter_has_no_tick(tmp_path: Path, error: Exception) -> None:
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
     gpu.errors["read_energy_counter_j"] = error
-    sampler = PowerSampler(gpu, clock)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
     assert sampler.mark_counter_tick() is None
-    clock.sleep(3.0)
+    time_source.sleep(3.0)
     assert sampler.error is None
     assert sampler.take()["energy_counter_total_j"].null_count() > 0
     assert sampler.stats.num_failed_reads == (0 if isinstance(error, NotSupportedError) else 4)
 
 
 def test_a_counter_that_stands_still_has_no_tick(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
     gpu.read_energy_counter_j = lambda: 5.0
-    began_ns = clock.now_ns()
-    assert PowerSampler(gpu, clock).mark_counter_tick() is None
-    assert 0.25 <= (clock.now_ns() - began_ns) * 1e-9 < 0.3
+    began_ns = time_source.now_ns()
+    assert PowerSampler(gpu, time_source).mark_counter_tick() is None
+    assert 0.25 <= (time_source.now_ns() - began_ns) * 1e-9 < 0.3
 
 
 def test_waiting_for_cover(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
-    clock.sleep(0.77)
-    edge_ns = clock.now_ns()
+    time_source.sleep(0.77)
+    edge_ns = time_source.now_ns()
     assert sampler.wait_covered(edge_ns)
     assert sampler.take().drop_nulls("power_w")["time_ns"][-1] > edge_ns
-    assert (clock.now_ns() - edge_ns) * 1e-9 < 0.05
+    assert (time_source.now_ns() - edge_ns) * 1e-9 < 0.05
     gpu.errors["read_power_samples"] = GpuError("unknown")
-    assert not sampler.wait_covered(clock.now_ns())
+    assert not sampler.wait_covered(time_source.now_ns())
     gpu.errors["read_power_samples"] = NotSupportedError("no buffer")
-    now_ns = clock.now_ns()
+    now_ns = time_source.now_ns()
     assert sampler.wait_covered(now_ns)  # by the counter's next tick
-    assert clock.now_ns() - now_ns < 120_000_000  # what will never come is not waited for
+    assert time_source.now_ns() - now_ns < 120_000_000  # what will never come is not waited for
     gpu.errors["read_energy_counter_j"] = NotSupportedError("no counter")
-    now_ns = clock.now_ns()
+    now_ns = time_source.now_ns()
     assert not sampler.wait_covered(now_ns)
-    assert clock.now_ns() - now_ns < 20_000_000
+    assert time_source.now_ns() - now_ns < 20_000_000
 
 
 def test_overrun_of_the_buffer_is_counted(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
-    clock.sleep(2.0)
+    time_source.sleep(2.0)
     gpu.errors["read_power_samples"] = GpuError("busy")
-    clock.sleep(4.0)
+    time_source.sleep(4.0)
     gpu.errors.clear()
-    clock.sleep(2.0)
+    time_source.sleep(2.0)
     stats = sampler.stats
     assert stats.num_failed_reads == 8
     assert stats.num_lost == pytest.approx(105, abs=2)  # 4.5 s between drains, 2.4 s in the buffer
@@ -180,43 +180,43 @@ def test_overrun_of_the_buffer_is_counted(tmp_path: Path) -> None:
 
 
 def test_failed_readings_are_null_and_counted_and_sampling_goes_on(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
-    clock.sleep(1.0)
+    time_source.sleep(1.0)
     gpu.errors["read_state"] = GpuError("unknown")
-    clock.sleep(1.0)
+    time_source.sleep(1.0)
     gpu.errors.clear()
-    clock.sleep(1.0)
+    time_source.sleep(1.0)
     assert sampler.error is None
     assert sampler.stats.num_failed_reads == 10
     assert sampler.take().drop_nulls("sm_clock_mhz").height == 20
 
 
-def test_a_lost_board_is_reported(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
+def test_a_lost_gpu_is_reported(tmp_path: Path) -> None:
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
-    clock.sleep(1.0)
+    time_source.sleep(1.0)
     gpu.errors["read_state"] = GpuLostError("fell off the bus")
-    clock.sleep(1.0)
+    time_source.sleep(1.0)
     assert isinstance(sampler.error, GpuLostError)
-    assert not sampler.wait_covered(clock.now_ns() + 10**9)
+    assert not sampler.wait_covered(time_source.now_ns() + 10**9)
     sampler.stop()
     assert sampler.take().drop_nulls("power_w").height == 50
 
 
 def test_batches_come_once_a_second_and_hold_everything(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    gpu = open_board(clock, tmp_path)
+    time_source = VirtualTime()
+    gpu = open_gpu(time_source, tmp_path)
     batches: list[pl.DataFrame] = []
-    sampler = PowerSampler(gpu, clock, batches.append)
+    sampler = PowerSampler(gpu, time_source, batches.append)
     sampler.start()
-    clock.sleep(2.5)
+    time_source.sleep(2.5)
     first = sampler.take()
-    clock.sleep(1.0)
+    time_source.sleep(1.0)
     sampler.stop()
     assert len(batches) == 4
     everything = pl.concat([first, sampler.take()]).sort("time_ns")
@@ -224,22 +224,22 @@ def test_batches_come_once_a_second_and_hold_everything(tmp_path: Path) -> None:
 
 
 def test_a_watcher_that_fails_is_reported(tmp_path: Path) -> None:
-    clock = VirtualClock()
+    time_source = VirtualTime()
 
     def refuse(_batch: pl.DataFrame) -> None:
         raise ConnectionError("nobody listens")
 
-    sampler = PowerSampler(open_board(clock, tmp_path), clock, refuse)
+    sampler = PowerSampler(open_gpu(time_source, tmp_path), time_source, refuse)
     sampler.start()
-    clock.sleep(2.0)
+    time_source.sleep(2.0)
     assert isinstance(sampler.error, ConnectionError)
 
 
 def test_the_thread_keeps_its_deadlines_and_ends(tmp_path: Path) -> None:
-    clock = WallClock()
-    gpu = open_board(clock, tmp_path)
-    sampler = PowerSampler(gpu, clock)
-    began_ns = clock.now_ns()
+    time_source = WallTime()
+    gpu = open_gpu(time_source, tmp_path)
+    sampler = PowerSampler(gpu, time_source)
+    began_ns = time_source.now_ns()
     sampler.start()
     assert wait_until(lambda: len(sampler.states_since(began_ns)) >= 10 and sampler.stats.num_samples >= 50)
     # One of them may be given up: where this thread does not run for a quarter of a second.
@@ -256,7 +256,7 @@ def test_the_thread_keeps_its_deadlines_and_ends(tmp_path: Path) -> None:
     assert sampler.stats.num_lost == 0 or ticks_s.diff().max() > 1.5
 
 
-class ClockSetBack(WallClock):
+class ClockSetBack(WallTime):
     """The machine's own time until somebody sets it back."""
 
     set_back_ns = 0
@@ -266,15 +266,15 @@ class ClockSetBack(WallClock):
 
 
 def test_a_clock_that_is_set_back_stops_neither_the_thread_nor_whoever_waits(tmp_path: Path) -> None:
-    clock = ClockSetBack()
-    gpu = open_board(clock, tmp_path)
-    clock.set_back_ns = -3_600_000_000_000  # an hour later
-    sampler = PowerSampler(gpu, clock)
+    time_source = ClockSetBack()
+    gpu = open_gpu(time_source, tmp_path)
+    time_source.set_back_ns = -3_600_000_000_000  # an hour later
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
     assert wait_until(lambda: sampler.stats.num_samples >= 20)
-    last_ns, num_samples = clock.now_ns(), sampler.stats.num_samples
-    clock.set_back_ns = 0
-    set_ns = clock.now_ns()
+    last_ns, num_samples = time_source.now_ns(), sampler.stats.num_samples
+    time_source.set_back_ns = 0
+    set_ns = time_source.now_ns()
     assert not sampler.wait_covered(last_ns)  # nor does this wait for an hour
     assert wait_until(lambda: sampler.stats.num_samples >= num_samples + 20)
     assert wait_until(lambda: len([s for s in sampler.states_since(set_ns) if s.time_ns < last_ns]) > 5)
@@ -282,11 +282,11 @@ def test_a_clock_that_is_set_back_stops_neither_the_thread_nor_whoever_waits(tmp
     assert sampler.error is None
 
 
-def test_a_thread_whose_board_is_lost_says_so(tmp_path: Path) -> None:
-    clock = WallClock()
-    gpu = open_board(clock, tmp_path)
+def test_a_thread_whose_gpu_is_lost_says_so(tmp_path: Path) -> None:
+    time_source = WallTime()
+    gpu = open_gpu(time_source, tmp_path)
     gpu.errors["read_state"] = GpuLostError("fell off the bus")
-    sampler = PowerSampler(gpu, clock)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
     assert wait_until(lambda: sampler.error is not None)
     assert isinstance(sampler.error, GpuLostError)
@@ -294,12 +294,12 @@ def test_a_thread_whose_board_is_lost_says_so(tmp_path: Path) -> None:
 
 
 def test_looking_back_keeps_what_take_returns(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    sampler = PowerSampler(open_board(clock, tmp_path), clock)  # type: ignore[arg-type]
+    time_source = VirtualTime()
+    sampler = PowerSampler(open_gpu(time_source, tmp_path), time_source)  # type: ignore[arg-type]
     sampler.start()
-    clock.sleep(2.0)
-    since_ns = clock.now_ns()
-    clock.sleep(1.0)
+    time_source.sleep(2.0)
+    since_ns = time_source.now_ns()
+    time_source.sleep(1.0)
     seen = sampler.look_back(since_ns)
     states = sampler.states_since(since_ns)
     taken = sampler.take()

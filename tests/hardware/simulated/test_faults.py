@@ -1,4 +1,4 @@
-"""What befalls a simulated board, and what its driver may answer instead of the truth: seen through `NvmlGpu`."""
+"""What befalls a simulated GPU, and what its driver may answer instead of the truth: seen through `NvmlGpu`."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -24,28 +24,32 @@ from runner.hardware.simulated.faults import (
 from runner.hardware.simulated.module import SimulatedNvml
 from runner.inference.engine import Sampling
 from runner.inference.simulated.engine import SimulatedEngine
-from runner.physics.gpu_model import load_board
-from runner.physics.gpu_state import Activity, BoardConditions, BoardState
+from runner.physics.gpu_model import load_gpu_model
+from runner.physics.gpu_state import Activity, GpuConditions, GpuState
 from runner.physics.shape import get_shape
 from runner.spec.request import Request
-from runner.timebase import VirtualClock, WallClock
+from runner.timebase import VirtualTime, WallTime
 from tests.hardware.owners import wait_until
 
 SECOND_NS = 1_000_000_000
-MODEL = load_board()
+MODEL = load_gpu_model()
 
 
-class Bench:
+class TrialContext:
     """One simulated H200 behind a driver that may go wrong, and an engine on it."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.clock = VirtualClock()
-        self.true_nvml = SimulatedNvml("sim", self.clock, state_dir)
+        self.time_source = VirtualTime()
+        self.true_nvml = SimulatedNvml("sim", self.time_source, state_dir)
         self.nvml = FaultyNvml(self.true_nvml)
         self.gpu = NvmlGpu(self.nvml, 0, read_only=False)
-        self.state = BoardState(state_dir / self.gpu.info.uuid)
+        self.state = GpuState(state_dir / self.gpu.info.uuid)
         self.engine = SimulatedEngine(
-            shape=get_shape("llama-3.2-1b"), board=MODEL, state=self.state, clock=self.clock, max_num_seqs=8
+            shape=get_shape("llama-3.2-1b"),
+            gpu_model=MODEL,
+            state=self.state,
+            time_source=self.time_source,
+            max_num_seqs=8,
         )
 
     @property
@@ -53,7 +57,7 @@ class Bench:
         return self.true_nvml.nvmlDeviceGetHandleByIndex(0)
 
     def after_s(self, seconds: float) -> int:
-        return self.clock.now_ns() + round(seconds * 1e9)
+        return self.time_source.now_ns() + round(seconds * 1e9)
 
     def decode(self, num_tokens: int = 400) -> float:
         """Decode with eight in flight; returns the seconds that it took."""
@@ -80,8 +84,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def context(tmp_path: Path) -> TrialContext:
+    return TrialContext(tmp_path)
 
 
 def trapezoid_j(samples: list[PowerReading]) -> float:
@@ -91,75 +95,75 @@ def trapezoid_j(samples: list[PowerReading]) -> float:
 # the silicon and its surroundings ------------------------------------------------------------------------------------
 
 
-def test_an_ignored_lock_is_taken_with_success_and_the_clock_runs_free(bench: Bench) -> None:
-    free_s = bench.decode()
-    bench.gpu.apply(ClockRequest(sm_clock_mhz=510))
-    bench.clock.sleep(1.0)
-    locked_s = bench.decode()
-    assert bench.gpu.read_state().sm_clock_mhz == 510
-    bench.state.change_conditions(BoardConditions(time_ns=bench.clock.now_ns(), ignores_locks=True))
-    bench.gpu.apply(ClockRequest(sm_clock_mhz=660, power_limit_w=690.0))
-    bench.clock.sleep(1.0)
-    assert bench.decode() == free_s
-    assert bench.gpu.read_state().sm_clock_mhz == 1980
-    assert bench.gpu.read_power_limit_w() == 690.0
+def test_an_ignored_lock_is_taken_with_success_and_the_clock_runs_free(context: TrialContext) -> None:
+    free_s = context.decode()
+    context.gpu.apply(ClockRequest(sm_clock_mhz=510))
+    context.time_source.sleep(1.0)
+    locked_s = context.decode()
+    assert context.gpu.read_state().sm_clock_mhz == 510
+    context.state.change_conditions(GpuConditions(time_ns=context.time_source.now_ns(), ignores_locks=True))
+    context.gpu.apply(ClockRequest(sm_clock_mhz=660, power_limit_w=690.0))
+    context.time_source.sleep(1.0)
+    assert context.decode() == free_s
+    assert context.gpu.read_state().sm_clock_mhz == 1980
+    assert context.gpu.read_power_limit_w() == 690.0
     assert locked_s > 1.03 * free_s  # decoding waits for memory
 
 
-def test_heat_holds_the_clock_down_for_a_while_and_is_seen_everywhere(bench: Bench) -> None:
-    start_ns, hot_ns, cool_ns = bench.clock.now_ns(), bench.after_s(2.0), bench.after_s(4.0)
-    bench.state.change_conditions(BoardConditions(time_ns=hot_ns, max_sm_clock_mhz=990))
-    bench.state.change_conditions(BoardConditions(time_ns=cool_ns))
+def test_heat_holds_the_clock_down_for_a_while_and_is_seen_everywhere(context: TrialContext) -> None:
+    start_ns, hot_ns, cool_ns = context.time_source.now_ns(), context.after_s(2.0), context.after_s(4.0)
+    context.state.change_conditions(GpuConditions(time_ns=hot_ns, max_sm_clock_mhz=990))
+    context.state.change_conditions(GpuConditions(time_ns=cool_ns))
     seen: dict[tuple[int | None, int | None], int] = {}
 
     def look() -> None:
-        state = bench.gpu.read_state()
+        state = context.gpu.read_state()
         key = (state.sm_clock_mhz, state.event_reasons)
         seen[key] = seen.get(key, 0) + 1
 
-    stop = bench.clock.every(0.1, look)
-    while bench.clock.now_ns() < start_ns + 6 * SECOND_NS:
-        bench.decode(100)
+    stop = context.time_source.every(0.1, look)
+    while context.time_source.now_ns() < start_ns + 6 * SECOND_NS:
+        context.decode(100)
     stop()
-    # A reading between two requests finds the board held down and idle.
-    held = {reasons: number for (clock, reasons), number in seen.items() if clock == 990}
+    # A reading between two requests finds the GPU held down and idle.
+    held = {reasons: number for (time_source, reasons), number in seen.items() if time_source == 990}
     assert set(held) <= {0x20, 0x21}
     assert sum(held.values()) == pytest.approx(20, abs=1)
-    assert all(not reasons & 0x20 for clock, reasons in seen if clock != 990)
-    assert bench.violation_s(SimulatedNvml.NVML_PERF_POLICY_THERMAL) == pytest.approx(2.0, abs=0.05)
-    assert bench.violation_s(SimulatedNvml.NVML_PERF_POLICY_POWER) == 0.0
-    assert bench.violation_s(5) == 0.0
+    assert all(not reasons & 0x20 for time_source, reasons in seen if time_source != 990)
+    assert context.violation_s(SimulatedNvml.NVML_PERF_POLICY_THERMAL) == pytest.approx(2.0, abs=0.05)
+    assert context.violation_s(SimulatedNvml.NVML_PERF_POLICY_POWER) == 0.0
+    assert context.violation_s(5) == 0.0
 
 
-def test_heat_does_not_show_below_the_clock_to_which_it_holds(bench: Bench) -> None:
-    bench.state.change_conditions(BoardConditions(time_ns=0, max_sm_clock_mhz=1410, slowdown_reasons=0x40))
-    bench.gpu.apply(ClockRequest(sm_clock_mhz=990))
-    bench.clock.sleep(0.5)
-    bench.decode()
-    assert (bench.gpu.read_state().sm_clock_mhz, bench.violation_s(1)) == (990, 0.0)
-    bench.gpu.apply(ClockRequest(sm_clock_mhz=1980))
-    bench.clock.sleep(0.5)
-    bench.decode()
-    state = bench.gpu.read_state()
+def test_heat_does_not_show_below_the_clock_to_which_it_holds(context: TrialContext) -> None:
+    context.state.change_conditions(GpuConditions(time_ns=0, max_sm_clock_mhz=1410, slowdown_reasons=0x40))
+    context.gpu.apply(ClockRequest(sm_clock_mhz=990))
+    context.time_source.sleep(0.5)
+    context.decode()
+    assert (context.gpu.read_state().sm_clock_mhz, context.violation_s(1)) == (990, 0.0)
+    context.gpu.apply(ClockRequest(sm_clock_mhz=1980))
+    context.time_source.sleep(0.5)
+    context.decode()
+    state = context.gpu.read_state()
     assert (state.sm_clock_mhz, state.event_reasons) == (1410, 0x40)
 
 
-def test_power_violations_are_counted_apart(bench: Bench) -> None:
-    start_ns = bench.clock.now_ns()
+def test_power_violations_are_counted_apart(context: TrialContext) -> None:
+    start_ns = context.time_source.now_ns()
     activity = {"power_w": 700.0, "sm_clock_mhz": 1500.0, "mem_clock_mhz": 3201.0, "event_reasons": 0x4}
-    bench.state.log_activity([Activity(start_ns=start_ns, end_ns=start_ns + 3 * SECOND_NS, **activity)])
-    bench.clock.sleep(2.0)
-    assert (bench.violation_s(0), bench.violation_s(1)) == (2.0, 0.0)
-    bench.clock.sleep(8.0)
-    assert (bench.violation_s(0), bench.violation_s(1)) == (3.0, 0.0)
+    context.state.log_activity([Activity(start_ns=start_ns, end_ns=start_ns + 3 * SECOND_NS, **activity)])
+    context.time_source.sleep(2.0)
+    assert (context.violation_s(0), context.violation_s(1)) == (2.0, 0.0)
+    context.time_source.sleep(8.0)
+    assert (context.violation_s(0), context.violation_s(1)) == (3.0, 0.0)
 
 
-def test_a_foreign_process_takes_time_power_and_memory_and_is_listed(bench: Bench) -> None:
-    alone_s = bench.decode()
-    assert (bench.gpu.read_process_ids(), bench.gpu.read_memory_used_bytes()) == ([], 0)
-    begin_ns = bench.after_s(1.0)
-    bench.state.change_conditions(
-        BoardConditions(
+def test_a_foreign_process_takes_time_power_and_memory_and_is_listed(context: TrialContext) -> None:
+    alone_s = context.decode()
+    assert (context.gpu.read_process_ids(), context.gpu.read_memory_used_bytes()) == ([], 0)
+    begin_ns = context.after_s(1.0)
+    context.state.change_conditions(
+        GpuConditions(
             time_ns=begin_ns,
             foreign_power_w=150.0,
             foreign_slowdown=1.5,
@@ -167,184 +171,192 @@ def test_a_foreign_process_takes_time_power_and_memory_and_is_listed(bench: Benc
             foreign_memory_bytes=10**9,
         )
     )
-    bench.clock.sleep(3.0)
-    assert (bench.gpu.read_process_ids(), bench.gpu.read_memory_used_bytes()) == ([4242], 10**9)
+    context.time_source.sleep(3.0)
+    assert (context.gpu.read_process_ids(), context.gpu.read_memory_used_bytes()) == ([4242], 10**9)
     # The other works while we idle: at the high clock, and with no idle bit.
-    idle_w = bench.exact_j(begin_ns, begin_ns + SECOND_NS)
+    idle_w = context.exact_j(begin_ns, begin_ns + SECOND_NS)
     assert idle_w == pytest.approx(MODEL.idle_power_w(1980) + 150.0)
-    assert bench.gpu.read_state().event_reasons == 0
-    start_ns = bench.clock.now_ns()
-    shared_s = bench.decode()
+    assert context.gpu.read_state().event_reasons == 0
+    start_ns = context.time_source.now_ns()
+    shared_s = context.decode()
     assert shared_s == pytest.approx(1.5 * alone_s, rel=0.02)  # but for the front end, which runs on the host
-    # What the board draws is in its counter, its samples and its truth alike.
-    end_ns = bench.clock.now_ns()
-    samples = [s for s in bench.gpu.read_power_samples(0) if start_ns <= s.time_ns <= end_ns]
-    truth_j = bench.exact_j(samples[0].time_ns, samples[-1].time_ns)
+    # What the GPU draws is in its counter, its samples and its truth alike.
+    end_ns = context.time_source.now_ns()
+    samples = [s for s in context.gpu.read_power_samples(0) if start_ns <= s.time_ns <= end_ns]
+    truth_j = context.exact_j(samples[0].time_ns, samples[-1].time_ns)
     assert trapezoid_j(samples) == pytest.approx(truth_j, rel=0.01)
     assert min(s.power_w for s in samples) > MODEL.idle_power_w(1980) + 150.0 - 1e-3
 
 
-def test_the_power_limit_is_the_whole_boards(bench: Bench) -> None:
-    bench.gpu.apply(ClockRequest(power_limit_w=500.0))
-    bench.clock.sleep(1.0)
-    bench.decode()
-    assert bench.gpu.read_state().sm_clock_mhz == 1980
-    assert bench.violation_s(0) < 0.05  # prefill
-    bench.state.change_conditions(BoardConditions(time_ns=bench.clock.now_ns(), foreign_power_w=200.0))
-    start_ns = bench.clock.now_ns()
-    bench.decode()
-    powers_w = bench.handle.history.powers_w(range(start_ns, bench.clock.now_ns(), 10_000_000))
+def test_the_power_limit_is_the_whole_gpus(context: TrialContext) -> None:
+    context.gpu.apply(ClockRequest(power_limit_w=500.0))
+    context.time_source.sleep(1.0)
+    context.decode()
+    assert context.gpu.read_state().sm_clock_mhz == 1980
+    assert context.violation_s(0) < 0.05  # prefill
+    context.state.change_conditions(GpuConditions(time_ns=context.time_source.now_ns(), foreign_power_w=200.0))
+    start_ns = context.time_source.now_ns()
+    context.decode()
+    powers_w = context.handle.history.powers_w(range(start_ns, context.time_source.now_ns(), 10_000_000))
     assert max(powers_w) <= 500.0
-    assert bench.gpu.read_state().sm_clock_mhz < 1980
-    assert bench.violation_s(0) > 0.5
+    assert context.gpu.read_state().sm_clock_mhz < 1980
+    assert context.violation_s(0) > 0.5
 
 
-def test_a_daemon_reverts_what_was_set_from_outside(bench: Bench, tmp_path: Path) -> None:
-    daemon = SimulatedNvml("sim", bench.clock, tmp_path)  # another process, with NVML of its own
+def test_a_daemon_reverts_what_was_set_from_outside(context: TrialContext, tmp_path: Path) -> None:
+    daemon = SimulatedNvml("sim", context.time_source, tmp_path)  # another process, with NVML of its own
 
     def revert() -> None:
         daemon.nvmlDeviceResetGpuLockedClocks(daemon.nvmlDeviceGetHandleByIndex(0))
         daemon.nvmlDeviceSetPowerManagementLimit(daemon.nvmlDeviceGetHandleByIndex(0), 500_000)
 
-    bench.gpu.apply(ClockRequest(sm_clock_mhz=990, power_limit_w=300.0))
-    stop = bench.clock.every(2.0, revert)
-    bench.clock.sleep(1.0)
-    assert (bench.gpu.read_state().sm_clock_mhz, bench.gpu.read_power_limit_w()) == (990, 300.0)
-    bench.clock.sleep(1.5)
-    bench.decode()
+    context.gpu.apply(ClockRequest(sm_clock_mhz=990, power_limit_w=300.0))
+    stop = context.time_source.every(2.0, revert)
+    context.time_source.sleep(1.0)
+    assert (context.gpu.read_state().sm_clock_mhz, context.gpu.read_power_limit_w()) == (990, 300.0)
+    context.time_source.sleep(1.5)
+    context.decode()
     stop()
-    assert (bench.gpu.read_state().sm_clock_mhz, bench.gpu.read_power_limit_w()) == (1980, 500.0)
+    assert (context.gpu.read_state().sm_clock_mhz, context.gpu.read_power_limit_w()) == (1980, 500.0)
 
 
 def test_conditions_hold_in_other_processes_and_in_real_time(tmp_path: Path) -> None:
-    clock = WallClock()
-    gpu = NvmlGpu(open_nvml("sim", clock, tmp_path), 0, read_only=True)
-    begin_ns = clock.now_ns() + SECOND_NS // 2
-    other = BoardState(tmp_path / gpu.info.uuid)
-    other.change_conditions(BoardConditions(time_ns=begin_ns, foreign_process_ids=(7,)))
-    found, now_ns = gpu.read_process_ids(), clock.now_ns()
+    time_source = WallTime()
+    gpu = NvmlGpu(open_nvml("sim", time_source, tmp_path), 0, read_only=True)
+    begin_ns = time_source.now_ns() + SECOND_NS // 2
+    other = GpuState(tmp_path / gpu.info.uuid)
+    other.change_conditions(GpuConditions(time_ns=begin_ns, foreign_process_ids=(7,)))
+    found, now_ns = gpu.read_process_ids(), time_source.now_ns()
     assert found == [] or now_ns >= begin_ns  # it may have come late to the question
-    assert wait_until(lambda: clock.now_ns() >= begin_ns)
+    assert wait_until(lambda: time_source.now_ns() >= begin_ns)
     assert gpu.read_process_ids() == [7]
 
 
 # the driver ----------------------------------------------------------------------------------------------------------
 
 
-def test_any_function_fails_with_any_code_from_when_to_when(bench: Bench) -> None:
+def test_any_function_fails_with_any_code_from_when_to_when(context: TrialContext) -> None:
     function = "nvmlDeviceGetTotalEnergyConsumption"
-    bench.nvml.faults.append(
-        Fault(functions=(function,), effect=fail(999), start_ns=bench.after_s(1.0), end_ns=bench.after_s(2.0))
+    context.nvml.faults.append(
+        Fault(functions=(function,), effect=fail(999), start_ns=context.after_s(1.0), end_ns=context.after_s(2.0))
     )
-    bench.gpu.read_energy_counter_j()
-    bench.clock.sleep(1.0)
+    context.gpu.read_energy_counter_j()
+    context.time_source.sleep(1.0)
     with pytest.raises(GpuError, match=function):
-        bench.gpu.read_energy_counter_j()
-    assert bench.gpu.read_power_limit_w() == 700.0
-    bench.clock.sleep(1.0)
-    bench.gpu.read_energy_counter_j()
-    assert bench.nvml.num_calls[function] == 3
+        context.gpu.read_energy_counter_j()
+    assert context.gpu.read_power_limit_w() == 700.0
+    context.time_source.sleep(1.0)
+    context.gpu.read_energy_counter_j()
+    assert context.nvml.num_calls[function] == 3
 
 
-def test_a_fault_may_strike_by_the_number_of_the_call(bench: Bench) -> None:
-    bench.nvml.faults.append(Fault(functions=("nvmlDeviceGetTemperature",), effect=fail(999), calls=range(1, 3)))
-    assert [bench.gpu.read_state().temperature_c is None for _ in range(4)] == [False, True, True, False]
+def test_a_fault_may_strike_by_the_number_of_the_call(context: TrialContext) -> None:
+    context.nvml.faults.append(Fault(functions=("nvmlDeviceGetTemperature",), effect=fail(999), calls=range(1, 3)))
+    assert [context.gpu.read_state().temperature_c is None for _ in range(4)] == [False, True, True, False]
 
 
-def test_a_lost_board_is_lost_to_every_call(bench: Bench) -> None:
-    bench.nvml.faults.append(
-        Fault(functions=EVERY_CALL, effect=fail(SimulatedNvml.NVML_ERROR_GPU_IS_LOST), start_ns=bench.after_s(1.0))
+def test_a_lost_gpu_is_lost_to_every_call(context: TrialContext) -> None:
+    context.nvml.faults.append(
+        Fault(functions=EVERY_CALL, effect=fail(SimulatedNvml.NVML_ERROR_GPU_IS_LOST), start_ns=context.after_s(1.0))
     )
-    bench.gpu.read_state()
-    bench.clock.sleep(1.0)
+    context.gpu.read_state()
+    context.time_source.sleep(1.0)
     for call in (
-        bench.gpu.read_state,
-        bench.gpu.read_energy_counter_j,
-        bench.gpu.read_process_ids,
-        lambda: bench.gpu.read_power_samples(0),
-        lambda: bench.gpu.apply(ClockRequest(sm_clock_mhz=990)),
-        lambda: bench.gpu.reset(None),
+        context.gpu.read_state,
+        context.gpu.read_energy_counter_j,
+        context.gpu.read_process_ids,
+        lambda: context.gpu.read_power_samples(0),
+        lambda: context.gpu.apply(ClockRequest(sm_clock_mhz=990)),
+        lambda: context.gpu.reset(None),
     ):
         with pytest.raises(GpuLostError):
             call()
 
 
-def test_permission_may_be_lost_while_readings_go_on(bench: Bench) -> None:
-    bench.gpu.apply(ClockRequest(sm_clock_mhz=990))
-    bench.nvml.faults.append(
-        Fault(functions=EVERY_SETTING, effect=fail(SimulatedNvml.NVML_ERROR_NO_PERMISSION), start_ns=bench.after_s(1.0))
+def test_permission_may_be_lost_while_readings_go_on(context: TrialContext) -> None:
+    context.gpu.apply(ClockRequest(sm_clock_mhz=990))
+    context.nvml.faults.append(
+        Fault(
+            functions=EVERY_SETTING, effect=fail(SimulatedNvml.NVML_ERROR_NO_PERMISSION), start_ns=context.after_s(1.0)
+        )
     )
-    bench.clock.sleep(1.0)
+    context.time_source.sleep(1.0)
     with pytest.raises(PermissionDeniedError):
-        bench.gpu.apply(ClockRequest(sm_clock_mhz=1200))
+        context.gpu.apply(ClockRequest(sm_clock_mhz=1200))
     with pytest.raises(PermissionDeniedError):
-        bench.gpu.reset(None)
-    assert bench.gpu.read_state().sm_clock_mhz == 990
+        context.gpu.reset(None)
+    assert context.gpu.read_state().sm_clock_mhz == 990
 
 
-def test_a_counter_sticks(bench: Bench) -> None:
+def test_a_counter_sticks(context: TrialContext) -> None:
     counter = ("nvmlDeviceGetTotalEnergyConsumption",)
-    bench.nvml.faults.append(
-        Fault(functions=counter, effect=stick(), start_ns=bench.after_s(1.0), end_ns=bench.after_s(3.0))
+    context.nvml.faults.append(
+        Fault(functions=counter, effect=stick(), start_ns=context.after_s(1.0), end_ns=context.after_s(3.0))
     )
-    sampler = PowerSampler(bench.gpu, bench.clock)
+    sampler = PowerSampler(context.gpu, context.time_source)
     assert sampler.mark_counter_tick() is not None
-    bench.clock.sleep(1.0)
-    stuck_j = bench.gpu.read_energy_counter_j()
+    context.time_source.sleep(1.0)
+    stuck_j = context.gpu.read_energy_counter_j()
     assert sampler.mark_counter_tick() is None
-    assert bench.gpu.read_energy_counter_j() == stuck_j
-    bench.clock.sleep(2.0)
+    assert context.gpu.read_energy_counter_j() == stuck_j
+    context.time_source.sleep(2.0)
     assert sampler.mark_counter_tick() is not None
-    assert bench.gpu.read_energy_counter_j() > stuck_j + 100.0
+    assert context.gpu.read_energy_counter_j() > stuck_j + 100.0
 
 
-def test_a_counter_goes_backwards(bench: Bench) -> None:
-    bench.clock.sleep(10.0)
-    before_j = bench.gpu.read_energy_counter_j()
-    bench.nvml.faults.append(Fault(functions=("nvmlDeviceGetTotalEnergyConsumption",), effect=step_back(500_000)))
-    assert bench.gpu.read_energy_counter_j() == before_j - 500.0
+def test_a_counter_goes_backwards(context: TrialContext) -> None:
+    context.time_source.sleep(10.0)
+    before_j = context.gpu.read_energy_counter_j()
+    context.nvml.faults.append(Fault(functions=("nvmlDeviceGetTotalEnergyConsumption",), effect=step_back(500_000)))
+    assert context.gpu.read_energy_counter_j() == before_j - 500.0
 
 
-def test_samples_come_late_and_none_is_lost(bench: Bench) -> None:
-    bench.nvml.faults.append(
-        Fault(functions=("nvmlDeviceGetSamples",), effect=hold_back(bench.true_nvml, SECOND_NS // 2))
+def test_samples_come_late_and_none_is_lost(context: TrialContext) -> None:
+    context.nvml.faults.append(
+        Fault(functions=("nvmlDeviceGetSamples",), effect=hold_back(context.true_nvml, SECOND_NS // 2))
     )
-    bench.clock.sleep(3.0)
-    samples = bench.gpu.read_power_samples(bench.clock.now_ns() - 2 * SECOND_NS)
-    assert 0.5 <= (bench.clock.now_ns() - samples[-1].time_ns) * 1e-9 < 0.53
+    context.time_source.sleep(3.0)
+    samples = context.gpu.read_power_samples(context.time_source.now_ns() - 2 * SECOND_NS)
+    assert 0.5 <= (context.time_source.now_ns() - samples[-1].time_ns) * 1e-9 < 0.53
     assert len(samples) == pytest.approx(75, abs=1)
-    assert bench.gpu.read_power_samples(samples[-1].time_ns) == []
+    assert context.gpu.read_power_samples(samples[-1].time_ns) == []
 
 
-def test_samples_are_missing_for_a_while(bench: Bench) -> None:
-    start_ns, end_ns = bench.after_s(1.0), bench.after_s(1.5)
-    bench.nvml.faults.append(Fault(functions=("nvmlDeviceGetSamples",), effect=lose(bench.true_nvml, start_ns, end_ns)))
-    bench.clock.sleep(2.0)
-    samples = bench.gpu.read_power_samples(start_ns - SECOND_NS // 2)
+def test_samples_are_missing_for_a_while(context: TrialContext) -> None:
+    start_ns, end_ns = context.after_s(1.0), context.after_s(1.5)
+    context.nvml.faults.append(
+        Fault(functions=("nvmlDeviceGetSamples",), effect=lose(context.true_nvml, start_ns, end_ns))
+    )
+    context.time_source.sleep(2.0)
+    samples = context.gpu.read_power_samples(start_ns - SECOND_NS // 2)
     assert [s for s in samples if start_ns <= s.time_ns < end_ns] == []
     assert len(samples) == pytest.approx(50, abs=1)
 
 
 @pytest.mark.parametrize("upper_bits", [0, 0x7F3A])
 @pytest.mark.parametrize("value_type", [-1, 0, 1, 2, 3, 4, 5, 6, 7, 99])
-def test_a_wrong_type_of_value_is_the_right_number_or_an_error(bench: Bench, value_type: int, upper_bits: int) -> None:
-    bench.clock.sleep(1.0)
-    truth = bench.gpu.read_power_samples(0)
-    bench.nvml.faults.append(Fault(functions=("nvmlDeviceGetSamples",), effect=mislabel(value_type, upper_bits)))
+def test_a_wrong_type_of_value_is_the_right_number_or_an_error(
+    context: TrialContext, value_type: int, upper_bits: int
+) -> None:
+    context.time_source.sleep(1.0)
+    truth = context.gpu.read_power_samples(0)
+    context.nvml.faults.append(Fault(functions=("nvmlDeviceGetSamples",), effect=mislabel(value_type, upper_bits)))
     is_four_bytes_wide = value_type in (1, 5)
     is_eight_bytes_wide = value_type in (2, 3, 4)
     if is_four_bytes_wide or (is_eight_bytes_wide and not upper_bits):
-        assert bench.gpu.read_power_samples(0) == truth
+        assert context.gpu.read_power_samples(0) == truth
     else:
         with pytest.raises(GpuError, match=r"nvmlDeviceGetSamples.*value type"):
-            bench.gpu.read_power_samples(0)
+            context.gpu.read_power_samples(0)
 
 
-def test_a_wrong_type_of_value_does_not_end_the_sampling(bench: Bench) -> None:
-    bench.nvml.faults.append(Fault(functions=("nvmlDeviceGetSamples",), effect=mislabel(99), end_ns=bench.after_s(1.0)))
-    sampler = PowerSampler(bench.gpu, bench.clock)
+def test_a_wrong_type_of_value_does_not_end_the_sampling(context: TrialContext) -> None:
+    context.nvml.faults.append(
+        Fault(functions=("nvmlDeviceGetSamples",), effect=mislabel(99), end_ns=context.after_s(1.0))
+    )
+    sampler = PowerSampler(context.gpu, context.time_source)
     sampler.start()
-    bench.clock.sleep(3.0)
+    context.time_source.sleep(3.0)
     assert sampler.error is None
     # The buffer still held the first second's samples when its answers could be read again.
     assert sampler.take().drop_nulls("power_w").height == pytest.approx(150, abs=1)
@@ -352,13 +364,13 @@ def test_a_wrong_type_of_value_does_not_end_the_sampling(bench: Bench) -> None:
 
 
 def test_faults_strike_in_real_time_and_from_other_threads(tmp_path: Path) -> None:
-    clock = WallClock()
-    nvml = FaultyNvml(SimulatedNvml("sim", clock, tmp_path))
+    time_source = WallTime()
+    nvml = FaultyNvml(SimulatedNvml("sim", time_source, tmp_path))
     gpu = NvmlGpu(nvml, 0, read_only=True)
-    sampler = PowerSampler(gpu, clock)
+    sampler = PowerSampler(gpu, time_source)
     sampler.start()
     assert wait_until(lambda: sampler.stats.num_samples > 0)
-    nvml.faults.append(Fault(functions=EVERY_CALL, effect=fail(15), start_ns=clock.now_ns() + SECOND_NS // 10))
+    nvml.faults.append(Fault(functions=EVERY_CALL, effect=fail(15), start_ns=time_source.now_ns() + SECOND_NS // 10))
     assert wait_until(lambda: sampler.error is not None)
     sampler.stop()
     assert isinstance(sampler.error, GpuLostError)

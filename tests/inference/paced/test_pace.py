@@ -117,5 +117,5 @@ def test_engine_that_is_always_slower_loses_what_it_is_slower_by():
 
 
 def test_the_engine_is_told_the_pace(tmp_path):
-    pace = Pace(board="h200", twin="qwen2.5-32b", state_dir=tmp_path)
+    pace = Pace(gpu_model="h200", twin="qwen2.5-32b", state_dir=tmp_path)
     assert Pace.from_additional_config(pace.engine_args()["additional_config"]) == pace

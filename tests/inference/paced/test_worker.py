@@ -4,12 +4,12 @@ from statistics import median
 
 import pytest
 
-from runner.inference import vllm_engine
 from runner.inference.engine import Sampling
 from runner.inference.paced.pace import Pace
+from runner.inference.vllm import engine as vllm_engine
 from runner.inference.vllm.engine import VllmEngine
-from runner.physics.gpu_model import OperatingPoint, load_board
-from runner.physics.gpu_state import BoardSettings, BoardState
+from runner.physics.gpu_model import OperatingPoint, load_gpu_model
+from runner.physics.gpu_state import GpuSettings, GpuState
 from runner.physics.shape import StepWork, get_shape
 from runner.spec.request import Request
 from tests.inference.tiny_model import prompt, save_config
@@ -17,7 +17,7 @@ from tests.witness import Witness
 
 pytestmark = pytest.mark.vllm
 
-BOARD, TWIN = load_board("h200"), get_shape("qwen2.5-32b")
+GPU, TWIN = load_gpu_model("h200"), get_shape("qwen2.5-32b")
 CONCURRENCY, NUM_ROUNDS, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS = 16, 3, 24, 40
 HOST_S = 0.25
 """More than it takes to hand in the first requests and to hand out the last: 5 to 30 ms, the least of several runs."""
@@ -26,7 +26,7 @@ NUM_TRIES = 10
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    return BoardState(tmp_path_factory.mktemp("board"))
+    return GpuState(tmp_path_factory.mktemp("gpu"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def engine(tmp_path_factory, state):
     """A shape with random weights and no tokenizer, paced."""
     shapes_dir = tmp_path_factory.mktemp("shapes")
     save_config(shapes_dir / "tiny")
-    pace = Pace(board="h200", twin="qwen2.5-32b", state_dir=state.directory)
+    pace = Pace(gpu_model="h200", twin="qwen2.5-32b", state_dir=state.directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vllm_engine, "SHAPES_DIR", shapes_dir)
         patch.setattr(vllm_engine, "shape_names", lambda: ["tiny"])
@@ -67,9 +67,9 @@ def score(index):
 
 
 def run_at(engine, state, settings, requests):
-    """Run with the board set; repeated, some times at most, where this machine was too busy to keep pace."""
+    """Run with the GPU set; repeated, some times at most, where this machine was too busy to keep pace."""
     state.change_settings(settings)
-    time.sleep(BOARD.settle_s + 0.01)
+    time.sleep(GPU.settle_s + 0.01)
     for _ in range(NUM_TRIES):
         state.read_new_activity()
         run = engine.run(iter(requests), CONCURRENCY, Sampling())
@@ -79,7 +79,7 @@ def run_at(engine, state, settings, requests):
 
 
 def settings(**asked):
-    return BoardSettings(time_ns=time.time_ns(), **asked)
+    return GpuSettings(time_ns=time.time_ns(), **asked)
 
 
 def prefill_work(num_requests, *, scored=False):
@@ -104,10 +104,10 @@ def decode_work(num_requests, num_computed_tokens):
 
 
 def predict(point):
-    """The steps of one round of `generate`, as the board model has them."""
+    """The steps of one round of `generate`, as the GPU model has them."""
     decoding = range(NUM_PROMPT_TOKENS, NUM_PROMPT_TOKENS + NUM_OUTPUT_TOKENS - 1)
     works = [prefill_work(CONCURRENCY), *(decode_work(CONCURRENCY, computed) for computed in decoding)]
-    return [BOARD.step(TWIN, work, point) for work in works]
+    return [GPU.step(TWIN, work, point) for work in works]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def runs(engine, state):
     return runs
 
 
-def test_run_lasts_as_long_as_the_board_would_take(runs):
+def test_run_lasts_as_long_as_the_gpu_would_take(runs):
     hosts_s = []
     for mhz, run, _ in runs:
         expected_s = NUM_ROUNDS * sum(step.duration_s for step in predict(OperatingPoint(sm_clock_mhz=mhz)))
@@ -132,7 +132,7 @@ def test_run_lasts_as_long_as_the_board_would_take(runs):
     assert 0.0 <= min(hosts_s) < HOST_S
 
 
-def test_time_per_output_token_is_the_boards(runs):
+def test_time_per_output_token_is_the_gpus(runs):
     for mhz, run, _ in runs:
         decoding = predict(OperatingPoint(sm_clock_mhz=mhz))[1:]
         expected_s = sum(step.duration_s for step in decoding) / len(decoding)
@@ -144,13 +144,13 @@ def test_time_per_output_token_is_the_boards(runs):
 def test_lower_clock_is_never_faster_and_the_same_clock_is_as_fast(runs):
     fast, middle, slow, _ = (sum(a.end_ns - a.start_ns for a in activity) for _, _, activity in runs)
     assert fast < middle < slow
-    # Of the run's own duration the host's two ends are a part, some ms that differ; its steps are the board's.
+    # Of the run's own duration the host's two ends are a part, some ms that differ; its steps are the GPU's.
     assert [a.power_w for a in runs[3][2]] == [a.power_w for a in runs[0][2]]
     # Between the two runs the host's clock may have been slewed: intervals agree to the ns otherwise.
     assert [a.end_ns - a.start_ns for a in runs[3][2]] == [a.end_ns - a.start_ns for a in runs[0][2]]
 
 
-def test_activity_is_the_boards_work_without_gaps(runs):
+def test_activity_is_the_gpus_work_without_gaps(runs):
     for mhz, run, activity in runs:
         expected = predict(OperatingPoint(sm_clock_mhz=mhz)) * NUM_ROUNDS
         assert len(activity) == len(expected) == len(run.steps)
@@ -170,7 +170,7 @@ def test_places_are_filled_together(runs):
 def test_scoring_computes_every_prompt_tokens_logits(engine, state):
     run, activity = run_at(engine, state, settings(sm_clock_mhz=990), [score(i) for i in range(CONCURRENCY)])
     assert {completion.error for completion in run.completions} == {None}
-    expected = BOARD.step(TWIN, prefill_work(CONCURRENCY, scored=True), OperatingPoint(sm_clock_mhz=990))
+    expected = GPU.step(TWIN, prefill_work(CONCURRENCY, scored=True), OperatingPoint(sm_clock_mhz=990))
     assert sum(a.end_ns - a.start_ns for a in activity) / 1e9 == pytest.approx(expected.duration_s, rel=1e-6)
 
 
@@ -186,18 +186,18 @@ def test_power_limit_lowers_the_clock_and_says_so(engine, state):
 
 def test_clock_changed_during_a_run_settles_within_it(engine, state):
     state.change_settings(settings(sm_clock_mhz=1980))
-    time.sleep(BOARD.settle_s + 0.01)
+    time.sleep(GPU.settle_s + 0.01)
     state.read_new_activity()
     asked_ns = []
 
     def ask_once(*_):
         if not asked_ns:
             asked_ns.append(time.time_ns())
-            state.change_settings(BoardSettings(time_ns=asked_ns[0], sm_clock_mhz=495))
+            state.change_settings(GpuSettings(time_ns=asked_ns[0], sm_clock_mhz=495))
             asked_ns.append(time.time_ns())
 
     def until_asked():
-        """Requests until the board has been set, and two rounds more."""
+        """Requests until the GPU has been set, and two rounds more."""
         for i in count():
             yield generate(i)
             if asked_ns:
@@ -205,10 +205,10 @@ def test_clock_changed_during_a_run_settles_within_it(engine, state):
         yield from (generate(i) for i in range(2 * CONCURRENCY))
 
     engine.run(until_asked(), CONCURRENCY, Sampling(), on_progress=ask_once)
-    settled_ns = asked_ns[0] + round(BOARD.settle_s * 1e9)
+    settled_ns = asked_ns[0] + round(GPU.settle_s * 1e9)
     activities = state.read_new_activity()
     for activity in activities:
-        # What had begun, on a board that is a little behind, before the setting was written cannot have seen it.
+        # What had begun, on a GPU that is a little behind, before the setting was written cannot have seen it.
         if not settled_ns <= activity.start_ns < asked_ns[1]:
             assert (activity.sm_clock_mhz == 495) == (activity.start_ns >= settled_ns)
     assert {activity.sm_clock_mhz == 495 for activity in activities} == {True, False}

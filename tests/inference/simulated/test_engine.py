@@ -6,19 +6,23 @@ import pytest
 
 from runner.inference.engine import EngineError, EngineRun, Sampling
 from runner.inference.simulated.engine import SimulatedEngine
-from runner.physics.gpu_model import load_board
-from runner.physics.gpu_state import BoardSettings, BoardState
+from runner.physics.gpu_model import load_gpu_model
+from runner.physics.gpu_state import GpuSettings, GpuState
 from runner.physics.shape import get_shape
 from runner.spec.request import Request
-from runner.timebase import VirtualClock
+from runner.timebase import VirtualTime
 
 START_NS = 1_700_000_000_000_000_000
 
 
 def make_engine(tmp_path: Path, **options: int) -> SimulatedEngine:
-    state = BoardState(tmp_path / "board")
+    state = GpuState(tmp_path / "gpu")
     return SimulatedEngine(
-        shape=get_shape("mistral-7b"), board=load_board(), state=state, clock=VirtualClock(START_NS), **options
+        shape=get_shape("mistral-7b"),
+        gpu_model=load_gpu_model(),
+        state=state,
+        time_source=VirtualTime(START_NS),
+        **options,
     )
 
 
@@ -46,7 +50,7 @@ def test_every_request_is_answered_and_its_times_are_in_order(tmp_path: Path) ->
         assert [result.start_ns, *times, result.end_ns] == sorted([result.start_ns, *times, result.end_ns])
         assert (completion.text, completion.error, completion.output_token_ids) == (None, None, ())
         assert completion.num_output_tokens == 1 + int(completion.sample_id) % 9
-    assert engine.clock.now_ns() == result.end_ns
+    assert engine.time_source.now_ns() == result.end_ns
 
 
 def test_steps_hold_every_token(tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_no_more_than_max_num_seqs_run(tmp_path: Path) -> None:
     assert len(result.completions) == 20
 
 
-def test_a_decode_step_lasts_as_long_and_draws_as_much_as_the_board_model_says(tmp_path: Path) -> None:
+def test_a_decode_step_lasts_as_long_and_draws_as_much_as_the_gpu_model_says(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     result = run(engine, [make_request(0, 64, 3)], 1)
     activities = engine.state.read_new_activity()
@@ -81,26 +85,25 @@ def test_a_decode_step_lasts_as_long_and_draws_as_much_as_the_board_model_says(t
         assert activity.end_ns - activity.start_ns == later.time_ns - earlier.time_ns
     completion = result.completions[0]
     # By hand: weights once, 64 or 65 tokens of context, from the constants of the file alone.
-    board = engine.board
-    traffic_s = (2 * 7.110e9 + 131072 * 66) / board.bytes_per_s
-    compute_s = 2 * 7.110e9 / board.flops_per_s
-    p = board.overlap_exponent
-    kernel_s = ((compute_s + board.sm_share_of_memory_time * traffic_s) ** p + traffic_s**p) ** (1 / p)
-    step_s = board.host_s_per_step + 32 * board.host_s_per_layer + board.host_s_per_decode_token + kernel_s
+    gpu = engine.gpu
+    traffic_s = (2 * 7.110e9 + 131072 * 66) / gpu.bytes_per_s
+    compute_s = 2 * 7.110e9 / gpu.flops_per_s
+    p = gpu.overlap_exponent
+    kernel_s = ((compute_s + gpu.sm_share_of_memory_time * traffic_s) ** p + traffic_s**p) ** (1 / p)
+    step_s = gpu.host_s_per_step + 32 * gpu.host_s_per_layer + gpu.host_s_per_decode_token + kernel_s
     assert (completion.last_token_ns - completion.first_token_ns) / 2e9 == pytest.approx(step_s, rel=1e-3)
     power_w = (
-        board.idle_high_w
-        + (board.busy_w * kernel_s + board.compute_w * compute_s + (board.traffic_w + board.memory_w) * traffic_s)
-        / step_s
+        gpu.idle_high_w
+        + (gpu.busy_w * kernel_s + gpu.compute_w * compute_s + (gpu.traffic_w + gpu.memory_w) * traffic_s) / step_s
     )
     assert activities[-1].power_w == pytest.approx(power_w, rel=1e-3)
 
 
 def test_a_change_of_clock_holds_once_it_has_settled(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
-    engine.state.change_settings(BoardSettings(time_ns=START_NS, sm_clock_mhz=990))
+    engine.state.change_settings(GpuSettings(time_ns=START_NS, sm_clock_mhz=990))
     run(engine, [make_request(0, 16, 100)], 1)
-    settled_ns = START_NS + round(engine.board.settle_s * 1e9)
+    settled_ns = START_NS + round(engine.gpu.settle_s * 1e9)
     activities = engine.state.read_new_activity()
     assert {a.sm_clock_mhz for a in activities if a.start_ns < settled_ns} == {1980.0}
     assert {a.sm_clock_mhz for a in activities if a.start_ns >= settled_ns} == {990.0}
@@ -131,7 +134,7 @@ def test_requests_that_vllm_would_refuse_fail_and_let_time_pass(tmp_path: Path) 
     engine = make_engine(tmp_path, max_model_len=100)
 
     def too_long_for_a_second() -> Iterator[Request]:
-        while engine.clock.now_ns() < START_NS + 1_000_000_000:
+        while engine.time_source.now_ns() < START_NS + 1_000_000_000:
             yield make_request(0, 90, 11)
 
     result = engine.run(too_long_for_a_second(), 4, Sampling())
@@ -155,7 +158,7 @@ def test_progress_is_told_at_most_four_times_a_second(tmp_path: Path) -> None:
         iter([make_request(i, 64, 50) for i in range(20)]),
         2,
         Sampling(),
-        on_progress=lambda *counts: told.append((engine.clock.now_ns(), *counts)),
+        on_progress=lambda *counts: told.append((engine.time_source.now_ns(), *counts)),
     )
     assert len(told) >= (result.end_ns - result.start_ns) / 1e9 * 2
     assert all(later[0] - earlier[0] >= 250_000_000 for earlier, later in pairwise(told))
@@ -163,10 +166,12 @@ def test_progress_is_told_at_most_four_times_a_second(tmp_path: Path) -> None:
     assert told[-1][2] <= 20 * 50
 
 
-def test_whoever_looks_at_the_board_on_the_way_finds_its_activity_logged(tmp_path: Path) -> None:
+def test_whoever_looks_at_the_gpu_on_the_way_finds_its_activity_logged(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
-    observer, seen = BoardState(tmp_path / "board"), []
-    stop = engine.clock.every(0.05, lambda: seen.append((engine.clock.now_ns(), observer.read_new_activity())))
+    observer, seen = GpuState(tmp_path / "gpu"), []
+    stop = engine.time_source.every(
+        0.05, lambda: seen.append((engine.time_source.now_ns(), observer.read_new_activity()))
+    )
     run(engine, [make_request(0, 64, 200)], 1)
     stop()
     logged_ns = 0
@@ -184,9 +189,9 @@ def test_a_closed_engine_and_a_model_too_large_are_errors(tmp_path: Path) -> Non
     with pytest.raises(EngineError, match=r"qwen2\.5-32b takes 61 GiB"):
         SimulatedEngine(
             shape=get_shape("qwen2.5-32b"),
-            board=load_board("rtx5090"),
-            state=BoardState(tmp_path / "small"),
-            clock=VirtualClock(),
+            gpu_model=load_gpu_model("rtx5090"),
+            state=GpuState(tmp_path / "small"),
+            time_source=VirtualTime(),
         )
 
 

@@ -6,11 +6,11 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from runner.inference import vllm_engine
 from runner.inference.engine import EngineError, EngineTimeoutError, Sampling
+from runner.inference.vllm import engine as vllm_engine
 from runner.inference.vllm.engine import VllmEngine
 from runner.spec.request import Request
-from runner.tasks.features.tokens import make_surprise_request, surprise_nats
+from runner.tasks.features.tokens import make_likelihood_request, prompt_likelihood_nats
 from tests.inference.tiny_model import prompt, save_model
 
 pytestmark = pytest.mark.vllm
@@ -101,13 +101,15 @@ def test_log_likelihoods_are_those_of_transformers(engine, reference):
 
 def test_surprise_at_a_prompt_is_that_of_transformers(engine, reference):
     requests = [generate(i, 10 + 9 * i) for i in range(4)] + [score(9, prompt(9, 30), 22)]
-    asked = [make_surprise_request(request) for request in requests]
+    asked = [make_likelihood_request(request) for request in requests]
     for completion in engine.run(iter(asked), 1, GREEDY).completions:
         (request,) = (r for r in requests if r.sample_id == completion.sample_id)
         token_ids = request.prompt_token_ids[: request.num_context_tokens]
         expected = reference(token_ids)
         terms = [-float(expected[i - 1, token_ids[i]]) for i in range(1, len(token_ids))]
-        assert surprise_nats(completion) == pytest.approx(sum(terms) / len(terms), abs=1e-4)  # float32 on both sides
+        assert prompt_likelihood_nats(completion) == pytest.approx(
+            sum(terms) / len(terms), abs=1e-4
+        )  # float32 on both sides
 
 
 def test_greedy_continuation_is_generated_and_recognised(engine, reference):

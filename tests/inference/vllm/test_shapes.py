@@ -27,7 +27,7 @@ def test_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     assert model.num_parameters() == NUM_PARAMETERS[name]
-    # The board model leaves norms, biases and positions out.
+    # The GPU model leaves norms, biases and positions out.
     expected = NUM_PARAMETERS[name] - NUM_POSITION_PARAMETERS.get(name, 0)
     assert get_shape(name).num_parameters == pytest.approx(expected, rel=1e-3)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from runner.spec.request import Completion, Request
-from runner.tasks.features.tokens import make_surprise_request, surprise_nats, token_entropy_bits
+from runner.tasks.features.tokens import make_likelihood_request, prompt_likelihood_nats, token_entropy_bits
 
 
 def request(*ids: int, num_continuation: int = 0) -> Request:
@@ -35,11 +35,11 @@ def test_one_token_has_no_entropy_and_no_token_none():
 
 
 def test_surprise_asks_for_every_token_but_the_first():
-    asked = make_surprise_request(request(1, 2, 3, 4, num_continuation=1))
+    asked = make_likelihood_request(request(1, 2, 3, 4, num_continuation=1))
     assert asked is not None
     assert (asked.kind, asked.prompt_token_ids, asked.num_context_tokens) == ("loglikelihood", (1, 2, 3), 1)
     assert (asked.max_output_tokens, asked.stop, asked.sample_id) == (0, (), "qa/1")
-    assert make_surprise_request(request(1)) is None
+    assert make_likelihood_request(request(1)) is None
 
 
 def completion(**changes: object) -> Completion:
@@ -48,13 +48,13 @@ def completion(**changes: object) -> Completion:
 
 
 def test_surprise_is_a_mean_over_the_tokens_that_were_scored():
-    assert surprise_nats(completion(loglikelihood=-8.0)) == pytest.approx(2.0)
-    assert surprise_nats(completion(loglikelihood=None)) is None
-    assert surprise_nats(completion(loglikelihood=-8.0, error="out of memory")) is None
+    assert prompt_likelihood_nats(completion(loglikelihood=-8.0)) == pytest.approx(2.0)
+    assert prompt_likelihood_nats(completion(loglikelihood=None)) is None
+    assert prompt_likelihood_nats(completion(loglikelihood=-8.0, error="out of memory")) is None
 
 
 def test_surprise_of_guessing_is_the_logarithm_of_the_vocabulary():
-    asked = make_surprise_request(request(*range(9)))
+    asked = make_likelihood_request(request(*range(9)))
     assert asked is not None
     scored = completion(num_prompt_tokens=9, loglikelihood=(len(asked.prompt_token_ids) - 1) * math.log(1 / 512))
-    assert surprise_nats(scored) == pytest.approx(math.log(512))
+    assert prompt_likelihood_nats(scored) == pytest.approx(math.log(512))

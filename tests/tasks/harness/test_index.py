@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from runner.tasks import harness_index, harness_loading
+from runner.tasks.harness import index as harness_index
+from runner.tasks.harness import loading as harness_loading
 from runner.tasks.harness.index import IndexEntry, read_index
 from runner.tasks.loading import check_task_name, describe_task
 from runner.tasks.task import TaskError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.spec.sweep import TaskSpec
-from runner.tasks import harness_loading
+from runner.tasks.harness import loading as harness_loading
 from runner.tasks.loading import describe_task, load_task
 from runner.tasks.own.tasks import OWN_FOLDER, load_own_task, own_task_names, read_own_config, read_rows
 

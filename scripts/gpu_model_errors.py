@@ -1,8 +1,8 @@
-"""What the board model says about every published row and point, beside what was measured.
+"""What the GPU model says about every published row and point, beside what was measured.
 
-    python scripts/board_errors.py
+    python scripts/gpu_model_errors.py
 
-Rows of reference/*.csv and a board in, predictions and errors out. `fit_board.py` and the tests use the same functions.
+Rows of reference/*.csv enter, predictions and errors leave. `fit_gpu_model.py` and the tests use the same functions.
 """
 
 import csv
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from runner.physics.gpu_model import BoardModel, OperatingPoint, StepOutcome, load_board
+from runner.physics.gpu_model import GpuModel, OperatingPoint, StepOutcome, load_gpu_model
 from runner.physics.shape import ModelShape, StepWork, decode_work, get_shape, prefill_work
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 RTX5090_TWIN = "llama-3.1-8b-fp8"
-"""The grid does not name its model; these bytes at 91 % of the board's bandwidth give the memory time it shows."""
+"""The grid does not name its model; these bytes at 91 % of the GPU's bandwidth give the memory time it shows."""
 RTX5090_NUM_REQUESTS = 6
 RTX5090_NUM_CONTEXT_TOKENS = 500
 
@@ -35,7 +35,7 @@ PUBLISHED_LOCK_MHZ, PUBLISHED_CAPPED_MHZ = 1830, 1500
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measured row. `predict` returns (seconds, watts, SM clock) of a board."""
+    """One measured row. `predict` returns (seconds, watts, SM clock) of a GPU."""
 
     label: str
     point: OperatingPoint
@@ -43,7 +43,7 @@ class Row:
     """Of a decode step; of a request where prefill was measured."""
     power_w: float
     sm_clock_mhz: float
-    predict: Callable[[BoardModel], tuple[float, float, float]]
+    predict: Callable[[GpuModel], tuple[float, float, float]]
 
     @property
     def energy_j(self) -> float:
@@ -51,7 +51,7 @@ class Row:
 
 
 def h200_rows() -> list[Row]:
-    """Decoding and prefill alone at the board's own clocks."""
+    """Decoding and prefill alone at the GPU's own clocks."""
     rows = []
     for record in _read("h200_steady.csv"):
         shape = get_shape(record["model_shape"])
@@ -103,9 +103,9 @@ def _read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _decoding(shape: ModelShape, work: StepWork, point: OperatingPoint) -> Callable[[BoardModel], tuple[float, ...]]:
-    def predict(board: BoardModel) -> tuple[float, float, float]:
-        outcome = board.step(shape, work, point)
+def _decoding(shape: ModelShape, work: StepWork, point: OperatingPoint) -> Callable[[GpuModel], tuple[float, ...]]:
+    def predict(gpu: GpuModel) -> tuple[float, float, float]:
+        outcome = gpu.step(shape, work, point)
         return outcome.duration_s, outcome.power_w, outcome.sm_clock_mhz
 
     return predict
@@ -113,7 +113,7 @@ def _decoding(shape: ModelShape, work: StepWork, point: OperatingPoint) -> Calla
 
 def _prefilling(
     shape: ModelShape, num_requests: int, num_prompt_tokens: int
-) -> Callable[[BoardModel], tuple[float, ...]]:
+) -> Callable[[GpuModel], tuple[float, ...]]:
     """All requests start together, make one token each, and are followed by as many more."""
     num_steps = -(-num_requests * num_prompt_tokens // MAX_NUM_BATCHED_TOKENS)
     whole = prefill_work(num_requests, num_prompt_tokens)
@@ -125,11 +125,11 @@ def _prefilling(
         num_logit_rows=max(whole.num_logit_rows // num_steps, 1),
     )
 
-    def predict(board: BoardModel) -> tuple[float, float, float]:
-        step = board.step(shape, work, OperatingPoint())
-        waiting_s = board.turnaround_s + board.admission_s * (num_requests - 1)
+    def predict(gpu: GpuModel) -> tuple[float, float, float]:
+        step = gpu.step(shape, work, OperatingPoint())
+        waiting_s = gpu.turnaround_s + gpu.admission_s * (num_requests - 1)
         working_s = num_steps * step.duration_s
-        energy_j = working_s * step.power_w + waiting_s * board.idle_power_w()
+        energy_j = working_s * step.power_w + waiting_s * gpu.idle_power_w()
         return (working_s + waiting_s) / num_requests, energy_j / (working_s + waiting_s), step.sm_clock_mhz
 
     return predict
@@ -137,7 +137,7 @@ def _prefilling(
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """Relative errors (predicted / measured - 1) of a board over rows, in the rows' order."""
+    """Relative errors (predicted / measured - 1) of a GPU over rows, in the rows' order."""
 
     time: list[float]
     throughput: list[float]
@@ -146,9 +146,9 @@ class Errors:
     sm_clock: list[float]
 
 
-def errors(board: BoardModel, rows: list[Row]) -> Errors:
-    """Compare a board with measured rows."""
-    predictions = [row.predict(board) for row in rows]
+def errors(gpu: GpuModel, rows: list[Row]) -> Errors:
+    """Compare a GPU with measured rows."""
+    predictions = [row.predict(gpu) for row in rows]
     return Errors(
         time=[t / row.time_s - 1 for row, (t, _, _) in zip(rows, predictions, strict=True)],
         throughput=[row.time_s / t - 1 for row, (t, _, _) in zip(rows, predictions, strict=True)],
@@ -158,53 +158,53 @@ def errors(board: BoardModel, rows: list[Row]) -> Errors:
     )
 
 
-def excess_at_model_optimum(board: BoardModel, rows: list[Row]) -> float:
+def excess_at_model_optimum(gpu: GpuModel, rows: list[Row]) -> float:
     """Return measured energy where the model would go, over the least measured energy, less one."""
-    best = min(rows, key=lambda row: row.predict(board)[0] * row.predict(board)[1])
+    best = min(rows, key=lambda row: row.predict(gpu)[0] * row.predict(gpu)[1])
     return best.energy_j / min(row.energy_j for row in rows) - 1
 
 
-def decoding_at(board: BoardModel, sm_clock_mhz: int) -> StepOutcome:
+def decoding_at(gpu: GpuModel, sm_clock_mhz: int) -> StepOutcome:
     work = decode_work(1, 1000)
-    return board.step(get_shape(PUBLISHED_SHAPE), work, OperatingPoint(sm_clock_mhz=sm_clock_mhz))
+    return gpu.step(get_shape(PUBLISHED_SHAPE), work, OperatingPoint(sm_clock_mhz=sm_clock_mhz))
 
 
-def host_paced_saving_w(board: BoardModel, power_w: float) -> float:
+def host_paced_saving_w(gpu: GpuModel, power_w: float) -> float:
     """Watts saved at the low clock by an engine whose period makes it draw `power_w` at the high one."""
-    high_mhz = board.sm_clocks_mhz[-1]
+    high_mhz = gpu.sm_clocks_mhz[-1]
 
     def above_idle_j(sm_clock_mhz: int) -> float:
-        step = decoding_at(board, sm_clock_mhz)
-        return (step.power_w - board.idle_power_w(sm_clock_mhz)) * step.duration_s
+        step = decoding_at(gpu, sm_clock_mhz)
+        return (step.power_w - gpu.idle_power_w(sm_clock_mhz)) * step.duration_s
 
-    period_s = above_idle_j(high_mhz) / (power_w - board.idle_power_w(high_mhz))
-    return power_w - board.idle_power_w(PUBLISHED_LOW_MHZ) - above_idle_j(PUBLISHED_LOW_MHZ) / period_s
+    period_s = above_idle_j(high_mhz) / (power_w - gpu.idle_power_w(high_mhz))
+    return power_w - gpu.idle_power_w(PUBLISHED_LOW_MHZ) - above_idle_j(PUBLISHED_LOW_MHZ) / period_s
 
 
-def largest_saving(board: BoardModel) -> float:
+def largest_saving(gpu: GpuModel) -> float:
     """Return the share of decoding's energy that its best clock saves, no host in the way."""
-    energies_j = [step.duration_s * step.power_w for step in (decoding_at(board, mhz) for mhz in board.sm_clocks_mhz)]
+    energies_j = [step.duration_s * step.power_w for step in (decoding_at(gpu, mhz) for mhz in gpu.sm_clocks_mhz)]
     return 1 - min(energies_j) / energies_j[-1]
 
 
-def capped_lock_mhz(board: BoardModel) -> int:
+def capped_lock_mhz(gpu: GpuModel) -> int:
     """Return the SM clock of full prefill steps of a 7B shape under the published lock."""
     work = prefill_work(4, 2048)
-    return board.step(get_shape("mistral-7b"), work, OperatingPoint(sm_clock_mhz=PUBLISHED_LOCK_MHZ)).sm_clock_mhz
+    return gpu.step(get_shape("mistral-7b"), work, OperatingPoint(sm_clock_mhz=PUBLISHED_LOCK_MHZ)).sm_clock_mhz
 
 
 def main() -> None:
-    for board, rows in ((load_board("rtx5090"), rtx5090_rows()), (load_board("h200"), h200_rows())):
-        found = errors(board, rows)
-        print(f"\n{board.name}: predicted / measured - 1, %\n{'':34}   time   rate  power energy  clock")
+    for gpu, rows in ((load_gpu_model("rtx5090"), rtx5090_rows()), (load_gpu_model("h200"), h200_rows())):
+        found = errors(gpu, rows)
+        print(f"\n{gpu.name}: predicted / measured - 1, %\n{'':34}   time   rate  power energy  clock")
         columns = (found.time, found.throughput, found.power, found.energy, found.sm_clock)
         for row, *values in zip(rows, *columns, strict=True):
             print(f"{row.label:34}" + "".join(f"{value:+7.1%}"[:-1].rjust(7) for value in values))
         print(f"{'median of the magnitude':34}" + "".join(f"{median(map(abs, c)):7.1%}" for c in columns))
         print(f"{'largest magnitude':34}" + "".join(f"{max(map(abs, c)):7.1%}" for c in columns))
-    excess = excess_at_model_optimum(load_board("rtx5090"), rtx5090_rows())
+    excess = excess_at_model_optimum(load_gpu_model("rtx5090"), rtx5090_rows())
     print(f"\nRTX 5090: measured energy at the model's optimum above the grid's least: {excess:.1%}")
-    h200 = load_board("h200")
+    h200 = load_gpu_model("h200")
     slowdown = decoding_at(h200, PUBLISHED_LOW_MHZ).duration_s / decoding_at(h200, h200.sm_clocks_mhz[-1]).duration_s
     print(f"H200: {PUBLISHED_SHAPE} decodes {slowdown - 1:.1%} slower at {PUBLISHED_LOW_MHZ} MHz")
     for power_w, saved_w in PUBLISHED_SAVINGS_W:

@@ -1,8 +1,8 @@
-"""Fit the board model's constants to reference/*.csv and to published points, and write runner/physics/boards/*.json.
+"""Fit the GPU model's constants to reference/*.csv and to published points, and write runner/physics/boards/*.json.
 
-    python scripts/fit_board.py
+    python scripts/fit_gpu_model.py
 
-The grid of the RTX 5090 gives the shape of the model: overlap and voltage. The table of the H200, taken at the board's
+The grid of the RTX 5090 gives the shape of the model: overlap and voltage. The table of the H200, taken at the GPU's
 own clocks, gives what depends on the work. What no table tells comes from published points; docs/physics.md says which.
 """
 
@@ -11,21 +11,21 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import board_errors
+import gpu_model_errors
 
-from runner.physics.gpu_model import BoardModel, load_board
+from runner.physics.gpu_model import GpuModel, load_gpu_model
 
-BOARDS = Path(__file__).parents[1] / "runner" / "physics" / "boards"
+GPUS = Path(__file__).parents[1] / "runner" / "physics" / "gpus"
 
 Bounds = dict[str, tuple[float, float, float]]
 """Constant to (least, start, most)."""
-Residuals = Callable[[BoardModel], list[float]]
+Residuals = Callable[[GpuModel], list[float]]
 
 POWER: Bounds = {
     "traffic_w": (0, 100, 600),
     "memory_w": (0, 100, 400),
 }
-# The grid is never idle, so that a busy board's watts cannot be told from an idle one's: busy_w stays 0.
+# The grid is never idle, so that a busy GPU's watts cannot be told from an idle one's: busy_w stays 0.
 RTX5090: Bounds = POWER | {
     "bytes_per_s": (0.5e12, 1.6e12, 1.792e12),
     "host_s_per_step": (0, 1e-3, 3e-3),
@@ -55,26 +55,26 @@ H200: Bounds = POWER | {
 VALLEY_WEIGHT = 4.0
 
 
-def grid_residuals(rows: list[board_errors.Row]) -> Residuals:
+def grid_residuals(rows: list[gpu_model_errors.Row]) -> Residuals:
     """Time, power, and energy once more near the grid's valley, where a sweep looks for its optimum."""
     least_j = min(row.energy_j for row in rows)
     weights = [VALLEY_WEIGHT if row.energy_j < 1.1 * least_j else 0.0 for row in rows]
 
-    def residuals(board: BoardModel) -> list[float]:
-        found = board_errors.errors(board, rows)
+    def residuals(gpu: GpuModel) -> list[float]:
+        found = gpu_model_errors.errors(gpu, rows)
         near_valley = [weight * error for weight, error in zip(weights, found.energy, strict=True)]
         return found.time + found.power + near_valley
 
     return residuals
 
 
-def table_residuals(rows: list[board_errors.Row]) -> Residuals:
+def table_residuals(rows: list[gpu_model_errors.Row]) -> Residuals:
     """Time, power and the clock that ran, and the published points."""
 
-    def residuals(board: BoardModel) -> list[float]:
-        found = board_errors.errors(board, rows)
+    def residuals(gpu: GpuModel) -> list[float]:
+        found = gpu_model_errors.errors(gpu, rows)
         clock = [error if row.sm_clock_mhz < 1965 else 0.0 for row, error in zip(rows, found.sm_clock, strict=True)]
-        return found.time + found.power + clock + published_residuals(board)
+        return found.time + found.power + clock + published_residuals(gpu)
 
     return residuals
 
@@ -84,32 +84,32 @@ PUBLISHED_WEIGHT = 5
 """Two points against 47 rows that cannot tell voltage from traffic."""
 
 
-def published_residuals(board: BoardModel) -> list[float]:
+def published_residuals(gpu: GpuModel) -> list[float]:
     """Watts saved where the host sets the pace, and the time lost where it does not.
 
     vLLM draws over 400 W for such a model, so that 137-300 W must be another engine's, waiting for its host: its step
-    costs the board the same joules, spread over a longer period that the clock does not change.
+    costs the GPU the same joules, spread over a longer period that the clock does not change.
     """
     high, low = (
-        board_errors.decoding_at(board, board.sm_clocks_mhz[-1]),
-        board_errors.decoding_at(board, board_errors.PUBLISHED_LOW_MHZ),
+        gpu_model_errors.decoding_at(gpu, gpu.sm_clocks_mhz[-1]),
+        gpu_model_errors.decoding_at(gpu, gpu_model_errors.PUBLISHED_LOW_MHZ),
     )
     residuals = [PUBLISHED_WEIGHT * (low.duration_s / high.duration_s - 1 - PUBLISHED_SLOWDOWN) / PUBLISHED_SLOWDOWN]
-    for power_w, saved_w in board_errors.PUBLISHED_SAVINGS_W:
-        residuals.append(PUBLISHED_WEIGHT * (board_errors.host_paced_saving_w(board, power_w) / saved_w - 1))
+    for power_w, saved_w in gpu_model_errors.PUBLISHED_SAVINGS_W:
+        residuals.append(PUBLISHED_WEIGHT * (gpu_model_errors.host_paced_saving_w(gpu, power_w) / saved_w - 1))
     return residuals
 
 
-def fit(board: BoardModel, bounds: Bounds, residuals: Residuals) -> BoardModel:
-    """Return the board with the constants in `bounds` fitted by bounded least squares, robust to outliers."""
+def fit(gpu: GpuModel, bounds: Bounds, residuals: Residuals) -> GpuModel:
+    """Return the GPU with the constants in `bounds` fitted by bounded least squares, robust to outliers."""
     from scipy.optimize import least_squares
 
     # A step needs smooth power caps to be fitted: clocks every MHz.
-    smooth = replace(board, sm_clocks_mhz=tuple(range(board.sm_clocks_mhz[0], board.sm_clocks_mhz[-1] + 1)))
+    smooth = replace(gpu, sm_clocks_mhz=tuple(range(gpu.sm_clocks_mhz[0], gpu.sm_clocks_mhz[-1] + 1)))
     least, start, most = zip(*bounds.values(), strict=True)
     scale = [max(value, 1e-3 * high) for value, high in zip(start, most, strict=True)]
 
-    def with_constants(values: list[float]) -> BoardModel:
+    def with_constants(values: list[float]) -> GpuModel:
         named = {name: float(v * s) for name, v, s in zip(bounds, values, scale, strict=True)}
         return replace(smooth, **named)
 
@@ -122,23 +122,23 @@ def fit(board: BoardModel, bounds: Bounds, residuals: Residuals) -> BoardModel:
         f_scale=0.05,
     )
     fitted = with_constants(found.x)
-    return replace(board, **{name: float(f"{getattr(fitted, name):.4g}") for name in bounds})
+    return replace(gpu, **{name: float(f"{getattr(fitted, name):.4g}") for name in bounds})
 
 
-def write(board: BoardModel, name: str) -> None:
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(board).items()]
-    (BOARDS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+def write(gpu: GpuModel, name: str) -> None:
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(gpu).items()]
+    (GPUS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def main() -> None:
-    rtx5090 = fit(load_board("rtx5090"), RTX5090, grid_residuals(board_errors.rtx5090_rows()))
+    rtx5090 = fit(load_gpu_model("rtx5090"), RTX5090, grid_residuals(gpu_model_errors.rtx5090_rows()))
     write(rtx5090, "rtx5090")
     shared = ("overlap_exponent", "voltage_floor", "voltage_floor_clock")
-    h200 = replace(load_board("h200"), **{name: getattr(rtx5090, name) for name in shared})
-    h200 = fit(h200, H200, table_residuals(board_errors.h200_rows()))
+    h200 = replace(load_gpu_model("h200"), **{name: getattr(rtx5090, name) for name in shared})
+    h200 = fit(h200, H200, table_residuals(gpu_model_errors.h200_rows()))
     write(h200, "h200")
-    load_board.cache_clear()
-    board_errors.main()
+    load_gpu_model.cache_clear()
+    gpu_model_errors.main()
 
 
 if __name__ == "__main__":
