@@ -124,8 +124,6 @@ def plan(
     with explained_errors():
         sweep = _load(file)
         read_only = _is_read_only(clocks, sweep)
-        from dataclasses import asdict
-
         from runner.execution.driver.cluster import find_gpu_groups
         from runner.execution.preflight.feasibility import require_settable, require_tokenizers
         from runner.execution.preflight.model_access import check_access, require_access
@@ -139,7 +137,7 @@ def plan(
         finished = RunStore(out or Path("runs") / sweep.name).finished_trial_ids()
         planned = plan_sweep(sweep, blocks, [group.info for group in groups], read_only=read_only, finished=finished)
         if as_json:
-            print(json.dumps(asdict(planned), indent=1))
+            print(json.dumps(planned.to_json(), indent=1))
         else:
             from rich.console import Console
 

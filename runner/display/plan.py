@@ -41,7 +41,7 @@ def _describe_block(number: int, trials: Sequence[PlannedTrial]) -> tuple[str, .
     return (
         str(number),
         trials[0].task,
-        str(trials[0].concurrency),
+        str(trials[0].load.concurrency),
         str(len(trials)),
         format_duration(sum(trial.estimated_duration_s for trial in trials)),
         format_energy(sum(trial.estimated_energy_j for trial in trials)),
@@ -95,7 +95,7 @@ def _describe_axes(plan: Plan) -> str:
     """How many of each thing are combined."""
     asked = [trial for trial in plan.trials if not trial.is_sentinel]
     points = {(trial.sm_clock_mhz, trial.mem_clock_mhz, trial.power_limit_w, trial.problem) for trial in asked}
-    in_flight = ", ".join(str(number) for number in sorted({trial.concurrency for trial in asked}))
+    in_flight = ", ".join(str(number) for number in sorted({trial.load.concurrency for trial in asked}))
     counts = (
         (len({trial.model for trial in asked}), "model"),
         (len({trial.task for trial in asked}), "task"),

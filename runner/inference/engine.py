@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runner.physics.shape import ModelShape
+from runner.spec.load import Load
 from runner.spec.request import Completion, Request, Step
 
 
@@ -67,18 +68,18 @@ class Engine(Protocol):
     def run(
         self,
         requests: Iterator[Request],
-        concurrency: int,
+        load: Load,
         sampling: Sampling,
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EngineRun:
-        """Keep exactly `concurrency` requests in flight until the iterator ends, then drain.
+        """Hand in requests as the load says until the iterator ends, then drain.
 
         Args:
             requests: consumed one at a time, when a place becomes free; it may look at the clock to decide when to
                 end. Ids may repeat over rounds: the engine tells them apart.
-            concurrency: number of requests in flight, >= 1.
+            load: when the next request is handed in.
             deadline_s: seconds after which what is in flight is aborted and returned with an error.
             on_progress: called at most four times a second with (requests finished, output tokens so far).
         """

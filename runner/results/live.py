@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from runner.spec.load import Load
+
 GpuPhase = Literal["starting", "loading", "settling", "warming up", "measuring", "closing", "idle", "lost"]
 EventLevel = Literal["info", "warning", "error"]
 
@@ -32,7 +34,7 @@ class GpuView:
     phase: GpuPhase = "starting"
     model: str | None = None
     task: str | None = None
-    concurrency: int | None = None
+    load: Load | None = None
     sm_clock_mhz_requested: int | None = None
     """None: the GPU's default."""
     sm_clock_mhz: int | None = None

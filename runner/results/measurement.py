@@ -7,7 +7,9 @@ import polars as pl
 
 from runner.physics.shape import ModelShape
 from runner.results.sensors import SensorFindings
+from runner.spec.load import Load
 from runner.spec.request import Completion, PhaseRole, RequestKind, Step
+from runner.spec.trial import make_row_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,7 @@ class Identity:
     model: str
     task: str
     request_kind: RequestKind
-    concurrency: int
+    load: Load
     repeat: int
     is_sentinel: bool
     phase_role: PhaseRole | None = None
@@ -62,6 +64,11 @@ class Identity:
     sm_clock_mhz_requested: int | None = None
     mem_clock_mhz_requested: int | None = None
     power_limit_w_requested: float | None = None
+
+    @property
+    def row_id(self) -> str:
+        """The id of its row in `tables.TRIALS`, and of its files: one for each attempt."""
+        return make_row_id(self.trial_id, self.attempt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +109,6 @@ class Measurement:
     batch_edges_ns: tuple[tuple[int, int], ...] | None = None
     """Start and end of each static batch that the window is made of; None where requests followed one another."""
     prompt_token_entropy_bits: Mapping[str, float | None] = field(default_factory=dict)
-    """By request_id without the round: a feature of the prompt in the model's own tokens."""
+    """By request_id: a feature of the prompt in the model's own tokens."""
     prompt_surprise_nats: Mapping[str, float | None] = field(default_factory=dict)
     """The same way: mean negative log-likelihood of a prompt's tokens; empty where nobody asked for it."""

@@ -1,6 +1,9 @@
 """A sweep before it runs: the records that `execution.plan` makes and `display.plan` shows."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runner.spec.load import Load
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,7 +14,7 @@ class PlannedTrial:
     block_id: str
     model: str
     task: str
-    concurrency: int
+    load: Load
     repeat: int
     is_sentinel: bool
     sm_clock_mhz: int | None
@@ -39,3 +42,8 @@ class Plan:
     """For what is left, on all GPUs together, loading included."""
     estimated_energy_j: float
     """For what is left."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `sweep plan --json` prints."""
+        trials = [asdict(trial) | trial.load.columns() for trial in self.trials]
+        return asdict(self) | {"trials": [{k: v for k, v in trial.items() if k != "load"} for trial in trials]}

@@ -26,7 +26,7 @@ from runner.results.directory_lock import LOCK_FILE, DirectoryInUseError, is_loc
 from runner.results.live import Event
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 from runner.spec.sweep import parse_sweep
-from runner.spec.trial import RETRY_SUFFIX, expand_trials
+from runner.spec.trial import MAX_ATTEMPTS, expand_trials, make_row_id
 
 _FOLDERS = ("trials", "requests", "power")
 _FILES = ("manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "live.json", "report.html")
@@ -161,13 +161,15 @@ class RunStore:
         """
         paths = sorted((self.directory / "trials").glob("[!.]*.parquet"))
         if trial_ids is not None:
-            wanted = set(trial_ids)
-            paths = [path for path in paths if path.stem.removesuffix(RETRY_SUFFIX) in wanted]
+            attempts = range(1, MAX_ATTEMPTS + 1)
+            wanted = {make_row_id(trial_id, attempt) for trial_id in trial_ids for attempt in attempts}
+            paths = [path for path in paths if path.stem in wanted]
         if not paths:
             return pl.DataFrame(schema=TRIALS)
         frames = [pl.read_parquet(path) for path in paths]
         known = pl.DataFrame(schema=TRIALS)  # a row that an earlier version wrote lacks the columns added since
-        return pl.concat([known, *frames], how="diagonal_relaxed").sort("start_ns", "trial_id")
+        trials = pl.concat([known, *frames], how="diagonal_relaxed").sort("start_ns", "trial_id")
+        return trials.with_columns(pl.col("attempt").fill_null(1))
 
     def is_finished(self, trial_id: str) -> bool:
         """Return whether a trial has ended well, so that its row is never written again."""
@@ -206,7 +208,7 @@ class RunStore:
 
     def read_requests(self, trial_id: str) -> pl.DataFrame:
         """Return one trial's requests: [num_requests] rows of `tables.REQUESTS`."""
-        return pl.read_parquet(self.directory / "requests" / f"{trial_id}.parquet")
+        return self.scan_requests([trial_id]).collect()
 
     def scan_requests(self, trial_ids: Collection[str]) -> pl.LazyFrame:
         """Return several trials' requests, not yet read: rows of `tables.REQUESTS`.
@@ -216,7 +218,9 @@ class RunStore:
         paths = [self.directory / "requests" / f"{trial_id}.parquet" for trial_id in trial_ids]
         if not paths:
             return pl.LazyFrame(schema=REQUESTS)
-        return _scan(paths, REQUESTS)
+        # A run of release 0.1 has the round in the id alone.
+        in_id = pl.col("request_id").str.extract(r"#(\d+)$").cast(pl.Int64)
+        return _scan(paths, REQUESTS).with_columns(pl.coalesce("round", in_id))
 
     def read_power(self, trial_id: str) -> pl.DataFrame:
         """Return one trial's trace: [num_samples] rows of `tables.POWER`."""

@@ -119,7 +119,8 @@ TRIALS: dict[str, pl.DataType] = {
 
 REQUESTS: dict[str, pl.DataType] = {
     "trial_id": pl.String(),
-    "request_id": pl.String(),
+    "request_id": pl.String(),  # with "#" and the round behind it
+    "round": pl.Int64(),  # counts from 0 how often the window has come to this request
     "sample_id": pl.String(),
     "request_kind": pl.String(),
     "num_prompt_tokens": pl.Int64(),

@@ -49,9 +49,11 @@ class Completion:
     """What an engine made of one request. Times are ns since the epoch; None where it never came to that."""
 
     request_id: str
-    """The request's id followed by "#" and the round in which it ran, e.g. "boolq/17/1#0"."""
+    """The request's own id, e.g. "boolq/17/1"."""
     sample_id: str
     kind: RequestKind
+    round: int = 0
+    """Counts from 0 how often the window has come to this request."""
     num_prompt_tokens: int
     num_cached_tokens: int | None = None
     num_output_tokens: int = 0
@@ -69,6 +71,11 @@ class Completion:
     truncated: bool = False
     error: str | None = None
     """Why the request failed; None if it did not."""
+
+    @property
+    def row_id(self) -> str:
+        """The id of its row in `tables.REQUESTS`: one for each round."""
+        return f"{self.request_id}#{self.round}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

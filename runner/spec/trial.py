@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 
+from runner.spec.load import ClosedLoop, Load
 from runner.spec.request import PhaseRole
 from runner.spec.sweep import AxesSpec, ModelSpec, SweepSpec, TaskSpec
 from runner.spec.values import DEFAULT, ClockValue
@@ -20,8 +21,8 @@ _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
 
 _IN_IDS = {"seed", "min_window_s", "max_output_tokens", "fixed_output_length", "num_warmup_requests", "sampling"}
 """What all trials of a sweep share and their ids depend on."""
-RETRY_SUFFIX = "-2"
-"""What a trial's one retry adds to its id."""
+MAX_ATTEMPTS = 2
+"""A trial is measured once more, at most, after a verdict that another try may find gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +48,7 @@ class Trial:
     block_id: str
     model: ModelSpec
     task: TaskSpec
-    concurrency: int
+    load: Load
     point: Point
     repeat: int
     """Counts repeats from 0; among sentinels, the sentinel's number."""
@@ -63,8 +64,13 @@ class Block:
     block_id: str
     model: ModelSpec
     task: TaskSpec
-    concurrency: int
+    load: Load
     trials: tuple[Trial, ...]
+
+
+def make_row_id(trial_id: str, attempt: int) -> str:
+    """Return the id of a trial's row, which names its files: a second attempt has a row of its own."""
+    return trial_id if attempt == 1 else f"{trial_id}-{attempt}"
 
 
 def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
@@ -86,19 +92,20 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
         for task in sweep.task:
             axes = sweep.axes_of(model, task)
             points = [Point()] if read_only else _points(axes)
-            of_model += [_expand_block(sweep, model, task, concurrency, points) for concurrency in axes.concurrency]
+            loads = [ClosedLoop(concurrency=concurrency) for concurrency in axes.concurrency]
+            of_model += [_expand_block(sweep, model, task, load, points) for load in loads]
         random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
         blocks += of_model
     return blocks
 
 
-def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, concurrency: int, points: list[Point]) -> Block:
+def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, load: Load, points: list[Point]) -> Block:
     content = {
         **sweep.model_dump(mode="json", include=_IN_IDS),
         "model": model.model_dump(mode="json", exclude_defaults=True),
         "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
     }
-    block_id = _digest(content, concurrency)
+    block_id = _digest(content, load.key)
     # A point's part of the ids is hashed once, not once for each repeat: sweeps have 100,000 trials.
     marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (Point(), *points)}
     trials = tuple(
@@ -107,7 +114,7 @@ def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, concurrenc
             block_id=block_id,
             model=model,
             task=task,
-            concurrency=concurrency,
+            load=load,
             point=point,
             repeat=number,
             is_sentinel=kind == "sentinel",
@@ -115,7 +122,7 @@ def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, concurrenc
         )
         for point, kind, number in _order(points, sweep, task, random.Random(f"{sweep.seed}/{block_id}"))
     )
-    return Block(block_id=block_id, model=model, task=task, concurrency=concurrency, trials=trials)
+    return Block(block_id=block_id, model=model, task=task, load=load, trials=trials)
 
 
 def _order(

@@ -15,7 +15,7 @@ from runner.analysis.run.intervals import CONFIDENCE
 from runner.analysis.run.operating_points import POINT
 
 _GROUP = ("task", "request_kind", "concurrency")
-_COLUMNS = ("trial_id", "request_id", "sample_id", "score", "energy_j", "energy_method", "truncated")
+_COLUMNS = ("trial_id", "round", "sample_id", "score", "energy_j", "energy_method", "truncated")
 MAX_TRIALS = 3
 """Of each model: the scores of one are enough, and energies vary little from one to the next."""
 MIN_SAMPLES = 10
@@ -84,7 +84,6 @@ def _read_samples(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]
     requests = scan_requests(trials["trial_id"].to_list()).select(_COLUMNS).collect()
     return (
         requests.join(trials.select("trial_id", "model"), on="trial_id")
-        .with_columns(round=pl.col("request_id").str.extract(r"#(\d+)$"))
         .group_by("model", "sample_id", "trial_id", "round")
         .agg(
             pl.col("score").first(),

@@ -52,7 +52,7 @@ def attribute_energy(measurement: Measurement, energy_j: float | None) -> Attrib
     unattributed_j = shares.unattributed_j
     for place, share_j in zip(shares.work.places, shares.energy_j, strict=True):
         energies[place], methods[place] = float(share_j), "attributed"
-    if measurement.identity.concurrency == 1:
+    if measurement.identity.load.is_single:
         for group in _find_repeated(completions, min_window_s("trace", measurement.sensors)):
             group_j = curve.between(completions[group[0]].queued_ns or 0, completions[group[-1]].last_token_ns or 0)
             unattributed_j -= group_j - sum(energies[place] or 0.0 for place in group)
@@ -67,7 +67,7 @@ def _find_repeated(completions: Sequence[Completion], min_s: float) -> list[list
     groups: list[list[int]] = []
     previous = None
     for place in sorted(range(len(completions)), key=lambda place: completions[place].queued_ns or 0):
-        request_id = completions[place].request_id.rpartition("#")[0]
+        request_id = completions[place].request_id
         if request_id != previous:
             groups.append([])
         groups[-1].append(place)

@@ -93,14 +93,14 @@ def build_requests_table(
     rows = [
         {name: getattr(completion, name) for name in names}
         | {
-            "trial_id": measurement.identity.trial_id,
+            "trial_id": measurement.identity.row_id,
+            "request_id": completion.row_id,
             "request_kind": completion.kind,
             "score": per_sample.get(completion.sample_id) if completion.error is None else None,
-            "prompt_token_entropy_bits": measurement.prompt_token_entropy_bits.get(request_id),
-            "prompt_surprise_nats": measurement.prompt_surprise_nats.get(request_id),
+            "prompt_token_entropy_bits": measurement.prompt_token_entropy_bits.get(completion.request_id),
+            "prompt_surprise_nats": measurement.prompt_surprise_nats.get(completion.request_id),
         }
         for completion in measurement.completions
-        for request_id in [completion.request_id.partition("#")[0]]
     ]
     table = pl.DataFrame(rows, schema=REQUESTS)
     if attribution is None:
@@ -112,8 +112,9 @@ def build_requests_table(
 
 
 def _identify(identity: Identity, placement: Placement) -> dict[str, Any]:
-    row = asdict(identity) | asdict(placement)
-    return row | {"gpu_uuids": list(placement.gpu_uuids)}
+    row = asdict(identity) | asdict(placement) | identity.load.columns()
+    del row["load"]
+    return row | {"trial_id": identity.row_id, "gpu_uuids": list(placement.gpu_uuids)}
 
 
 def _count_work(completions: Sequence[Completion], sound: Sequence[Completion]) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _describe_steady_part(measurement: Measurement, sound: Sequence[Completion])
     timed = [
         c for c in sound if c.queued_ns is not None and c.first_token_ns is not None and c.last_token_ns is not None
     ]
-    concurrency = measurement.identity.concurrency
+    concurrency = measurement.identity.load.concurrency
     if len(timed) < 2 * concurrency:
         return {}
     by_queue = sorted(timed, key=lambda c: c.queued_ns or 0)

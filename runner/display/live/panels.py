@@ -114,7 +114,7 @@ def _work(gpu: GpuView, width: int) -> Text:
 
 
 def _in_flight(gpu: GpuView) -> str:
-    return "" if gpu.concurrency is None else f"{gpu.concurrency} in flight"
+    return "" if gpu.load is None else str(gpu.load)
 
 
 def _facts(gpu: GpuView, width: int) -> Table:

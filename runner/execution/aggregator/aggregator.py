@@ -24,9 +24,8 @@ from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.run_directory import RunStore
 from runner.results.tables import POWER, REQUESTS
-from runner.spec.request import Completion
 from runner.spec.sweep import SweepSpec
-from runner.spec.trial import RETRY_SUFFIX
+from runner.spec.trial import make_row_id
 from runner.tasks.features.text import describe_samples
 from runner.tasks.loading import load_task
 from runner.tasks.task import Sample, Task
@@ -101,7 +100,7 @@ class Aggregator:
         One that cannot be analysed becomes a failed row: a mistake of ours costs this trial and neither row nor run.
         """
         identity = measurement.identity
-        if self._store.is_finished(identity.trial_id):  # handed over by a worker, or to an aggregator, that died since
+        if self._store.is_finished(identity.row_id):  # handed over by a worker, or to an aggregator, that died since
             return []
         try:
             row, requests = self._analyse(measurement)
@@ -125,7 +124,7 @@ class Aggregator:
                 level="warning" if verdicts else "info",
                 kind="trial_finished",
                 message=_describe_trial(row),
-                trial_id=identity.trial_id,
+                trial_id=identity.row_id,
                 gpu_uuid=measurement.placement.gpu_uuids[0],
             )
         )
@@ -169,11 +168,11 @@ class Aggregator:
         """
         rows = self._store.read_trials(trial_ids).select("trial_id", "verdicts").to_dicts()
         verdicts = {row["trial_id"]: row["verdicts"] for row in rows}
-        return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and i + RETRY_SUFFIX not in verdicts)
+        return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and make_row_id(i, 2) not in verdicts)
 
     def fail_trial(self, identity: Identity, placement: Placement, error: str, time_ns: int) -> None:
         """Write the row of a trial that came to nothing, unless it is finished."""
-        if self._store.is_finished(identity.trial_id):
+        if self._store.is_finished(identity.row_id):
             return
         row = build_failed_row(identity, placement, error, time_ns)
         self._store.write_trial(row, pl.DataFrame(schema=REQUESTS), pl.DataFrame(schema=POWER))
@@ -185,7 +184,7 @@ class Aggregator:
                 level="error",
                 kind="trial_failed",
                 message=f"{identity.task} on {identity.model} failed: {error.splitlines()[0]}",
-                trial_id=identity.trial_id,
+                trial_id=identity.row_id,
                 gpu_uuid=placement.gpu_uuids[0] if placement.gpu_uuids else None,
             )
         )
@@ -194,9 +193,7 @@ class Aggregator:
 
     def remember_reference(self, block_id: str, trial_id: str) -> None:
         """Resumed run: take the outputs of a block's first default-clock trial from disk."""
-        requests = self._store.read_requests(trial_id).filter(
-            pl.col("request_id").str.ends_with("#0") & pl.col("text").is_not_null()
-        )
+        requests = self._store.read_requests(trial_id).filter((pl.col("round") == 0) & pl.col("text").is_not_null())
         if requests.height:
             outputs = dict(zip(requests["request_id"], requests["text"], strict=True))
             self._agreement.remember(block_id, outputs)
@@ -215,11 +212,11 @@ class Aggregator:
     def _score(self, measurement: Measurement) -> Scores:
         if measurement.identity.phase_role is not None:
             return Scores(reason="its outputs were cut short to tell prefill from decoding")
-        first_round = [c for c in measurement.completions if c.request_id.endswith("#0")]
+        first_round = [completion for completion in measurement.completions if completion.round == 0]
         task = self._tasks[measurement.identity.task]
         agreement, agreement_default = self._agreement.compare(measurement.identity, first_round)
         try:
-            quality = task.score([_with_plain_id(completion) for completion in first_round])
+            quality = task.score(first_round)
         except Exception as error:  # a metric's own failure must not cost the energy that was measured
             return Scores(
                 reason=f"scoring failed: {type(error).__name__}: {error}",
@@ -237,11 +234,6 @@ class Aggregator:
             output_agreement=agreement,
             output_agreement_default=agreement_default,
         )
-
-
-def _with_plain_id(completion: Completion) -> Completion:
-    """Tasks know their requests by the id without the round."""
-    return replace(completion, request_id=completion.request_id.rpartition("#")[0])
 
 
 def _describe_trial(row: Mapping[str, Any]) -> str:

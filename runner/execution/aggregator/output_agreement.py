@@ -27,7 +27,7 @@ class OutputAgreement:
         The first default-clock trial of a block becomes its reference. None: there is nothing to compare (yet).
         """
         outputs: dict[str, object] = {
-            c.request_id: c.text if c.text is not None else c.output_token_ids
+            c.row_id: c.text if c.text is not None else c.output_token_ids
             for c in completions
             if c.kind == "generate" and c.error is None and (c.text is not None or c.output_token_ids)
         }

@@ -29,7 +29,7 @@ from runner.results.live import SweepView
 from runner.results.run_directory import RunStore
 from runner.results.sensors import SensorFindings
 from runner.spec.sweep import SweepSpec
-from runner.spec.trial import RETRY_SUFFIX, Block
+from runner.spec.trial import Block
 
 POLL_S = 0.25
 SNAPSHOT_LIMIT_S = 10.0
@@ -80,7 +80,7 @@ def run_sweep(
         GpuError, LeaseHeldError: a GPU cannot be had.
     """
     trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
-    known = store.read_trials(trial_ids).filter(~pl.col("trial_id").str.ends_with(RETRY_SUFFIX))
+    known = store.read_trials(trial_ids).filter(attempt=1)
     finished = known.filter(pl.col("status") == "ok")
     manifest: dict[str, Any] | None = None
     interrupted = False
@@ -211,7 +211,7 @@ def _close(run: _Run) -> list[SensorFindings]:
 
 def _count(run: _Run, trials: pl.DataFrame, interrupted: bool) -> RunOutcome:
     """Count what was asked for: a retry is a row more, and no trial more."""
-    trials = trials.filter(~pl.col("trial_id").str.ends_with(RETRY_SUFFIX))
+    trials = trials.filter(attempt=1)
     num_ok = trials.filter(pl.col("status") == "ok").height
     return RunOutcome(
         num_ok=num_ok,

@@ -61,7 +61,7 @@ def plan_sweep(
         estimates = {}
         # Static batches are not bound to whole rounds of the prompts.
         is_static = block.task.phases == "static_batches"
-        in_flight = block.concurrency if is_static else min(block.concurrency, work.num_requests)
+        in_flight = block.load.concurrency if is_static else min(block.load.concurrency, work.num_requests)
         num_waves = 1.0 if is_static else work.num_requests / in_flight
         for point, role in {(trial.point, trial.phase_role) for trial in block.trials}:
             request, problem = resolve(point)
@@ -91,7 +91,7 @@ def _plan_trial(
         block_id=trial.block_id,
         model=trial.model.label,
         task=trial.task.display_name,
-        concurrency=trial.concurrency,
+        load=trial.load,
         repeat=trial.repeat,
         is_sentinel=trial.is_sentinel,
         sm_clock_mhz=request.sm_clock_mhz,

@@ -17,6 +17,7 @@ from runner.hardware.sensors.sampler import PowerSampler
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.results.live import GpuPhase
 from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, Placement
+from runner.spec.load import Load
 from runner.spec.request import Request
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
@@ -72,7 +73,7 @@ def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
     return Procedure(
         sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed),
         min_window_s=sweep.min_window_s,
-        num_warmup_requests=block.concurrency if num_warmup is None else num_warmup,
+        num_warmup_requests=block.load.num_warmup_requests if num_warmup is None else num_warmup,
         deadline_s=sweep.limits.trial_s,
         static_batches=block.task.phases == "static_batches",
         repeat_each_s=block.task.repeat_each_s,
@@ -114,7 +115,7 @@ def measure_trial(
 
     on_phase("warming up")
     warmup = until_interrupted(is_interrupted, settling.warm_up(requests, procedure.num_warmup_requests))
-    context.engine.run(warmup, identity.concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
+    context.engine.run(warmup, identity.load, procedure.sampling, deadline_s=procedure.deadline_s)
     if is_interrupted():
         raise InterruptedTrialError
     if context.idle_power_w.get(point) is None:
@@ -125,7 +126,7 @@ def measure_trial(
     edge_start = _read_edge(context.gpu)
     counter_start = _mark_tick(context.sampler)
     run, batch_edges_ns = _run_window(
-        context, identity.concurrency, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
+        context, identity.load, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
     )
     if is_interrupted():
         raise InterruptedTrialError
@@ -167,7 +168,7 @@ def measure_trial(
 
 def _run_window(
     context: TrialContext,
-    concurrency: int,
+    load: Load,
     requests: Sequence[Request],
     procedure: Procedure,
     *,
@@ -179,7 +180,7 @@ def _run_window(
         return run_batches(
             context.engine,
             requests,
-            concurrency,
+            load,
             procedure.sampling,
             context.time_source,
             min_window_s=procedure.min_window_s,
@@ -192,7 +193,7 @@ def _run_window(
     )
     run = context.engine.run(
         until_interrupted(is_interrupted, rounds),
-        concurrency,
+        load,
         procedure.sampling,
         deadline_s=procedure.deadline_s,
         on_progress=on_progress,

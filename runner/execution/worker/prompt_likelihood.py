@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
 from runner.execution.worker.rounds import until_interrupted
 from runner.hardware.gpu import ClockRequest
+from runner.spec.load import SINGLE
 from runner.spec.request import Request
 from runner.tasks.features.tokens import make_likelihood_request, prompt_likelihood_nats
 
@@ -38,15 +39,13 @@ def note_likelihoods(
     distinct = {request.prompt_token_ids: request for request in asked.values() if request is not None}
     run = context.engine.run(
         until_interrupted(is_interrupted, iter(distinct.values())),
-        1,
+        SINGLE,
         procedure.sampling,
         deadline_s=procedure.deadline_s,
     )
     if is_interrupted():
         raise InterruptedTrialError
-    found = {
-        completion.request_id.rpartition("#")[0]: prompt_likelihood_nats(completion) for completion in run.completions
-    }
+    found = {completion.request_id: prompt_likelihood_nats(completion) for completion in run.completions}
     context.prompt_likelihood_nats[task] = {
         request_id: None if request is None else found.get(distinct[request.prompt_token_ids].request_id)
         for request_id, request in asked.items()

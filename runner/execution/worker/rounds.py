@@ -10,6 +10,7 @@ from itertools import cycle, islice
 
 from runner.analysis.window.phases import MIN_BATCHES
 from runner.inference.engine import Engine, EngineRun, Sampling
+from runner.spec.load import Load
 from runner.spec.request import Completion, PhaseRole, Request, paired_length
 from runner.timebase import TimeSource
 
@@ -50,7 +51,7 @@ def repeat_rounds(
 def run_batches(
     engine: Engine,
     requests: Sequence[Request],
-    concurrency: int,
+    load: Load,
     sampling: Sampling,
     time_source: TimeSource,
     *,
@@ -59,7 +60,7 @@ def run_batches(
     on_progress: Callable[[int, int], None] | None = None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[EngineRun, EdgesNs]:
-    """Run static batches back to back: `concurrency` requests start together, and all end before the next ones start.
+    """Run static batches back to back: as many requests as the load has in flight start together, and all end.
 
     Args:
         min_window_s: no batch begins after it but those that an interval needs; the one that runs is finished.
@@ -75,8 +76,8 @@ def run_batches(
             break
         runs.append(
             engine.run(
-                until_interrupted(is_interrupted, islice(source, concurrency)),
-                concurrency,
+                until_interrupted(is_interrupted, islice(source, load.concurrency)),
+                load,
                 sampling,
                 deadline_s=deadline_s - elapsed_s,
                 on_progress=on_progress and _add_progress(on_progress, runs),
@@ -117,10 +118,6 @@ def _number_rounds(runs: Sequence[EngineRun]) -> list[Completion]:
     before: Counter[str] = Counter()
     completions: list[Completion] = []
     for run in runs:
-        rounds = [completion.request_id.rpartition("#") for completion in run.completions]
-        completions += [
-            replace(completion, request_id=f"{request_id}#{before[request_id] + int(number)}")
-            for completion, (request_id, _, number) in zip(run.completions, rounds, strict=True)
-        ]
-        before.update(request_id for request_id, _, _ in rounds)
+        completions += [replace(c, round=before[c.request_id] + c.round) for c in run.completions]
+        before.update(completion.request_id for completion in run.completions)
     return completions

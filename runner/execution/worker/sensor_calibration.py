@@ -13,6 +13,7 @@ from runner.execution.worker.rounds import until_interrupted
 from runner.hardware.sensors.probe import find_sensors, refine_findings
 from runner.hardware.sensors.watch import SensorWatch
 from runner.results.sensors import SensorFindings
+from runner.spec.load import Load
 from runner.spec.request import Request
 from runner.timebase import TimeSource
 
@@ -28,7 +29,7 @@ MAX_OUTPUT_TOKENS = 16
 def watch_first_load(
     context: TrialContext,
     requests: Sequence[Request],
-    concurrency: int,
+    load: Load,
     procedure: Procedure,
     at_rest: SensorFindings,
     *,
@@ -46,7 +47,7 @@ def watch_first_load(
         time_source.sleep(REST_BEFORE_S)
         for work_s, rest_s in SPELLS_S:
             spell = until_interrupted(is_interrupted, _keep_busy(short, time_source, work_s))
-            context.engine.run(spell, concurrency, procedure.sampling, deadline_s=procedure.deadline_s)
+            context.engine.run(spell, load, procedure.sampling, deadline_s=procedure.deadline_s)
             if is_interrupted():
                 raise InterruptedTrialError
             time_source.sleep(rest_s)

@@ -6,7 +6,7 @@ from runner.hardware.gpu import GpuInfo
 from runner.hardware.operating_point import resolve_clocks
 from runner.results.measurement import Identity
 from runner.spec.request import RequestKind
-from runner.spec.trial import RETRY_SUFFIX, Trial
+from runner.spec.trial import Trial
 
 
 def identify(trial: Trial, kind: RequestKind, info: GpuInfo, *, attempt: int = 1) -> Identity:
@@ -29,12 +29,12 @@ def identify(trial: Trial, kind: RequestKind, info: GpuInfo, *, attempt: int = 1
 def identify_without_point(trial: Trial, kind: RequestKind, *, attempt: int = 1) -> Identity:
     """Return a trial's identity where no GPU can say what its operating point would be."""
     return Identity(
-        trial_id=trial.trial_id if attempt == 1 else f"{trial.trial_id}{RETRY_SUFFIX}",
+        trial_id=trial.trial_id,
         block_id=trial.block_id,
         model=trial.model.label,
         task=trial.task.display_name,
         request_kind=kind,
-        concurrency=trial.concurrency,
+        load=trial.load,
         repeat=trial.repeat,
         is_sentinel=trial.is_sentinel,
         phase_role=trial.phase_role,

@@ -35,6 +35,7 @@ from runner.physics.gpu_model import find_gpu_model
 from runner.results.live import GpuPhase
 from runner.results.measurement import Identity
 from runner.results.sensors import SensorFindings
+from runner.spec.load import Load
 from runner.spec.request import Request, RequestKind
 from runner.spec.sweep import ModelSpec, SweepSpec
 from runner.spec.trial import Block, Trial
@@ -124,7 +125,7 @@ class GpuWorker:
         self._reporter.update(
             model=block.model.label,
             task=block.task.display_name,
-            concurrency=block.concurrency,
+            load=block.load,
             sm_clock_mhz_requested=None,
         )
         try:
@@ -210,7 +211,7 @@ class GpuWorker:
             raise TaskError(f"{task.name} has no documents")
         procedure = choose_procedure(self._config.sweep, block)
         if not self._has_seen_load:
-            self._learn_sensors(context, requests, block.concurrency, procedure)
+            self._learn_sensors(context, requests, block.load, procedure)
         if block.task.measure_surprise:
             self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
             note_likelihoods(
@@ -219,12 +220,12 @@ class GpuWorker:
         return _Ready(context=context, requests=requests, procedure=procedure)
 
     def _learn_sensors(
-        self, context: TrialContext, requests: Sequence[Request], concurrency: int, procedure: Procedure
+        self, context: TrialContext, requests: Sequence[Request], load: Load, procedure: Procedure
     ) -> None:
         """Watch the sensors once more now that there is an engine to put a load on them, before any window opens."""
         self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
         self._sensors = watch_first_load(
-            context, requests, concurrency, procedure, self._sensors, is_interrupted=self._interrupted.is_set
+            context, requests, load, procedure, self._sensors, is_interrupted=self._interrupted.is_set
         )
         self._session.sampler.use(self._sensors)
         self._has_seen_load = True

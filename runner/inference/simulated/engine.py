@@ -14,6 +14,7 @@ from runner.inference.simulated.scheduler import Scheduler, Sequence
 from runner.physics.gpu_model import GpuModel
 from runner.physics.gpu_state import Activity, GpuState
 from runner.physics.shape import ModelShape, StepWork
+from runner.spec.load import Load
 from runner.spec.request import Completion, Request, Step
 from runner.timebase import VirtualTime
 
@@ -83,16 +84,16 @@ class SimulatedEngine:
     def run(
         self,
         requests: Iterator[Request],
-        concurrency: int,
+        load: Load,
         sampling: Sampling,
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EngineRun:
-        """Keep `concurrency` requests in flight until the iterator ends, then drain; `sampling` changes nothing."""
+        """Hand in requests as the load says until the iterator ends, then drain; `sampling` changes nothing."""
         if self._closed:
             raise EngineError("the engine is closed; open another")
-        return _Run(self, requests, deadline_s, on_progress).run(concurrency)
+        return _Run(self, requests, deadline_s, on_progress).run(load)
 
     def reset_prefix_cache(self) -> bool:
         """Nothing is cached, so there is nothing to forget."""
@@ -126,18 +127,18 @@ class _Run:
         self._scheduler = Scheduler(
             max_num_seqs=engine.max_num_seqs, max_num_batched_tokens=engine.max_num_batched_tokens
         )
-        self._uses: Counter[str] = Counter()
+        self._rounds: Counter[str] = Counter()
         self._start_ns = self._now_ns = self._advanced_ns = self._reported_ns = engine.time_source.now_ns()
         self._num_output_tokens = 0
         self._activity: list[Activity] = []
         self._steps: list[Step] = []
         self._completions: list[Completion] = []
 
-    def run(self, concurrency: int) -> EngineRun:
+    def run(self, load: Load) -> EngineRun:
         """Fill, step, complete, until nothing is in flight."""
         scheduler = self._scheduler
         deadline_ns = float("inf") if self._deadline_s is None else self._start_ns + self._deadline_s * 1e9
-        self._fill(concurrency)
+        self._fill(load.concurrency)
         while scheduler.num_unfinished:
             if self._now_ns > deadline_ns:
                 self._abort(f"not finished within the limit of {self._deadline_s:g} s; aborted")
@@ -162,9 +163,9 @@ class _Run:
         """Take as many requests as places became free; the front end hands them over together."""
         arrivals: list[Sequence] = []
         while len(arrivals) < num_places and (request := next(self._requests, None)) is not None:
-            request_id = f"{request.request_id}#{self._uses[request.request_id]}"
-            self._uses[request.request_id] += 1
-            sequence = Sequence(request=request, request_id=request_id, queued_ns=self._now_ns, ready_ns=self._now_ns)
+            round_ = self._rounds[request.request_id]
+            self._rounds[request.request_id] += 1
+            sequence = Sequence(request=request, round=round_, queued_ns=self._now_ns, ready_ns=self._now_ns)
             if (refusal := self._refusal(request)) is None:
                 arrivals.append(sequence)
             else:
@@ -210,7 +211,8 @@ class _Run:
             self._num_output_tokens += 1  # the one that prefill made; decoding counts its own as it goes
         self._completions.append(
             Completion(
-                request_id=sequence.request_id,
+                request_id=request.request_id,
+                round=sequence.round,
                 sample_id=request.sample_id,
                 kind=request.kind,
                 num_prompt_tokens=len(request.prompt_token_ids),

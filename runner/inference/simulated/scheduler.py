@@ -17,7 +17,7 @@ class Sequence:
     """One request in flight."""
 
     request: Request
-    request_id: str
+    round: int
     queued_ns: int
     ready_ns: int
     """When the front end has handed it to the scheduler."""

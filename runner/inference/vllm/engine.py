@@ -26,6 +26,7 @@ from runner.inference.vllm.processes import (
 )
 from runner.inference.vllm.request_loop import RequestLoop
 from runner.physics.shape import SHAPES_DIR, ModelShape, get_shape, shape_from_config, shape_names
+from runner.spec.load import Load
 from runner.spec.request import Request
 
 SHAPES_PREFIX = "shapes/"
@@ -118,13 +119,13 @@ class VllmEngine:
     def run(
         self,
         requests: Iterator[Request],
-        concurrency: int,
+        load: Load,
         sampling: Sampling,
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EngineRun:
-        """Keep exactly `concurrency` requests in flight until the iterator ends, then drain; see `Engine.run`.
+        """Hand in requests as the load says until the iterator ends, then drain; see `Engine.run`.
 
         A request that vLLM refuses comes back with its error. An interrupt withdraws what is in flight and leaves the
         engine usable.
@@ -149,7 +150,7 @@ class VllmEngine:
                 self._log.clear()
                 start_ns = time.time_ns()
                 offset_ns = start_ns - time.monotonic_ns()
-                loop.run(requests, concurrency, deadline_s=deadline_s, on_progress=on_progress)
+                loop.run(requests, load, deadline_s=deadline_s, on_progress=on_progress)
                 end_ns = time.monotonic_ns() + offset_ns
                 if self._is_paced:
                     [lost_s] = self._llm_engine.collective_rpc("read_pace_lost_s")

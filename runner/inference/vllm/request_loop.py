@@ -9,14 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.inference.engine import Sampling
 from runner.inference.vllm.iteration_log import IterationLog
+from runner.spec.load import Load
 from runner.spec.request import Completion, Request
 
 _PROGRESS_PERIOD_S = 0.25
 _CHECK_PERIOD_S = 1.0
+
+
+class _HandedIn(NamedTuple):
+    """A request that the engine was given."""
+
+    request: Request
+    round: int
+    time_ns: int
+    """When, on the host's monotonic clock."""
 
 
 class RequestLoop:
@@ -38,22 +48,21 @@ class RequestLoop:
         self._detokenize = detokenize
         self._request_limit_s = request_limit_s
         self._admission = admission
-        self._uses: Counter[str] = Counter()
-        self._in_flight: dict[str, Request] = {}
-        self._handed_in_ns: dict[str, int] = {}
-        self._ended: list[tuple[str, Request, Any]] = []
+        self._rounds: Counter[str] = Counter()
+        self._in_flight: dict[str, _HandedIn] = {}
+        self._ended: list[tuple[_HandedIn, Any]] = []
         self._generates = False
 
     def run(
         self,
         requests: Iterator[Request],
-        concurrency: int,
+        load: Load,
         *,
         deadline_s: float | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Keep `concurrency` requests in flight until the iterator ends; abort what is left after `deadline_s`."""
-        in_flight, ended = self._in_flight, self._ended
+        """Hand in requests as the load says until the iterator ends; abort what is left after `deadline_s`."""
+        in_flight, ended, concurrency = self._in_flight, self._ended, load.concurrency
         start = time.monotonic()
         deadline = float("inf") if deadline_s is None else start + deadline_s
         next_report = float("inf") if on_progress is None else start + _PROGRESS_PERIOD_S
@@ -62,7 +71,7 @@ class RequestLoop:
         while in_flight:
             for output in self._llm_engine.step():
                 if output.finished and output.request_id in in_flight:
-                    ended.append((output.request_id, in_flight.pop(output.request_id), output))
+                    ended.append((in_flight.pop(output.request_id), output))
             now = time.monotonic()
             if now > deadline:
                 self.abort(f"not finished within the limit of {deadline_s:g} s; aborted")
@@ -83,7 +92,7 @@ class RequestLoop:
         with suppress(EngineDeadError):
             self._llm_engine.abort_request(list(self._in_flight))
             self._llm_engine.is_sleeping()  # any question will do: it is answered after the step in progress
-        self._ended += [(request_id, request, reason) for request_id, request in self._in_flight.items()]
+        self._ended += [(handed_in, reason) for handed_in in self._in_flight.values()]
         self._in_flight.clear()
 
     def _abort_overdue(self) -> None:
@@ -91,19 +100,23 @@ class RequestLoop:
         if self._request_limit_s is None:
             return
         oldest_ns = time.monotonic_ns() - round(self._request_limit_s * 1e9)
-        overdue = [request_id for request_id in self._in_flight if self._handed_in_ns[request_id] < oldest_ns]
+        overdue = [request_id for request_id, handed_in in self._in_flight.items() if handed_in.time_ns < oldest_ns]
         if overdue:
             self._llm_engine.abort_request(overdue)
             reason = f"not finished within the request's limit of {self._request_limit_s:g} s; aborted"
-            self._ended += [(request_id, self._in_flight.pop(request_id), reason) for request_id in overdue]
+            self._ended += [(self._in_flight.pop(request_id), reason) for request_id in overdue]
 
     def completions(self, monotonic_offset_ns: int) -> list[Completion]:
         """Return what ended, in that order; the offset leads from the host's monotonic clock to the epoch."""
-        completions = []
-        for request_id, request, outcome in self._ended:
-            times = _times(outcome, self._handed_in_ns.get(request_id), monotonic_offset_ns)
-            completions.append(_completion(request_id, request, outcome, times, detokenize=self._detokenize))
-        return completions
+        return [
+            _completion(
+                handed_in,
+                outcome,
+                _times(outcome, handed_in.time_ns, monotonic_offset_ns),
+                detokenize=self._detokenize,
+            )
+            for handed_in, outcome in self._ended
+        ]
 
     def _fill(self, requests: Iterator[Request], concurrency: int) -> None:
         """Hand in requests until `concurrency` are in flight; those that vLLM refuses have ended."""
@@ -116,21 +129,23 @@ class RequestLoop:
         from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        request_id = f"{request.request_id}#{self._uses[request.request_id]}"
-        self._uses[request.request_id] += 1
+        round_ = self._rounds[request.request_id]
+        self._rounds[request.request_id] += 1
+        request_id = f"{request.request_id}#{round_}"  # vLLM needs ids of its own for the rounds
         self._generates = self._generates or request.kind == "generate"
-        self._in_flight[request_id] = request
+        handed_in = _HandedIn(request, round_, time.monotonic_ns())
         try:
             prompt = tokens_input(list(request.prompt_token_ids))
             params = sampling_params(request, self._sampling, detokenize=self._detokenize)
-            self._handed_in_ns[request_id] = time.monotonic_ns()
+            handed_in = _HandedIn(request, round_, time.monotonic_ns())
+            self._in_flight[request_id] = handed_in
             self._llm_engine.add_request(request_id, prompt, params)
         except EngineDeadError:
             raise
         except Exception as error:
             # vLLM refuses a request (too long, a token id out of range ...) with errors of several kinds.
-            del self._in_flight[request_id]
-            self._ended.append((request_id, request, f"refused: {error}"))
+            self._in_flight.pop(request_id, None)
+            self._ended.append((handed_in, f"refused: {error}"))
 
 
 def sampling_params(request: Request, sampling: Sampling, *, detokenize: bool) -> Any:
@@ -160,13 +175,13 @@ def sampling_params(request: Request, sampling: Sampling, *, detokenize: bool) -
     )
 
 
-def _times(outcome: Any, handed_in_ns: int | None, monotonic_offset_ns: int) -> dict[str, int | None]:
+def _times(outcome: Any, handed_in_ns: int, monotonic_offset_ns: int) -> dict[str, int | None]:
     """Return a request's times, ns since the epoch.
 
     It is queued when it is handed in. vLLM's own `queued_ts` is when its core takes notice, which it does only between
     two steps: by that, a client that always has 16 requests out would seem to have 10.
     """
-    queued_ns = None if handed_in_ns is None else handed_in_ns + monotonic_offset_ns
+    queued_ns = handed_in_ns + monotonic_offset_ns
     metrics = getattr(outcome, "metrics", None)
     if metrics is None:
         return {"queued_ns": queued_ns}
@@ -182,12 +197,12 @@ def _times(outcome: Any, handed_in_ns: int | None, monotonic_offset_ns: int) -> 
     }
 
 
-def _completion(
-    request_id: str, request: Request, outcome: Any, times: dict[str, int | None], *, detokenize: bool
-) -> Completion:
+def _completion(handed_in: _HandedIn, outcome: Any, times: dict[str, int | None], *, detokenize: bool) -> Completion:
     """Convert one outcome: vLLM's `RequestOutput`, or the reason why there is none."""
+    request = handed_in.request
     what: dict[str, Any] = {
-        "request_id": request_id,
+        "request_id": request.request_id,
+        "round": handed_in.round,
         "sample_id": request.sample_id,
         "kind": request.kind,
         "num_prompt_tokens": len(request.prompt_token_ids),

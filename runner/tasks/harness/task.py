@@ -109,7 +109,7 @@ class HarnessTask:
     def score(self, completions: Sequence[Completion]) -> Quality:
         """Score one round. Documents of which a request failed or is missing are left out, and counted in `reason`."""
         answers = {
-            completion.request_id.partition("#")[0]: answer
+            completion.request_id: answer
             for completion in completions
             if (answer := self._read_answer(completion)) is not None
         }
