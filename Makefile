@@ -6,13 +6,13 @@ SWEEP ?= sweeps/demo.toml
 ARGS ?=
 PYTHON ?= python3
 VENV := .venv
-# Ray starts six Python processes and vLLM two more: without bytecode on disk each of them compiles all that it imports.
+# Ray starts six Python processes and vLLM two more. Without bytecode on disk each of them compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
-# The last run: a command that was refused leaves a directory without a manifest.
+# The newest run directory.
 RUN ?= $(patsubst %/manifest.json,%,$(shell ls -t runs/*/manifest.json 2>/dev/null | head -n 1))
 
-.PHONY: sweep plan test check bench kill-campaign report doctor lock setup clean
+.PHONY: sweep plan test test-fast check bench kill-campaign report doctor lock setup clean
 
 sweep: setup
 	$(BIN)/sweep run $(SWEEP) --gpu $(GPU) $(ARGS)
@@ -26,19 +26,31 @@ report: setup
 doctor: setup
 	$(BIN)/sweep doctor --gpu $(GPU) $(ARGS)
 
+# Two processes share what starts no engine. An engine paces itself, so it has the machine for itself.
+IN_PARALLEL := -n 2 --dist worksteal
 test: setup
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not vllm"
+	$(BIN)/python -m pytest -m vllm
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
+
+# What needs neither an engine nor Ray, but for the slowest: under a minute on two cores.
+test-fast: setup
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not vllm and not slow" $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/count_house.py
 
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Half an hour on two cores; ARGS="--kills 20 --real-kills 0" is a taste of it.
+# Takes half an hour on two cores. ARGS="--kills 20 --real-kills 0" runs a short one.
 kill-campaign: setup
 	$(BIN)/python tests/execution/kill_campaign.py $(ARGS)
 

@@ -41,6 +41,7 @@ def bench_simulated_engine() -> str:
     from runner.physics.gpu_model import load_gpu_model
     from runner.physics.gpu_state import GpuState
     from runner.physics.shape import get_shape
+    from runner.spec.load import ClosedLoop
     from runner.spec.request import Request
     from runner.timebase import VirtualTime
 
@@ -64,7 +65,7 @@ def bench_simulated_engine() -> str:
             for k in range(2000)
         ]
         start_s = time.perf_counter()
-        run = engine.run(iter(requests), 16, Sampling())
+        run = engine.run(iter(requests), ClosedLoop(concurrency=16), Sampling())
         took_s = time.perf_counter() - start_s
     virtual_s = (run.end_ns - run.start_ns) * 1e-9
     return f"{len(run.steps) / took_s:,.0f} steps a second: {virtual_s:.0f} virtual seconds in {took_s:.2f}"
@@ -77,7 +78,8 @@ def bench_sampler() -> str:
 
 
 def _sample(request: str) -> str:
-    from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+    from runner.hardware.factory import open_nvml
+    from runner.hardware.nvml.gpu import NvmlGpu
     from runner.hardware.sensors.probe import probe_sensors
     from runner.hardware.sensors.sampler import PowerSampler
     from runner.timebase import WallTime

@@ -21,8 +21,9 @@ import numpy as np
 
 from runner.analysis.energy.account import account_energy, min_window_s
 from runner.execution.worker.sensor_calibration import REST_BEFORE_S, SPELLS_S
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import NotSupportedError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.probe import find_sensors, probe_sensors, refine_findings
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.hardware.sensors.watch import SensorWatch
@@ -30,6 +31,8 @@ from runner.hardware.simulated.sensor_profiles import PROFILES
 from runner.physics.gpu_state import Activity, GpuState
 from runner.results.measurement import CounterTick, Identity, Measurement, Placement
 from runner.results.sensors import SensorFindings
+from runner.spec.load import SINGLE
+from runner.spec.throttle import ThrottleReason
 from runner.timebase import VirtualTime
 
 NUM_LOADS = 200
@@ -46,7 +49,7 @@ IDENTITY = Identity(
     model="none",
     task="none",
     request_kind="generate",
-    concurrency=1,
+    load=SINGLE,
     repeat=0,
     is_sentinel=False,
 )
@@ -157,18 +160,20 @@ class _Context:
         account = account_energy(measurement)
         assert not account.problems, account.problems
         truth_j = self._history.energy_j(end_ns) - self._history.energy_j(start_ns)
-        row = account.row
-        source = f"{row['power_source']}" if row["energy_source"] == "trace" else "counter"
-        if source == "counter" and row["power_source"]:
-            source += f" + {row['power_source']}"
+        energy = account.energy
+        assert energy.energy_j is not None
+        assert energy.energy_uncertainty_j is not None
+        source = f"{energy.power_source}" if energy.energy_source == "trace" else "counter"
+        if source == "counter" and energy.power_source:
+            source += f" + {energy.power_source}"
         length_s = (end_ns - start_ns) * 1e-9
         return Case(
             kind=kind,
             window_s=length_s,
             source=source,
-            error=row["energy_j"] / truth_j - 1,
-            uncertainty=row["energy_uncertainty_j"] / truth_j,
-            is_covered=abs(row["energy_j"] - truth_j) <= row["energy_uncertainty_j"],
+            error=energy.energy_j / truth_j - 1,
+            uncertainty=energy.energy_uncertainty_j / truth_j,
+            is_covered=abs(energy.energy_j - truth_j) <= energy.energy_uncertainty_j,
             changed_error=_trapezoid_over_changes(naive, length_s) / truth_j - 1 if naive else None,
             mean_error=float(np.mean([power_w for _, power_w in naive])) * length_s / truth_j - 1 if naive else None,
         )
@@ -185,7 +190,7 @@ class _Context:
                     power_w=power_w,
                     sm_clock_mhz=1980,
                     mem_clock_mhz=3201,
-                    event_reasons=0,
+                    throttle_reasons=ThrottleReason.NONE,
                 )
             )
             now_ns = end_ns

@@ -44,6 +44,7 @@ def make_prompts(arguments: argparse.Namespace) -> list[list[int]]:
 def run_ours(arguments: argparse.Namespace, prompts: list[list[int]]) -> float:
     from runner.inference.engine import Sampling
     from runner.inference.vllm.engine import VllmEngine
+    from runner.spec.load import ClosedLoop
     from runner.spec.request import Request
 
     engine = VllmEngine(
@@ -62,9 +63,9 @@ def run_ours(arguments: argparse.Namespace, prompts: list[list[int]]) -> float:
         )
         for number, prompt in enumerate(prompts)
     ]
-    sampling = Sampling(temperature=1.0)
-    engine.run(iter(requests[: arguments.max_num_seqs]), arguments.max_num_seqs, sampling)
-    run = engine.run(iter(requests), arguments.max_num_seqs, sampling)
+    load, sampling = ClosedLoop(concurrency=arguments.max_num_seqs), Sampling(temperature=1.0)
+    engine.run(iter(requests[: arguments.max_num_seqs]), load, sampling)
+    run = engine.run(iter(requests), load, sampling)
     assert all(completion.num_output_tokens == arguments.num_output_tokens for completion in run.completions)
     engine.close()
     return (run.end_ns - run.start_ns) * 1e-9

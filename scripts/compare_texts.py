@@ -1,112 +1,67 @@
 """What a run says in words, in plots and in JSON, of two runs: where does it differ, numbers within a tolerance?
 
-Texts, pages (report.html), JSON and events.jsonl enter, as they lie in two run directories. A `Comparison` of each leaves.
-Next: `compare_runs.py` prints them beside those of the tables.
+Texts, pages (report.html), JSON and events.jsonl enter, as they lie in two run directories. A `Comparison` of each
+leaves. Next: `compare_runs.py` prints them beside those of the tables.
 """
 
 import difflib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from run_difference import Allowed, Comparison, find_rule, mask_numbers, relative_difference
+
 MAX_DIFF_LINES = 24
 """Of each text; who wants more has both files."""
+MAX_VALUES = 3
+"""Of each key of JSON."""
+PLOT_ROUNDING = 1e-4
+"""Plots hold five digits."""
 
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _RULE = re.compile(r"─+")
+_INDEX = re.compile(r"\[\d+\]")
 _OWN_VERSION = re.compile(r"\bjoulesweep \d\S*")
-_OWN_PLACE = "RUN"
-_LIMIT_OF_ROUNDING = 1e-8
-"""From this tolerance on, a printed fraction may differ by one in its last place: values so near are rounded apart."""
 
-_LINES_OF_THE_RUN = {
+_ORIGIN = {
     "revision": "the checkout's git revision: another version has another",
     "run": "when it ran, and the command with the run directory",
 }
-"""Terms of the page's list of origins whose values vary between two runs of one version, and why."""
-
-MANIFEST_KEYS_OF_THE_RUN = {
-    "git_revision": "another version has another",
-    "command": "it names the run directory",
-    "start": "when it ran",
-    "end": "when it ran",
-    "joulesweep": "the program's own version",
-    "host": "which machine ran it is no result",
-    "hosts": "which machine ran it is no result",
-}
-"""Keys of manifest.json whose values vary between two runs of one version, and why; anywhere in it."""
-
-
-@dataclass(kw_only=True)
-class Comparison:
-    """What became of one table or text."""
-
-    name: str
-    size_old: int = 0
-    """Rows, lines or values."""
-    size_new: int = 0
-    num_columns: int = 0
-    worst: dict[str, float] = field(default_factory=dict)
-    """Largest relative difference of each column or key in which there is any, those within tolerance included."""
-    mismatches: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """What differs and may: columns added, what names the machine or the version."""
-
-    def see(self, column: str, difference: float) -> None:
-        """Take note of a relative difference."""
-        self.worst[column] = max(self.worst.get(column, 0.0), difference)
-
-
-def compare_texts(name: str, old: Sequence[str], new: Sequence[str], tolerance: float) -> Comparison:
-    """Compare lines of text: words alike, numbers within the tolerance."""
-    result = Comparison(name=name, size_old=len(old), size_new=len(new))
-    adopted = list(new)
-    matcher = difflib.SequenceMatcher(None, [_mask(line) for line in old], [_mask(line) for line in new], False)
-    for block in matcher.get_matching_blocks():
-        for i in range(block.size):
-            line_old, line_new = old[block.a + i], new[block.b + i]
-            if line_old == line_new or _same_numbers(line_old, line_new, tolerance, result):
-                adopted[block.b + i] = line_old
-    diff = list(difflib.unified_diff(list(old), adopted, "old", "new", lineterm="", n=0))[2:]
-    result.mismatches += [line for line in diff if not line.startswith("@@")][:MAX_DIFF_LINES]
-    if len(diff) > MAX_DIFF_LINES:
-        result.mismatches.append(f"... {len(diff)} lines of difference in all")
-    return result
-
-
-def _mask(line: str) -> str:
-    """A line without its numbers, and without the room that they take in a table."""
-    return " ".join(_NUMBER.sub("#", line).split())
-
-
-def _same_numbers(old: str, new: str, tolerance: float, result: Comparison) -> bool:
-    same = True
-    for a, b in zip(_NUMBER.findall(old), _NUMBER.findall(new), strict=True):
-        x, y = float(a.replace(",", "")), float(b.replace(",", ""))
-        if x != y:
-            result.see("numbers", relative_difference(x, y))
-        places = len(a.partition(".")[2])
-        rounding = 1.01 * 10.0**-places if places and tolerance >= _LIMIT_OF_ROUNDING else 0.0
-        same &= abs(x - y) <= max(tolerance * max(abs(x), abs(y)), rounding)
-    return same
-
-
-def relative_difference(old: float, new: float, scale: float = 0.0) -> float:
-    """Return by how much two numbers differ, as a share of the larger one or of `scale` where that is larger still."""
-    size = max(abs(old), abs(new), scale)
-    return abs(old - new) / size if size else 0.0
+"""Terms at the page's end whose values vary between two runs of one version, and why."""
 
 
 def read_text(path: Path, run: Path) -> list[str]:
     """Return a text's lines without the name of its run directory, and rules of any length alike."""
     text = path.read_text(encoding="utf-8")
     for place in sorted({str(run), str(run.resolve())}, key=len, reverse=True):
-        text = text.replace(place, _OWN_PLACE)
+        text = text.replace(place, "RUN")
     return [_RULE.sub("─", line).rstrip() for line in text.splitlines() if line.strip()]
+
+
+def compare_texts(name: str, old: Sequence[str], new: Sequence[str], allowed: Allowed) -> Comparison:
+    """Compare lines of text: words alike, numbers within the tolerance; what differs is told as a diff."""
+    result = Comparison(name=name, size_old=len(old), size_new=len(new))
+    masks = [[mask_numbers(line) for line in lines] for lines in (old, new)]
+    diff: list[str] = []
+    for _, i, i_end, j, j_end in difflib.SequenceMatcher(None, masks[0], masks[1], autojunk=False).get_opcodes():
+        for before, after in _pair(old[i:i_end], new[j:j_end]):
+            if before != after and not result.accepts("\n".join(before), "\n".join(after), allowed):
+                diff += [*(f"- {line}" for line in before), *(f"+ {line}" for line in after)]
+    result.mismatches += diff[:MAX_DIFF_LINES]
+    if len(diff) > MAX_DIFF_LINES:
+        result.mismatches.append(f"... {len(diff)} lines of difference in all")
+    return result
+
+
+def _pair(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Yield as many lines one by one; others together, since other words may need more lines."""
+    if len(old) == len(new):
+        yield from (((a,), (b,)) for a, b in zip(old, new, strict=True))
+    else:
+        yield old, new
 
 
 # the page ------------------------------------------------------------------------------------------------------------
@@ -137,25 +92,27 @@ class _Page(HTMLParser):
             self.lines.append(" ".join(data.split()))
 
 
-def compare_pages(old: Path, new: Path, tolerance: float) -> list[Comparison]:
+def compare_pages(old: Path, new: Path, allowed: Allowed) -> list[Comparison]:
     """Compare two report.html: what is to be read, and the data and specifications of the plots."""
     pages = []
     for path in (old, new):
         page = _Page()
         page.feed("\n".join(read_text(path, path.parent)))
+        page.close()
         pages.append(page)
     texts = [list(_without_origin(page.lines)) for page in pages]
+    rounding = PLOT_ROUNDING if allowed.rounds_apart else 0.0
     return [
-        compare_texts("report.html", *texts, tolerance),
-        compare_json("report.html plots", pages[0].json, pages[1].json, tolerance),
+        compare_texts("report.html", texts[0], texts[1], allowed),
+        compare_json("report.html plots", pages[0].json, pages[1].json, allowed, rounding=rounding),
     ]
 
 
 def _without_origin(lines: Sequence[str]) -> Iterator[str]:
-    """Leave out the values of `_LINES_OF_THE_RUN`, each the line after its term, and the program's own version."""
+    """Leave out the values of `_ORIGIN`, each the line after its term, and the program's own version."""
     term = ""
     for line in lines:
-        if term not in _LINES_OF_THE_RUN:
+        if term not in _ORIGIN:
             yield _OWN_VERSION.sub("joulesweep", line)
         term = line
 
@@ -163,20 +120,27 @@ def _without_origin(lines: Sequence[str]) -> Iterator[str]:
 # JSON ----------------------------------------------------------------------------------------------------------------
 
 
-def compare_json(name: str, old: Any, new: Any, tolerance: float, varying: Collection[str] = ()) -> Comparison:
-    """Compare two values of JSON; keys in `new` alone are additions, those in `varying` are left out."""
-    result = Comparison(name=name)
-    values = _flatten("", old, varying), _flatten("", new, varying)
-    before, after = dict(values[0]), dict(values[1])
-    result.size_old, result.size_new = len(before), len(after)
-    for where in before.keys() - after.keys():
-        result.mismatches.append(f"{where} is missing")
-    added = {re.sub(r"\[\d+\]", "[]", where) for where in after.keys() - before.keys()}
-    result.notes += [f"added: {', '.join(sorted(added))}"] if added else []
-    for where in before.keys() & after.keys():
-        if not _same_value(where, before[where], after[where], tolerance, result):
-            result.mismatches.append(f"{where}: {str(before[where])[:100]} → {str(after[where])[:100]}")
-    result.mismatches.sort()
+def compare_json(
+    name: str, old: Any, new: Any, allowed: Allowed, *, varying: Collection[str] = (), rounding: float = 0.0
+) -> Comparison:
+    """Compare two values of JSON; keys in `new` alone are additions.
+
+    Args:
+        varying: keys that are left out.
+        rounding: relative difference that is allowed beside the tolerance.
+    """
+    before, after = dict(_flatten("", old, varying)), dict(_flatten("", new, varying))
+    result = Comparison(name=name, size_old=len(before), size_new=len(after))
+    if added := {_INDEX.sub("[]", where) for where in after.keys() - before.keys()}:
+        result.notes.append(f"added: {', '.join(sorted(added))}")
+    wrong: dict[str, list[str]] = defaultdict(list)
+    for where, value in before.items():
+        if where not in after:
+            wrong[_INDEX.sub("[]", where)].append("missing")
+        elif not _is_same(where, before, after, result, allowed, rounding=rounding):
+            wrong[_INDEX.sub("[]", where)].append(f"{str(value)[:80]} → {str(after[where])[:80]}")
+    for key, found in wrong.items():
+        result.mismatches.append(f"{key}: {len(found)} differ: {'; '.join(found[:MAX_VALUES])}")
     return result
 
 
@@ -194,34 +158,53 @@ def _flatten(where: str, value: Any, varying: Collection[str]) -> Iterator[tuple
         yield where, value
 
 
-def _same_value(where: str, old: Any, new: Any, tolerance: float, result: Comparison) -> bool:
-    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (old, new))
-    if type(old) is type(new) and old == new:
+def _is_same(
+    where: str, old: Mapping[str, Any], new: Mapping[str, Any], result: Comparison, allowed: Allowed, *, rounding: float
+) -> bool:
+    """Return whether two values are the same: fractions within the tolerance, sentences in other words if need be."""
+    a, b = old[where], new[where]
+    if a == b and type(a) is type(b):
         return True
-    if not is_number or (isinstance(old, int) and isinstance(new, int)):
-        return False
-    difference = relative_difference(old, new)
-    result.see(re.sub(r"\[\d+\]", "", where).rpartition(".")[2], difference)
-    return difference <= tolerance
+    if isinstance(a, str) and isinstance(b, str):
+        return " " in a and " " in b and result.accepts(a, b, allowed)
+    if not (isinstance(a, float) or isinstance(b, float)) or not all(type(value) in (int, float) for value in (a, b)):
+        return False  # whole numbers must be equal
+    row, _, column = where.rpartition(".")
+    rule = find_rule(result.name, column)
+    scale = (old.get(f"{row}.{rule.scale}") or 0.0) if isinstance(rule.scale, str) else rule.scale
+    difference = relative_difference(a, b, scale)
+    result.see(column, difference)
+    return difference <= allowed.tolerance * rule.factor + rounding
 
 
 # events --------------------------------------------------------------------------------------------------------------
 
 
-def compare_events(old: Path, new: Path, tolerance: float) -> Comparison:
-    """Compare two events.jsonl by their words, those of each board and of the driver apart.
+def compare_events(old: Path, new: Path, allowed: Allowed) -> list[Comparison]:
+    """Compare two events.jsonl: what kinds of events there were, and what they said.
 
-    Between them the order varies, since they are different processes. When an event happened is not compared: the
-    driver's are of the wall clock, and a trial's end is its start and duration, which its row has.
+    Those of each GPU and of the driver are compared apart: between them the order varies, since they are different
+    processes. When an event happened is not compared: the driver's are of the wall clock, and a trial's end is its
+    start and duration, which its row has.
     """
-    texts = [sorted(_describe_events(path)) for path in (old, new)]
-    lines = [[line for _, _, line in text] for text in texts]
-    return compare_texts("events.jsonl", lines[0], lines[1], tolerance)
+    events = [sorted(_read_events(path)) for path in (old, new)]
+    kinds = [[kind for _, _, kind, _ in side] for side in events]
+    messages = [[message for _, _, _, message in side] for side in events]
+    strict = Allowed(tolerance=0.0)
+    return [
+        compare_texts("events.jsonl kinds", kinds[0], kinds[1], strict),
+        compare_texts("events.jsonl messages", messages[0], messages[1], allowed),
+    ]
 
 
-def _describe_events(path: Path) -> Iterator[tuple[str, int, str]]:
+def _read_events(path: Path) -> Iterator[tuple[str, int, str, str]]:
+    """Yield each event's source, its number, its kind with all that names it, and its message."""
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
         event = json.loads(text)
         source = event.get("gpu_uuid", "driver")
-        words = (source, event["level"], event["kind"], event.get("trial_id", "-"), event["message"])
-        yield source, number, " | ".join(words)
+        yield (
+            source,
+            number,
+            f"{source} {event['level']} {event['kind']} {event.get('trial_id', '-')}",
+            event["message"],
+        )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from runner.physics.gpu_model import GpuModel, OperatingPoint, StepOutcome, load_gpu_model
+from runner.physics.gpu_model import GpuModel, StepOutcome, load_gpu_model
 from runner.physics.shape import ModelShape, StepWork, decode_work, get_shape, prefill_work
+from runner.spec.operating_point import OperatingPoint
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 

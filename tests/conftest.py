@@ -1,7 +1,35 @@
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from runner.inference.vllm.engine import VllmEngine
+    from tests.engines import SharedEngines
 
 
 def pytest_configure() -> None:
-    """Started in the background by a shell, a process ignores Ctrl-C, and so would every process that a test starts."""
+    """Let tests receive Ctrl-C where pytest runs in the background, whose shell makes every process ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that end a shared engine after those that share it."""
+    items.sort(key=lambda item: item.get_closest_marker("ends_engine") is not None)
+
+
+@pytest.fixture(scope="session")
+def shared_engines() -> Iterator["SharedEngines"]:
+    from tests.engines import SharedEngines
+
+    engines = SharedEngines()
+    yield engines
+    engines.close()
+
+
+@pytest.fixture
+def small_engine(shared_engines: "SharedEngines") -> "VllmEngine":
+    """The shared engine of the small model."""
+    return shared_engines.small()

@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from runner.inference.paced.pace import MAX_LAG_NS
+from runner.inference.vllm.paced.pace import MAX_LAG_NS
 
 BUSY_S = 0.5
 """From so much lost on, an engine that did not keep its pace is not to blame."""

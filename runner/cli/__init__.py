@@ -4,12 +4,14 @@ Nothing heavy is imported until a command needs it, so that `sweep --help` answe
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from runner.cli.machine import doctor, tasks
 from runner.cli.report import import_table, report
 from runner.cli.run import plan, run, watch
+from runner.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -35,6 +37,22 @@ _IN_SHORT: dict[Callable[..., None], str] = {
 for command, in_short in _IN_SHORT.items():
     app.command(short_help=in_short)(command)
 app.command(name="import", short_help="A published grid, made into a run that report reads.")(import_table)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"joulesweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What does a token cost in joules, seconds and quality, at every clock the GPU can run?"""
 
 
 def main() -> None:

@@ -15,6 +15,9 @@ def doctor(
     reset_clocks: Annotated[
         bool, typer.Option("--reset-clocks", help="Clear a lock that a disaster left behind on these GPUs.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print what was found of each power sensor, too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Can this machine measure, can it set clocks, and what is missing?
@@ -24,7 +27,7 @@ def doctor(
     with explained_errors():
         from rich.console import Console
 
-        from runner.display.doctor import render_checks
+        from runner.display.doctor import render_checks, show_looks
         from runner.hardware.doctor import examine, reset_leftovers
 
         console = Console()
@@ -32,13 +35,14 @@ def doctor(
             for line in reset_leftovers(gpu, os.environ.get("CUDA_VISIBLE_DEVICES")):
                 console.print(line, highlight=False)
             return
-        checks = examine(gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        with show_looks(console, is_quiet=as_json) as on_look:
+            checks = examine(gpu, os.environ.get("CUDA_VISIBLE_DEVICES"), on_look=on_look)
         if as_json:
             from dataclasses import asdict
 
             print(json.dumps([asdict(check) for check in checks], indent=1))
         else:
-            console.print(render_checks(checks))
+            console.print(render_checks(checks, verbose=verbose))
     if any(check.level == "error" for check in checks):
         raise typer.Exit(EXIT_WRONG_MACHINE)
 

@@ -86,7 +86,8 @@ def print_report(
 ) -> None:
     """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
     from runner.analysis.advice.limits import NO_LIMITS
-    from runner.display.report.files import format_json, read_study, write_tables
+    from runner.display.report.exports import format_json, write_page, write_tables
+    from runner.display.report.reading import read_study
     from runner.results.run_directory import open_run
 
     store = open_run(directory)
@@ -94,7 +95,7 @@ def print_report(
     study = read_study(store, limits or NO_LIMITS)
     written = write_tables(store, study) if csv else []
     if plots:
-        from runner.display.plots.run_plots import write_pictures
+        from runner.display.plots.pictures import write_pictures
 
         written += write_pictures(store, study, plots.value)
     if as_json:
@@ -102,20 +103,19 @@ def print_report(
         return
     from rich.console import Console
 
+    from runner.display.report.build import build_document
     from runner.display.report.terminal import render_report
 
-    console = Console()
-    console.print(render_report(study, manifest, console.width))
-    from runner.display.plots.run_plots import write_page
-
-    written.insert(0, write_page(store, study, manifest))
+    document, console = build_document(study, manifest), Console()
+    console.print(render_report(document, console.width))
+    written.insert(0, write_page(store, study, document))
     console.print(
         f"Run directory: {directory}, with {', '.join(written)}", highlight=False, style="dim", soft_wrap=True
     )
 
 
 def _add_entities(directory: Path, pipeline: str) -> None:
-    from runner.display.report.files import add_entities
+    from runner.display.report.reading import add_entities
     from runner.results.run_directory import open_run
     from runner.tasks.features.entities import NoPipelineError
 

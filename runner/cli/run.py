@@ -15,7 +15,6 @@ import typer
 from runner.cli.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, explained_errors
 from runner.cli.options import (
     AddressOption,
-    ClocksMode,
     ClocksOption,
     EngineKind,
     EngineOption,
@@ -30,8 +29,7 @@ from runner.cli.report import print_report
 if TYPE_CHECKING:
     from runner.display.live.dashboard import Dashboard
     from runner.display.live.plain_lines import PlainLines
-    from runner.execution.driver.cluster import GpuGroup
-    from runner.spec.sweep import SweepSpec
+    from runner.results.outcome import RunOutcome
 
 WATCH_PERIOD_S = 0.5
 
@@ -56,55 +54,32 @@ def run(
     `sweep run sweeps/inputs.toml --gpu sim --engine simulated`.
     """
     with explained_errors():
-        sweep = _load(file)
-        read_only = _is_read_only(clocks, sweep)
-        from dataclasses import replace
+        from runner.api import RUNS, load_sweep, run_sweep
 
-        from runner.execution.driver.cluster import cluster_address, find_gpu_groups, ray_session
-        from runner.execution.driver.manifest import RunOptions, close_finished_run, keep_commits
-        from runner.execution.preflight.feasibility import require_settable, require_tokenizers
-        from runner.execution.preflight.model_access import check_access, require_access
-        from runner.results.live_file import publish_views
-        from runner.results.run_directory import RunStore
-        from runner.spec.trial import expand_trials
-
+        sweep = load_sweep(file)
         _interrupt_on_signals()
-        joins_cluster = bool(cluster_address(address))
-        local_groups = [] if joins_cluster else find_gpu_groups(gpu, None)
-        _require_possible(local_groups, engine)
-        if engine is EngineKind.VLLM:
-            require_tokenizers(sweep, file)
-        directory = out or Path("runs") / sweep.name
-        blocks = expand_trials(sweep, read_only=read_only)
-        require_settable(blocks, local_groups)
-        command = " ".join(["sweep", *sys.argv[1:]])
-        options = RunOptions(engine=engine.value, read_only=read_only, limit=limit, command=command)
-        with RunStore(directory) as store:
-            if not fresh and close_finished_run(store, sweep, blocks, options=options):
-                print("nothing left to run: every trial is finished (--fresh runs them again)")
-                print_report(directory)
-                return
-            if engine is EngineKind.VLLM:
-                commits = require_access(check_access(sweep.model))
-                options = replace(
-                    options, commits=keep_commits(sweep, commits, None if fresh else store.read_manifest())
-                )
-            with _display(plain) as screen, ray_session(address):
-                from runner.execution.driver.run import run_sweep
-
-                groups = find_gpu_groups(gpu, address) if joins_cluster else local_groups
-                _require_possible(groups, engine)
-                require_settable(blocks, groups)
-                if fresh:
-                    store.clear()
-                show = publish_views(directory, screen.update)
-                outcome = run_sweep(sweep, blocks, groups, store=store, options=options, show=show)
-            if outcome.interrupted:
-                raise typer.Exit(EXIT_INTERRUPTED)
-            print_report(directory)
-            left = {trial.trial_id for block in blocks for trial in block.trials} - store.finished_trial_ids()
-            if limit and left:
-                print(f"--limit {limit}: {len(left):,} of the sweep's trials are left; the same command goes on")
+        directory = out or RUNS / sweep.name
+        with _display(plain) as screen:
+            outcome = run_sweep(
+                sweep,
+                gpu=gpu,
+                out=directory,
+                fresh=fresh,
+                clocks=clocks.value if clocks else None,
+                engine=engine.value,
+                address=address,
+                limit=limit,
+                show=screen.update,
+                path=file,
+            )
+        if outcome.interrupted:
+            _say_what_is_kept(outcome, directory)
+            raise typer.Exit(EXIT_INTERRUPTED)
+        if outcome.was_finished:
+            print("nothing left to run: every trial is finished (--fresh runs them again)")
+        print_report(directory)
+        if limit and (num_left := outcome.num_in_sweep - outcome.num_ok):
+            print(f"--limit {limit}: {num_left:,} of the sweep's trials are left; the same command goes on")
     if outcome.num_failed or outcome.num_left:
         raise typer.Exit(EXIT_FAILED_TRIALS)
 
@@ -122,34 +97,22 @@ def plan(
     machines that are not here `sweep plan sweeps/paper.toml --gpu sim:h200x4`.
     """
     with explained_errors():
-        sweep = _load(file)
-        read_only = _is_read_only(clocks, sweep)
-        from runner.execution.driver.cluster import find_gpu_groups
-        from runner.execution.preflight.feasibility import require_settable, require_tokenizers
-        from runner.execution.preflight.model_access import check_access, require_access
-        from runner.execution.preflight.plan import plan_sweep
-        from runner.results.run_directory import RunStore
-        from runner.spec.trial import expand_trials
+        from runner.api import load_sweep, plan_sweep
 
-        groups = find_gpu_groups(gpu, None)
-        blocks = expand_trials(sweep, read_only=read_only)
-        models = check_access(sweep.model)
-        finished = RunStore(out or Path("runs") / sweep.name).finished_trial_ids()
-        planned = plan_sweep(sweep, blocks, [group.info for group in groups], read_only=read_only, finished=finished)
+        sweep = load_sweep(file)
+        planned = plan_sweep(sweep, gpu=gpu, out=out, clocks=clocks.value if clocks else None, path=file)
         if as_json:
-            print(json.dumps(planned.to_json(), indent=1))
+            print(json.dumps(planned.plan.to_json(), indent=1))
         else:
             from rich.console import Console
 
             from runner.display.plan import render_plan
 
-            Console().print(render_plan(planned))
-        for model in models:
-            if model.problem == "unreachable":
-                print(f"sweep: warning: {model.message}", file=sys.stderr)
-        require_tokenizers(sweep, file)
-        require_settable(blocks, groups)
-        require_access([model for model in models if model.problem != "unreachable"])
+            Console().print(render_plan(planned.plan))
+        for warning in planned.warnings:
+            print(f"sweep: warning: {warning}", file=sys.stderr)
+        if planned.problem is not None:
+            raise planned.problem
 
 
 def watch(
@@ -179,21 +142,6 @@ def watch(
         print(f"the run has ended; sweep report {run_directory} shows what it found")
 
 
-def _load(file: Path) -> "SweepSpec":
-    from runner.execution.preflight.feasibility import require_known_names
-    from runner.spec.sweep import load_sweep
-
-    sweep = load_sweep(file)
-    require_known_names(sweep, file)
-    return sweep
-
-
-def _is_read_only(clocks: ClocksMode | None, sweep: "SweepSpec") -> bool:
-    from runner.hardware.access.read_only import resolve_clocks_mode
-
-    return resolve_clocks_mode(clocks.value if clocks else None, sweep.clocks) == "read-only"
-
-
 def _interrupt_on_signals() -> None:
     """Let SIGTERM and SIGHUP end a run as Ctrl-C does: whole files, default clocks. `nohup` keeps its meaning."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -201,15 +149,16 @@ def _interrupt_on_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def _require_possible(groups: "list[GpuGroup]", engine: EngineKind) -> None:
-    """Refuse at once what would fail for every trial."""
-    from runner.hardware.gpu import NoGpuError
-
-    simulated = [group.info.simulated for group in groups]
-    if engine is EngineKind.SIMULATED and not all(simulated):
-        raise ValueError("--engine simulated computes on simulated GPUs only: add --gpu sim")
-    if any(simulated) and not all(simulated):
-        raise NoGpuError("real and simulated GPUs cannot be mixed in one run")
+def _say_what_is_kept(outcome: "RunOutcome", directory: Path) -> None:
+    """Say after an interruption what is kept, how to go on and whether the clocks are back."""
+    print(f"interrupted: {outcome.num_ok:,} of {outcome.num_in_sweep:,} trials are finished and kept in {directory}")
+    print(f"to go on: {' '.join(['sweep', *(word for word in sys.argv[1:] if word != '--fresh')])}")
+    print(f"to see what was found: sweep report {directory}")
+    if outcome.not_restored:
+        gpus = ", ".join(outcome.not_restored)
+        print(f"clocks are NOT back on GPU {gpus}: sweep doctor --reset-clocks puts them back")
+    else:
+        print("clocks and power limits are as they were before the run")
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What a person sees: the live dashboard and the report's tables."""
+"""What a person sees: the live dashboard, the plan, the report, the findings of the doctor and the list of tasks."""

@@ -1,4 +1,7 @@
-"""The plan of a sweep on the terminal: what would run, at which clocks, for how long and at what energy."""
+"""The plan of a sweep on the terminal: what would run, at which operating points, for how long and at what energy.
+
+A `Plan` enters; a rich renderable leaves.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -8,17 +11,18 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from runner.display.text.names import LOAD_HEADING, short_load
 from runner.display.text.quantities import format_duration, format_energy
 from runner.results.plan import Plan, PlannedTrial
 
-_HEADERS = ("#", "task", "in flight", "trials", "time", "energy")
+_HEADERS = ("#", "task", LOAD_HEADING, "trials", "time", "energy")
 _LEFT = "task"
-"""The one column that is not a number."""
+"""The only column that is not a number."""
 _GAP = "  "
 
 
 def render_plan(plan: Plan) -> Group:
-    """Draw a plan: a table a model, two lines a block, in the order in which they run, then problems and totals."""
+    """Draw a plan: a table for each model, two lines for each block in running order, then problems and totals."""
     blocks = [list(trials) for _, trials in groupby(plan.trials, key=lambda trial: trial.block_id)]
     rows = [_HEADERS, *(_describe_block(number, trials) for number, trials in enumerate(blocks, start=1))]
     header, *lines = _align(rows)
@@ -37,11 +41,11 @@ def render_plan(plan: Plan) -> Group:
 
 
 def _describe_block(number: int, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
-    """The cells below `_HEADERS`."""
+    """Return the cells below `_HEADERS`."""
     return (
         str(number),
         trials[0].task,
-        str(trials[0].load.concurrency),
+        short_load(trials[0].load),
         str(len(trials)),
         format_duration(sum(trial.estimated_duration_s for trial in trials)),
         format_energy(sum(trial.estimated_energy_j for trial in trials)),
@@ -54,7 +58,7 @@ def _sum_up(trials: Sequence[PlannedTrial]) -> str:
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines whose cells stand below each other, in the tables of all models alike."""
+    """Yield lines whose cells stand below each other, over the tables of all models."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
@@ -65,7 +69,7 @@ def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _describe_points(trials: Sequence[PlannedTrial]) -> str:
-    """Each operating point once, in the order of its first trial, with how often it runs where that is not once."""
+    """Name each operating point once, in the order of its first trial, with the number of its trials if several."""
     counts: dict[str, int] = {}
     for trial in trials:
         name = _name_point(trial)
@@ -76,26 +80,27 @@ def _describe_points(trials: Sequence[PlannedTrial]) -> str:
 def _name_point(trial: PlannedTrial) -> str:
     if trial.problem:
         return "impossible"
-    parts = [f"{trial.sm_clock_mhz}"] if trial.sm_clock_mhz else []
-    parts += [f"memory {trial.mem_clock_mhz}"] if trial.mem_clock_mhz else []
-    parts += [f"{trial.power_limit_w:g} W"] if trial.power_limit_w else []
+    point = trial.operating_point
+    parts = [f"{point.sm_clock_mhz}"] if point.sm_clock_mhz else []
+    parts += [f"memory {point.mem_clock_mhz}"] if point.mem_clock_mhz else []
+    parts += [f"{point.power_limit_w:g} W"] if point.power_limit_w else []
     return " / ".join(parts) or "default"
 
 
 def _describe_gpus(plan: Plan) -> str:
     names = ", ".join(dict.fromkeys(plan.gpu_names))
-    mode = "; clocks are read-only, so only the default operating point runs" if plan.read_only else ""
+    mode = "; clocks are read-only, so only the default clock runs" if plan.read_only else ""
     return (
         f"{plan.name}: {len(plan.gpu_names)} × {names}{mode}.\n"
-        "Below each block its operating points, in order: SM clock in MHz, or the GPU's own (default)."
+        "The line below a block lists its operating points in order: the SM clock in MHz, or default."
     )
 
 
 def _describe_axes(plan: Plan) -> str:
-    """How many of each thing are combined."""
+    """Say how many models, tasks, operating points and repeats are combined."""
     asked = [trial for trial in plan.trials if not trial.is_sentinel]
-    points = {(trial.sm_clock_mhz, trial.mem_clock_mhz, trial.power_limit_w, trial.problem) for trial in asked}
-    in_flight = ", ".join(str(number) for number in sorted({trial.load.concurrency for trial in asked}))
+    points = {(trial.operating_point, trial.problem) for trial in asked}
+    loads = {trial.load.key: short_load(trial.load) for trial in asked}
     counts = (
         (len({trial.model for trial in asked}), "model"),
         (len({trial.task for trial in asked}), "task"),
@@ -104,14 +109,14 @@ def _describe_axes(plan: Plan) -> str:
         (sum(trial.is_sentinel for trial in plan.trials), "sentinel"),
     )
     named = ", ".join(f"{number:,} {word}{'' if number == 1 else 's'}" for number, word in counts if number)
-    return f"{named}; in flight: {in_flight}."
+    return f"{named}; {LOAD_HEADING}: {', '.join(loads[key] for key in sorted(loads))}."
 
 
 def _describe_totals(plan: Plan) -> str:
     num_left = len(plan.trials) - plan.num_finished
     done = f", {plan.num_finished} of them finished already" if plan.num_finished else ""
     return (
-        f"{len(plan.trials)} trials{done}. What is left ({num_left}) takes about "
+        f"{len(plan.trials)} trials{done}. The {num_left} that are left take about "
         f"{format_duration(plan.estimated_duration_s)} and {format_energy(plan.estimated_energy_j)}, loading included: "
-        "an estimate by the GPU model of an H200, good for minutes or hours, not for conclusions."
+        "an estimate by the physics model of an H200, good for planning time, not for conclusions."
     )

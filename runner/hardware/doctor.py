@@ -3,25 +3,29 @@
 `reset_leftovers` alone changes something: it clears what a disaster left locked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from runner.hardware.access.permission import WAYS_OUT, find_obstacle
 from runner.hardware.access.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.clocks.gpu_lock import find_locker
 from runner.hardware.clocks.journal import find_journal_dir, journal_path, read_journal, read_sound_journal
 from runner.hardware.clocks.recovery import restore_leftover
-from runner.hardware.gpu import GpuError, GpuInfo, GpuLostError, NoGpuError, ReadOnlyError
-from runner.hardware.nvml.gpu import NvmlGpu, is_simulated, open_nvml
-from runner.hardware.selection import select_gpus
+from runner.hardware.factory import is_simulated, open_gpu
+from runner.hardware.gpu import Gpu, GpuAddress, GpuError, GpuInfo, GpuLostError, ReadOnlyError
+from runner.hardware.selection import find_gpus
 from runner.hardware.sensors.probe import probe_sensors
-from runner.timebase import TimeSource, WallTime
+from runner.timebase import TimeSource, VirtualTime, WallTime
 
 Level = Literal["ok", "warning", "error"]
+OnLook = Callable[[str, str | None], None]
+"""Is told what is being looked at: a subject, and what of it; None once the subject is done. Any thread may call it."""
 _WATCH_S = 0.5
 
 
@@ -34,28 +38,50 @@ class Check:
     """A GPU's label, or what of the machine is meant."""
     finding: str
     advice: str | None = None
+    is_detail: bool = False
+    """For those who ask for all of it."""
 
 
-def examine(gpu: str, cuda_visible_devices: str | None, time_source: TimeSource | None = None) -> list[Check]:
-    """Return findings on this machine and on each GPU that a `--gpu` value means.
+def examine(
+    gpu: str,
+    cuda_visible_devices: str | None,
+    time_source: TimeSource | None = None,
+    on_look: OnLook = lambda subject, part: None,
+) -> list[Check]:
+    """Return findings on this machine and on each GPU that a `--gpu` value means, in the order of the GPUs.
+
+    All GPUs are examined at once, each in a thread of its own; in virtual time one after the other.
 
     Raises: ValueError: `gpu` is not a request.
     """
     time_source = time_source or WallTime()
     checks = [_check_engine()]
+    on_look("GPUs", "list")
     try:
-        request, nvml, infos = _open(gpu, cuda_visible_devices, time_source)
+        request, infos = find_gpus(gpu, cuda_visible_devices, time_source)
     except GpuError as error:
         advice = "sweep run --gpu sim runs without a GPU, on the simulated GPU"
         return [*checks, Check(level="error", subject="GPUs", finding=str(error), advice=advice)]
+    on_look("GPUs", None)
     if gpu == "auto" and is_simulated(request):
         finding = "no NVIDIA GPU here: the simulated GPU is used, and its numbers are a model's"
         checks.append(Check(level="warning", subject="GPUs", finding=finding))
-    for info in infos:
-        try:
-            checks += _examine_gpu(NvmlGpu(nvml, info.uuid, read_only=True), time_source)
-        except GpuError as error:  # what was found before is kept
-            checks.append(Check(level="error", subject=f"GPU {info.index}", finding=str(error)))
+    examine_one = partial(_examine_one, request, time_source=time_source, on_look=on_look)
+    num_threads = 1 if isinstance(time_source, VirtualTime) else len(infos)
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="doctor") as threads:
+        found = list(threads.map(examine_one, infos))
+    return [*checks, *(check for one in found for check in one)]
+
+
+def _examine_one(request: str, info: GpuInfo, *, time_source: TimeSource, on_look: OnLook) -> Sequence[Check]:
+    subject = f"GPU {info.index}"
+    checks: list[Check] = []
+    try:
+        gpu = open_gpu(request, info.uuid, time_source, read_only=True)
+        checks += _examine_gpu(gpu, subject, time_source, partial(on_look, subject))
+    except GpuError as error:  # what was found before is kept
+        checks.append(Check(level="error", subject=subject, finding=str(error)))
+    on_look(subject, None)
     return checks
 
 
@@ -67,42 +93,29 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]
     """
     if environment_forbids_setting():
         raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
-    _, nvml, infos = _open(gpu, cuda_visible_devices, WallTime())
+    request, infos = find_gpus(gpu, cuda_visible_devices, WallTime())
     settled = restore_leftover(allowed_uuids=[info.uuid for info in infos])
     yield from (settlement.account for settlement in settled)
     for info in infos:
-        holder = _describe_holder(nvml, info)
+        opened = open_gpu(request, info.uuid, WallTime(), read_only=False)
+        holder = _describe_holder(opened.address)
         if holder:
             yield f"GPU {info.index} {info.name}: held by {holder}; left alone"
             continue
-        opened = NvmlGpu(nvml, info.uuid, read_only=False)
         opened.reset(None)
-        _delete_spoilt_journal(_journal_path(nvml, info))
+        _delete_spoilt_journal(journal_path(find_journal_dir(), opened.address))
         yield f"GPU {info.index} {info.name}: clocks are at the GPU's default{_describe_limit(opened)}"
     # A spoilt journal of a chosen GPU has just been settled after all.
     if owed := [settlement.journal.stem for settlement in settled if settlement.failed and settlement.journal.exists()]:
         raise GpuError(f"not everything that dead runs left is put back (see above): {', '.join(owed)}")
 
 
-def _describe_limit(gpu: NvmlGpu) -> str:
+def _describe_limit(gpu: Gpu) -> str:
     """A power limit without a journal may be an administrator's: it is told and left."""
     limit_w, default_w = gpu.read_power_limit_w(), gpu.info.power_limit_default_w
     if limit_w is None or default_w is None or limit_w == default_w:
         return ""
     return f"; its power limit is {limit_w:g} W (its default: {default_w:g} W)"
-
-
-def _open(gpu: str, cuda_visible_devices: str | None, time_source: TimeSource) -> tuple[str, Any, list[GpuInfo]]:
-    if is_simulated(gpu):
-        nvml = open_nvml(gpu, time_source)
-        return gpu, nvml, select_gpus(nvml, "all", None)
-    try:
-        nvml = open_nvml("nvidia", time_source)
-        return "nvidia", nvml, select_gpus(nvml, "all" if gpu == "auto" else gpu, cuda_visible_devices)
-    except NoGpuError:
-        if gpu != "auto":
-            raise
-        return _open("sim", None, time_source)
 
 
 def _check_engine() -> Check:
@@ -115,25 +128,28 @@ def _check_engine() -> Check:
     return Check(level="error", subject="engine", finding="vLLM is not installed", advice=advice)
 
 
-def _examine_gpu(gpu: NvmlGpu, time_source: TimeSource) -> Iterator[Check]:
+def _examine_gpu(gpu: Gpu, subject: str, time_source: TimeSource, on_look: Callable[[str], None]) -> Iterator[Check]:
     info = gpu.info
-    subject = f"GPU {info.index}"
     clocks = f"{info.sm_clocks_mhz[0]} to {info.sm_clocks_mhz[-1]} MHz" if info.sm_clocks_mhz else "unknown clocks"
     yield Check(
         level="ok", subject=subject, finding=f"{info.name}, {info.uuid}, driver {info.driver_version}, {clocks}"
     )
+    on_look("power samples")
     yield _check_samples(gpu, subject, time_source)
+    on_look("energy counter")
     try:
         gpu.read_energy_counter_j()
         yield Check(level="ok", subject=subject, finding="energy counter answers")
     except GpuError as error:
         advice = "energy then rests on the power trace alone"
         yield Check(level="warning", subject=subject, finding=f"no energy counter: {error}", advice=advice)
+    on_look("power sensors")
     with suppress(GpuLostError):  # which the readings above have said
         found = probe_sensors(gpu, time_source)
         for name, sensor in found.sensors.items():
-            yield Check(level="ok", subject=subject, finding=f"sensor {name!r}: {sensor.describe()}")
+            yield Check(level="ok", subject=subject, finding=f"sensor {name!r}: {sensor.describe()}", is_detail=True)
         yield Check(level="ok" if found.energy_source else "error", subject=subject, finding=found.choice)
+    on_look("settings and processes")
     yield _check_setting(info, subject)
     if len(info.mem_clocks_mhz) < 2:
         yield Check(level="ok", subject=subject, finding="one memory clock, so mem_clock is no axis here")
@@ -143,12 +159,12 @@ def _examine_gpu(gpu: NvmlGpu, time_source: TimeSource) -> Iterator[Check]:
         )
         yield Check(level="warning", subject=subject, finding="persistence mode is off", advice=advice)
     yield from _check_processes(gpu, subject)
-    if holder := _describe_holder(gpu.nvml, info, dead_too=True):
+    if holder := _describe_holder(gpu.address, dead_too=True):
         advice = "if that run is dead, sweep doctor --reset-clocks puts the GPU back"
         yield Check(level="warning", subject=subject, finding=f"leased by {holder}", advice=advice)
 
 
-def _check_samples(gpu: NvmlGpu, subject: str, time_source: TimeSource) -> Check:
+def _check_samples(gpu: Gpu, subject: str, time_source: TimeSource) -> Check:
     try:
         start_ns = time_source.now_ns()
         time_source.sleep(_WATCH_S)
@@ -166,7 +182,7 @@ def _check_samples(gpu: NvmlGpu, subject: str, time_source: TimeSource) -> Check
     return Check(level="ok", subject=subject, finding=finding)
 
 
-def _check_processes(gpu: NvmlGpu, subject: str) -> Iterator[Check]:
+def _check_processes(gpu: Gpu, subject: str) -> Iterator[Check]:
     try:
         others = gpu.read_process_ids()
     except GpuError as error:
@@ -194,20 +210,16 @@ def _check_setting(info: GpuInfo, subject: str) -> Check:
     return Check(level="ok", subject=subject, finding=finding)
 
 
-def _describe_holder(nvml: Any, info: GpuInfo, *, dead_too: bool = False) -> str | None:
+def _describe_holder(address: GpuAddress, *, dead_too: bool = False) -> str | None:
     """Who holds a lease on the GPU, from its journal; None for nobody.
 
     Raises: GpuError: the dead are asked for too, and the journal cannot be read.
     """
-    path = _journal_path(nvml, info)
+    path = journal_path(find_journal_dir(), address)
     journal = read_journal(path) if dead_too else read_sound_journal(path)
     if journal is None or not (journal.worker_lives or dead_too):
         return find_locker(path.stem)  # another user, whose journal cannot be seen
     return journal.describe()
-
-
-def _journal_path(nvml: Any, info: GpuInfo) -> Path:
-    return journal_path(find_journal_dir(), info.uuid, str(nvml.state_dir) if info.simulated else None)
 
 
 def _delete_spoilt_journal(path: Path) -> None:

@@ -1,14 +1,15 @@
 """What the rest of the program may ask of a GPU: the `Gpu` protocol, its records and its errors.
 
-Units are W, J, MHz, °C, bytes and ns since the epoch; NVML's milliwatts and millijoules stay in `nvml.py`.
+Units are W, J, MHz, °C, bytes and ns since the epoch. NVML's milliwatts and millijoules stay in `nvml/`.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Protocol
 
-Setting = Literal["sm_clock", "mem_clock", "power_limit"]
-"""What of a GPU can be set."""
+from runner.spec.operating_point import OperatingPoint, Setting
+from runner.spec.throttle import ThrottleReason
 
 
 class GpuError(Exception):
@@ -63,27 +64,19 @@ class GpuInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClockRequest:
-    """An operating point in the GPU's own values; None leaves the GPU's default."""
+class GpuAddress:
+    """How another process opens the same GPU, with `factory.open_gpu`."""
 
-    sm_clock_mhz: int | None = None
-    mem_clock_mhz: int | None = None
-    power_limit_w: float | None = None
-
-    @property
-    def is_default(self) -> bool:
-        """Whether nothing at all is asked for."""
-        return not self.settings
+    request: str
+    """What `factory.open_nvml` takes: "nvidia", or simulated GPUs such as "sim:h200x4"."""
+    uuid: str
+    state_dir: Path | None
+    """The folder of the simulated GPUs' state; None for a real GPU."""
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
-        """What is asked for."""
-        asked: dict[Setting, float | None] = {
-            "sm_clock": self.sm_clock_mhz,
-            "mem_clock": self.mem_clock_mhz,
-            "power_limit": self.power_limit_w,
-        }
-        return tuple(setting for setting, value in asked.items() if value is not None)
+    def gpu_state_dir(self) -> Path | None:
+        """Return the folder of this simulated GPU's own files; None for a real GPU."""
+        return None if self.state_dir is None else self.state_dir / self.uuid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,14 +89,13 @@ class PowerReading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateReading:
-    """Clocks, temperature and event reasons at one instant; None where a reading failed."""
+    """Clocks, temperature and throttle reasons at one instant; None where a reading failed."""
 
     time_ns: int
     sm_clock_mhz: int | None
     mem_clock_mhz: int | None
     temperature_c: float | None
-    event_reasons: int | None
-    """NVML's bits: 0x4 software power cap, 0x8 hardware slowdown, 0x20 0x40 thermal, 0x80 power brake."""
+    throttle_reasons: ThrottleReason | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +116,16 @@ class Gpu(Protocol):
         """The GPU's fixed facts, read once."""
         ...
 
+    @property
+    def address(self) -> GpuAddress:
+        """How another process opens this GPU."""
+        ...
+
+    @property
+    def read_only(self) -> bool:
+        """Whether settings are refused, by whoever opened the GPU or by SWEEP_CLOCKS."""
+        ...
+
     def read_power_samples(self, after_ns: int) -> list[PowerReading]:
         """Return what the driver's sample buffer holds with stamps later than `after_ns`, oldest first."""
         ...
@@ -137,7 +139,7 @@ class Gpu(Protocol):
         ...
 
     def read_state(self) -> StateReading:
-        """Return clocks, temperature and event reasons now; costs microseconds."""
+        """Return clocks, temperature and throttle reasons now; costs microseconds."""
         ...
 
     def read_energy_counter_j(self) -> float:
@@ -160,7 +162,14 @@ class Gpu(Protocol):
         """Return the ids of the processes that compute on the GPU."""
         ...
 
-    def apply(self, request: ClockRequest) -> None:
+    def check(self, request: OperatingPoint) -> None:
+        """Refuse an operating point that this GPU does not support. Nothing is set.
+
+        Raises: NotSupportedError: the GPU has no such setting. ValueError: the value is outside its range.
+        """
+        ...
+
+    def apply(self, request: OperatingPoint) -> None:
         """Lock clocks and set the limit as asked; what is None is left as it is.
 
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;

@@ -3,39 +3,36 @@
 import re
 from collections.abc import Sequence
 
-from runner.hardware.gpu import ClockRequest, GpuInfo, NotSupportedError
+from runner.hardware.gpu import GpuInfo, NotSupportedError
+from runner.spec.operating_point import DEFAULT, OperatingPoint, RequestedPoint
 
 _SLACK = 0.1
 """How far outside the GPU's range a request may lie and still be snapped to its end."""
 
 
-def resolve_clocks(
-    info: GpuInfo,
-    sm_clock: str | int | None = None,
-    mem_clock: str | int | None = None,
-    power_limit: str | float | None = None,
-) -> ClockRequest:
-    """Return the operating point in the GPU's own values, each clock the nearest that it supports.
+def resolve_operating_point(info: GpuInfo, requested: RequestedPoint) -> OperatingPoint:
+    """Return a requested operating point in the GPU's own values, each clock the nearest that it supports.
 
     Args:
-        sm_clock, mem_clock: "default" or None; a share of the highest supported clock, "60%"; "spaced 2/8", the second
-            of eight from the highest to the lowest; or MHz.
-        power_limit: "default" or None; a share of the GPU's default limit, "80%"; or W.
-    Raises: ValueError: not of these forms, or outside the GPU's range. NotSupportedError: the GPU has no such axis.
+        requested: each clock is "default", a share of the highest supported clock ("60%"), "spaced 2/8" (the second of
+            eight from the highest to the lowest) or MHz. The power limit is "default", a share of the GPU's default
+            limit ("80%") or W.
+    Raises: ValueError: a value is not of these forms, or outside the GPU's range. NotSupportedError: the GPU cannot be
+        set so.
     """
-    mem_clock_mhz = _resolve_clock("mem_clock", mem_clock, info.mem_clocks_mhz, info)
+    mem_clock_mhz = _resolve_clock("mem_clock", requested.mem_clock, info.mem_clocks_mhz, info)
     sm_clocks_mhz = info.sm_clocks_at(mem_clock_mhz)
-    return ClockRequest(
-        sm_clock_mhz=_resolve_clock("sm_clock", sm_clock, sm_clocks_mhz, info, mem_clock_mhz),
+    return OperatingPoint(
+        sm_clock_mhz=_resolve_clock("sm_clock", requested.sm_clock, sm_clocks_mhz, info, mem_clock_mhz),
         mem_clock_mhz=mem_clock_mhz,
-        power_limit_w=_resolve_power_limit(power_limit, info),
+        power_limit_w=_resolve_power_limit(requested.power_limit, info),
     )
 
 
 def _resolve_clock(
-    axis: str, asked: str | int | None, supported: Sequence[int], info: GpuInfo, mem_clock_mhz: int | None = None
+    axis: str, asked: str | int, supported: Sequence[int], info: GpuInfo, mem_clock_mhz: int | None = None
 ) -> int | None:
-    if asked is None or asked == "default":
+    if asked == DEFAULT:
         return None
     if not supported:
         call = f"nvmlDeviceGetSupported{'Graphics' if info.mem_clocks_mhz else 'Memory'}Clocks"
@@ -56,8 +53,8 @@ def _resolve_clock(
     return _nearest(clock_mhz, supported)
 
 
-def _resolve_power_limit(asked: str | float | None, info: GpuInfo) -> float | None:
-    if asked is None or asked == "default":
+def _resolve_power_limit(asked: str | float, info: GpuInfo) -> float | None:
+    if asked == DEFAULT:
         return None
     default_w, low_w, high_w = info.power_limit_default_w, info.power_limit_min_w, info.power_limit_max_w
     if low_w is None or high_w is None:

@@ -2,9 +2,33 @@
 
 from typing import Any
 
+from runner.hardware.factory import is_simulated, open_nvml
 from runner.hardware.gpu import GpuInfo, NoGpuError, NotSupportedError
 from runner.hardware.nvml.calls import call_nvml
-from runner.hardware.nvml.gpu import NvmlGpu
+from runner.hardware.nvml.info import as_text, open_handle, read_info
+from runner.timebase import TimeSource
+
+
+def find_gpus(gpu: str, cuda_visible_devices: str | None, time_source: TimeSource) -> tuple[str, list[GpuInfo]]:
+    """Return what `factory.open_gpu` takes, and this machine's GPUs that a `--gpu` value means.
+
+    "auto" means every GPU, or one simulated GPU where there is none.
+
+    Args:
+        gpu: "auto"; simulated GPUs such as "sim:h200x4"; or a request of `select_gpus`.
+        cuda_visible_devices: the variable's value, or None. It says nothing about simulated GPUs.
+    Raises: NoGpuError: there is none, or not that one. ValueError: the value cannot be read. NotSupportedError,
+        GpuError: a GPU cannot be opened.
+    """
+    if is_simulated(gpu):
+        return gpu, select_gpus(open_nvml(gpu, time_source), "all", None)
+    try:
+        nvml = open_nvml("nvidia", time_source)
+        return "nvidia", select_gpus(nvml, "all" if gpu == "auto" else gpu, cuda_visible_devices)
+    except NoGpuError:
+        if gpu != "auto":
+            raise
+        return find_gpus("sim", None, time_source)
 
 
 def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> list[GpuInfo]:
@@ -28,7 +52,7 @@ def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> li
                 f"GPU {index} ({uuids[index]}) is outside CUDA_VISIBLE_DEVICES={cuda_visible_devices}, which allows "
                 f"{', '.join(map(str, allowed))} by NVML's count; such a GPU is never touched"
             )
-    return [NvmlGpu(nvml, index, read_only=True).info for index in chosen]
+    return [read_info(nvml, open_handle(nvml, index)) for index in chosen]
 
 
 def require_readable(request: str) -> None:
@@ -47,7 +71,7 @@ def _list_uuids(nvml: Any) -> list[str]:
     uuids = []
     for index in range(call_nvml(nvml, "nvmlDeviceGetCount")):
         uuid = call_nvml(nvml, "nvmlDeviceGetUUID", call_nvml(nvml, "nvmlDeviceGetHandleByIndex", index))
-        uuids.append(uuid.decode() if isinstance(uuid, bytes) else uuid)
+        uuids.append(as_text(uuid))
     return uuids
 
 

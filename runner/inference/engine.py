@@ -1,6 +1,6 @@
-"""What the rest of the program may ask of an engine.
+"""The engine that the rest of the program sees.
 
-`VllmEngine` answers with real tokens; `SimulatedEngine` with the GPU model in virtual time.
+`VllmEngine` answers with real tokens. `SimulatedEngine` answers without tokens, with the GPU model in virtual time.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ class EngineError(Exception):
 
 
 class EngineTimeoutError(EngineError):
-    """The engine did not come up, or did not finish a trial, within the limit that the sweep file gives."""
+    """The engine did not come up, or did not answer, within its time limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,15 +31,15 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRun:
-    """What one call of `Engine.run` did. `start_ns` and `end_ns` (since the epoch) hold every request."""
+    """What one call of `Engine.run` did. Every request lies between `start_ns` and `end_ns` (since the epoch)."""
 
     start_ns: int
     end_ns: int
     completions: list[Completion]
     steps: list[Step]
-    """Empty where the engine's version does not tell."""
+    """Empty if the engine's version does not report steps."""
     pace_lost_s: float | None = None
-    """Seconds by which real steps outlasted the simulated GPU's; None where nothing is paced."""
+    """Seconds by which real steps outlasted the simulated GPU's; None if nothing is paced."""
 
 
 class Engine(Protocol):
@@ -62,7 +62,7 @@ class Engine(Protocol):
 
     @property
     def shape(self) -> ModelShape | None:
-        """Whose arithmetic and traffic the GPU does: the model's, or its twin's; None where it cannot be read."""
+        """The shape that the GPU computes: the model's, or the modelled shape; None if it cannot be read."""
         ...
 
     def run(
@@ -77,10 +77,11 @@ class Engine(Protocol):
         """Hand in requests as the load says until the iterator ends, then drain.
 
         Args:
-            requests: consumed one at a time, when a place becomes free; it may look at the clock to decide when to
-                end. Ids may repeat over rounds: the engine tells them apart.
-            load: when the next request is handed in.
-            deadline_s: seconds after which what is in flight is aborted and returned with an error.
+            requests: consumed one at a time, when the load lets one in; the iterator may ask its time source whether
+                to end. Ids may repeat: the engine counts the rounds of each.
+            load: says when the next request is handed in.
+            sampling: how tokens are drawn.
+            deadline_s: seconds after which requests in flight are aborted and come back with an error.
             on_progress: called at most four times a second with (requests finished, output tokens so far).
         """
         ...

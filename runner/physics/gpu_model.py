@@ -17,17 +17,9 @@ from importlib.resources import files
 from typing import Any
 
 from runner.physics.shape import ModelShape, StepWork
+from runner.spec.operating_point import OperatingPoint
 
 DEFAULT_GPU = "h200"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OperatingPoint:
-    """Clocks and limit; None is the GPU's default (highest clock, default limit)."""
-
-    sm_clock_mhz: int | None = None
-    mem_clock_mhz: int | None = None
-    power_limit_w: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,15 +20,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.physics.gpu_model import GpuModel, OperatingPoint
+from runner.physics.gpu_model import GpuModel
 from runner.physics.shape import ModelShape, StepWork
+from runner.spec.operating_point import OperatingPoint
+from runner.spec.throttle import ThrottleReason
 
 STATE_DIR_VARIABLE = "SWEEP_SIMULATED_STATE"
-
-SOFTWARE_POWER_CAP = 0x4
-"""NVML's clock event reason."""
-SOFTWARE_THERMAL_SLOWDOWN = 0x20
-"""NVML's clock event reason."""
 
 
 def simulated_state_dir() -> Path:
@@ -38,13 +35,10 @@ def simulated_state_dir() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GpuSettings:
-    """What has been asked of the GPU from `time_ns` on; None is the GPU's default."""
+class GpuSettings(OperatingPoint):
+    """The operating point that has been asked of the GPU from `time_ns` on."""
 
     time_ns: int
-    sm_clock_mhz: int | None = None
-    mem_clock_mhz: int | None = None
-    power_limit_w: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +50,8 @@ class GpuConditions:
     """Locks are taken with NVML_SUCCESS and the clocks run as if there were none; the power limit is kept."""
     max_sm_clock_mhz: int | None = None
     """A supported clock above which the SMs are not let, for heat as a rule; the memory clock is left alone."""
-    slowdown_reasons: int = SOFTWARE_THERMAL_SLOWDOWN
-    """NVML's event reasons while `max_sm_clock_mhz` holds a clock down."""
+    slowdown_reasons: ThrottleReason = ThrottleReason.SOFTWARE_THERMAL
+    """Why, while `max_sm_clock_mhz` holds a clock down."""
     foreign_power_w: float = 0.0
     """What another process's work draws, inside the power limit of the whole GPU."""
     foreign_slowdown: float = 1.0
@@ -65,10 +59,10 @@ class GpuConditions:
     foreign_process_ids: tuple[int, ...] = ()
     foreign_memory_bytes: int = 0
 
-    def hold_down(self, sm_clock_mhz: int) -> tuple[int, int]:
-        """Return the clock that runs where `sm_clock_mhz` would, in MHz, and NVML's event reasons for it."""
+    def hold_down(self, sm_clock_mhz: int) -> tuple[int, ThrottleReason]:
+        """Return the clock that runs where `sm_clock_mhz` would, in MHz, and why."""
         if self.max_sm_clock_mhz is None or sm_clock_mhz <= self.max_sm_clock_mhz:
-            return sm_clock_mhz, 0
+            return sm_clock_mhz, ThrottleReason.NONE
         return self.max_sm_clock_mhz, self.slowdown_reasons
 
 
@@ -81,7 +75,7 @@ class Activity:
     power_w: float
     sm_clock_mhz: float
     mem_clock_mhz: float
-    event_reasons: int
+    throttle_reasons: ThrottleReason
 
 
 def effective_point(
@@ -131,6 +125,8 @@ class GpuState:
         """Return every condition so far, those planned included, oldest first; cheap when nothing has changed."""
         for values in self._conditions_log.read_new():
             values["foreign_process_ids"] = tuple(values["foreign_process_ids"])
+            if "slowdown_reasons" in values:
+                values["slowdown_reasons"] = ThrottleReason(values["slowdown_reasons"])
             self._conditions.append(GpuConditions(**values))
         return self._conditions
 
@@ -166,13 +162,13 @@ class GpuState:
             power_w=own_w + conditions.foreign_power_w,
             sm_clock_mhz=outcome.sm_clock_mhz,
             mem_clock_mhz=outcome.mem_clock_mhz,
-            event_reasons=reasons | (SOFTWARE_POWER_CAP if outcome.power_capped else 0),
+            throttle_reasons=reasons | ThrottleReason.POWER_CAP if outcome.power_capped else reasons,
         )
 
     def log_activity(self, activities: Iterable[Activity]) -> None:
         """Append stretches of work, in order of time."""
         data = b"".join(
-            _RECORD.pack(a.start_ns, a.end_ns, a.power_w, a.sm_clock_mhz, a.mem_clock_mhz, a.event_reasons)
+            _RECORD.pack(a.start_ns, a.end_ns, a.power_w, a.sm_clock_mhz, a.mem_clock_mhz, a.throttle_reasons)
             for a in activities
         )
         _append(self._activity_path, data)
@@ -188,7 +184,12 @@ class GpuState:
         self._activity_read_bytes += len(whole)
         return [
             Activity(
-                start_ns=start, end_ns=end, power_w=power, sm_clock_mhz=sm, mem_clock_mhz=mem, event_reasons=reasons
+                start_ns=start,
+                end_ns=end,
+                power_w=power,
+                sm_clock_mhz=sm,
+                mem_clock_mhz=mem,
+                throttle_reasons=ThrottleReason(reasons),
             )
             for start, end, power, sm, mem, reasons in _RECORD.iter_unpack(whole)
         ]

@@ -167,11 +167,24 @@ def _size(config: Mapping[str, Any], *keys: str) -> int:
 
 
 SHAPES_DIR = Path(__file__).parent / "shapes"
+DEFAULT_SHAPE = "qwen2.5-32b"
+"""The shape that stands for a model where neither the sweep file nor the model's id names one."""
 
 
 def shape_names() -> list[str]:
     """Return the names that `get_shape` knows."""
     return sorted(path.parent.name for path in SHAPES_DIR.glob("*/config.json"))
+
+
+def find_modelled_shape(model_id: str, named: str | None) -> str:
+    """Return the name of the shape whose seconds and joules stand for a model's.
+
+    Args:
+        named: the shape that the sweep file names (`twin`). Without it, the shape of the model's own name stands for
+            the model, or `DEFAULT_SHAPE` where there is no shape of that name.
+    """
+    own_name = model_id.rpartition("/")[2].lower()
+    return named or (own_name if own_name in shape_names() else DEFAULT_SHAPE)
 
 
 @lru_cache

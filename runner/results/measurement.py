@@ -1,13 +1,15 @@
-"""What was observed in one trial, before anybody says what it means: the worker hands it to the aggregator."""
+"""What was observed in one trial. The worker hands it to the aggregator, which analyses it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import polars as pl
 
 from runner.physics.shape import ModelShape
 from runner.results.sensors import SensorFindings
 from runner.spec.load import Load
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion, PhaseRole, RequestKind, Step
 from runner.spec.trial import make_row_id
 
@@ -22,33 +24,37 @@ class CounterTick:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgeReading:
-    """What is read of the GPU at an edge of the window and in no trace; None where the GPU does not say."""
+    """What is read of the GPU at an edge of the window and is in no trace; None where the GPU does not report it."""
 
     power_limit_w: float | None = None
     throttled_power_s: float | None = None
-    """Since the driver loaded, as the next two."""
+    """Since the NVIDIA driver loaded. So are the next two."""
     throttled_thermal_s: float | None = None
     throttled_other_s: float | None = None
     process_ids: frozenset[int] | None = None
-    """The processes on the GPU, as the driver's own PID namespace counts them."""
+    """The processes on the GPU, with their ids in the NVIDIA driver's own PID namespace."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where trials ran, and with what: the same for every trial of a worker."""
+    """Where trials ran, and with what. It is the same for every trial of a worker."""
 
     gpu_uuids: tuple[str, ...]
     gpu_name: str
     host: str
     fingerprint: str
-    """Hash of GPU, driver and versions; rows with different fingerprints are not mixed."""
+    """Hash of the GPU's name, the NVIDIA driver and versions. One run directory holds one fingerprint a kind of GPU."""
     simulated: bool
     simulated_time_scale: float | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Return the placement's columns of `tables.TRIALS`, by name."""
+        return _list_fields(self) | {"gpu_uuids": list(self.gpu_uuids)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """Which trial it was, with the operating point in the GPU's own values (None: its default)."""
+    """Which trial it was."""
 
     trial_id: str
     block_id: str
@@ -58,22 +64,26 @@ class Identity:
     load: Load
     repeat: int
     is_sentinel: bool
+    operating_point: OperatingPoint = OperatingPoint()
     phase_role: PhaseRole | None = None
     attempt: int = 1
-    """2: measured once more, after a verdict."""
-    sm_clock_mhz_requested: int | None = None
-    mem_clock_mhz_requested: int | None = None
-    power_limit_w_requested: float | None = None
+    """2 for a trial that is measured again because of a verdict."""
 
     @property
     def row_id(self) -> str:
         """The id of its row in `tables.TRIALS`, and of its files: one for each attempt."""
         return make_row_id(self.trial_id, self.attempt)
 
+    def columns(self) -> dict[str, Any]:
+        """Return the identity's columns of `tables.TRIALS`, by name."""
+        columns = _list_fields(self) | {"trial_id": self.row_id}
+        del columns["load"], columns["operating_point"]
+        return columns | self.load.columns() | self.operating_point.columns()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One trial's window with everything seen in and around it. Times are ns since the epoch."""
+    """One trial's window, with everything that was observed in it and around it. Times are ns since the epoch."""
 
     identity: Identity
     placement: Placement
@@ -88,27 +98,31 @@ class Measurement:
     counter_end: CounterTick | None
     """The first tick after the window."""
     idle_power_w: float | None
-    """Mean power with the engine loaded and nothing to do, at this operating point."""
+    """Mean power with the engine loaded and no request in flight, at this operating point."""
     edge_start: EdgeReading = EdgeReading()
     edge_end: EdgeReading = EdgeReading()
     settle_s: float | None = None
-    """From the change of clocks until readings under load showed it; None: they never did, or none was asked for."""
+    """From setting the clocks until readings under load showed them; None if they never did, or none was set."""
     persistence_mode: bool | None = None
     engine_process_ids: frozenset[int] | None = None
-    """Our own processes on the GPU; None where the driver does not say."""
+    """The engine's own processes on the GPU; None where the NVIDIA driver does not list processes."""
     memory_left_behind: bool = False
-    """Whether the engine before this one had ended and its memory was still held."""
+    """Whether GPU memory of the engine before this one was still held after that engine had ended."""
     prefix_cache_reset: bool = True
-    """Whether the engine forgot its prefix cache before the window."""
+    """Whether the engine reset its prefix cache before the window."""
     pace_lost_s: float | None = None
     """Seconds by which a real engine outlasted the simulated GPU; None where nothing is paced."""
     sensors: SensorFindings | None = None
-    """What a probe found of the GPU's sensors; None: the trace is of the driver's sample buffer."""
+    """What a probe found of the GPU's sensors; None if the trace comes from the NVIDIA driver's sample buffer."""
     shape: ModelShape | None = None
-    """Whose work it was: the model's, or its twin's on a simulated GPU; None where it could not be read."""
+    """Sizes of the model, or the modelled shape on a simulated GPU; None where they could not be read."""
     batch_edges_ns: tuple[tuple[int, int], ...] | None = None
     """Start and end of each static batch that the window is made of; None where requests followed one another."""
     prompt_token_entropy_bits: Mapping[str, float | None] = field(default_factory=dict)
-    """By request_id: a feature of the prompt in the model's own tokens."""
+    """By request_id. A feature of the prompt in the model's own tokens."""
     prompt_surprise_nats: Mapping[str, float | None] = field(default_factory=dict)
-    """The same way: mean negative log-likelihood of a prompt's tokens; empty where nobody asked for it."""
+    """By request_id. Mean negative log-likelihood of a prompt's tokens; empty unless the task asks for it."""
+
+
+def _list_fields(record: Placement | Identity) -> dict[str, Any]:
+    return {column.name: getattr(record, column.name) for column in fields(record)}

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runner.spec.load import Load
+from runner.spec.operating_point import OperatingPoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,14 +18,21 @@ class PlannedTrial:
     load: Load
     repeat: int
     is_sentinel: bool
-    sm_clock_mhz: int | None
-    """What the request becomes on this GPU; None: its default."""
-    mem_clock_mhz: int | None
-    power_limit_w: float | None
+    operating_point: OperatingPoint
+    """What the requested one becomes on this GPU."""
     problem: str | None
     """Why this GPU cannot be set so; the trial would fail."""
     estimated_duration_s: float
     estimated_energy_j: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trial as `sweep plan --json` prints it: load and operating point are keys of their own."""
+        flat = {"load": self.load.columns(), "operating_point": asdict(self.operating_point)}
+        return {
+            name: value
+            for field, held in asdict(self).items()
+            for name, value in flat.get(field, {field: held}).items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,5 +53,4 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return what `sweep plan --json` prints."""
-        trials = [asdict(trial) | trial.load.columns() for trial in self.trials]
-        return asdict(self) | {"trials": [{k: v for k, v in trial.items() if k != "load"} for trial in trials]}
+        return asdict(self) | {"trials": [trial.to_json() for trial in self.trials]}

@@ -1,1 +1,1 @@
-"""What is asked for: the sweep file, the trials it expands to, and the requests a trial is made of."""
+"""The sweep file, the trials that it expands to, and the requests of a trial."""

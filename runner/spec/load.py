@@ -1,7 +1,7 @@
-"""How requests come to an engine while a window is open.
+"""How requests reach the engine while a window is open.
 
-A sweep file's axes enter; a `Load` leaves. Trials, engines, verdicts and tables take a `Load`, so that another kind of
-load needs a class here and the places that ask which one it is. Next: `trial.py`.
+A sweep file's axes enter, a `Load` leaves. Trials, engines, verdicts and tables take a `Load`. Another kind of load
+needs a class here, and changes where code asks which kind it is. Next: `trial.py`.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedLoop:
-    """A constant number of requests in flight: each that ends is followed by the next one."""
+    """A constant number of requests in flight: when one ends, the next one starts."""
 
     concurrency: int
     """Requests in flight, >= 1."""
 
     @property
     def key(self) -> int:
-        """What a block's id is made of, beside its model and its task."""
+        """The load's part of a block's id."""
         return self.concurrency
 
     @property
     def num_warmup_requests(self) -> int:
-        """Requests before each window, unless the sweep file says how many."""
+        """Requests before each window, where the sweep file gives no number."""
         return self.concurrency
 
     @property
@@ -40,12 +40,12 @@ class ClosedLoop:
 
 
 Load = ClosedLoop
-"""Every kind of load there is."""
+"""Any kind of load."""
 
 SINGLE = ClosedLoop(concurrency=1)
 
 LOAD_COLUMNS = ("concurrency",)
-"""What tells loads apart in tables. A published table may lack them."""
+"""The columns that tell loads apart. A published table may lack them."""
 
 
 def read_load(row: Mapping[str, Any]) -> Load | None:

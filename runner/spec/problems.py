@@ -1,6 +1,6 @@
-"""What is wrong with a sweep file, in a sentence: the field, its value, what is allowed, and the nearest valid name.
+"""Messages about a sweep file: each names the field, its value, what is allowed, and the nearest valid name.
 
-pydantic's error details enter; one line each leaves.
+The details of pydantic's errors enter. One line for each leaves.
 """
 
 import difflib
@@ -27,18 +27,18 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
-# Branches of a union and validators leave names of their own in the location, which the file does not have.
+# Branches of a union and validators put names into the location that are not in the file.
 _NOT_IN_FILE = re.compile(r"[\[( ]|^(int|str|float)$")
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return '; did you mean "x"?' for the nearest of `names`, or nothing."""
+    """Return '; did you mean "x"?' for the nearest of `names`, or "" where none is near."""
     near = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def explain(details: ErrorDetails, root: type[BaseModel]) -> str:
-    """Return one error in words; `root` is the model of the whole file, whose fields are the allowed names."""
+    """Return one error in words. `root` is the model of the whole file; its fields are the allowed names."""
     parts = [part for part in details["loc"] if isinstance(part, int) or not _NOT_IN_FILE.search(part)]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     kind, context = details["type"], details.get("ctx", {})
@@ -53,7 +53,7 @@ def explain(details: ErrorDetails, root: type[BaseModel]) -> str:
     shown = f"{field} = {_as_toml(value)}"
     if kind == "value_error":
         message = str(context["error"])
-        if message.startswith(("is ", "names ")):
+        if message.startswith(("is ", "contains ")):
             return f"{shown} {message}"
         return f"{field}: {message}" if field else message
     return f"{shown} {_explain_value(kind, value, context, details['msg'])}"
@@ -67,7 +67,7 @@ def _explain_value(kind: str, value: object, context: dict[str, Any], message: s
         allowed = re.findall(r"'([^']+)'", str(context["expected"]))
         return f"is not allowed: give {' or '.join(allowed)}{did_you_mean(str(value), allowed)}"
     if kind == "string_pattern_mismatch":
-        return 'is not a name: letters, digits, ".", "_" and "-", beginning with a letter or digit'
+        return 'is not a name: use letters, digits, ".", "_" and "-", and begin with a letter or digit'
     return f"is not allowed: give {_EXPECTED.get(kind) or message.lower()}"
 
 
@@ -78,7 +78,7 @@ def _explain_unknown_key(parts: Sequence[int | str], field: str, root: type[Base
             spec = _specs_in(spec.model_fields[part].annotation)[0]
     names = list(spec.model_fields)
     where = f" in {field.rpartition('.')[0]}" if "." in field else ""
-    return f'"{parts[-1]}" is not a key{where}: allowed are {", ".join(names)}{did_you_mean(str(parts[-1]), names)}'
+    return f'"{parts[-1]}" is not a key{where}: the keys are {", ".join(names)}{did_you_mean(str(parts[-1]), names)}'
 
 
 def _as_toml(value: object) -> str:

@@ -1,6 +1,6 @@
-"""One request to an engine and what came back of it: the words that tasks, engines and results share.
+"""One request to an engine, and what came back. Tasks, engines and results share these records.
 
-Tasks make `Request`s, engines answer each with a `Completion`, tasks score the completions.
+Tasks make `Request`s, an engine answers each with a `Completion`, and tasks score the completions.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import Literal
 
 RequestKind = Literal["generate", "loglikelihood"]
 PhaseRole = Literal["one_token", "half_length"]
-"""What a paired trial trial generates of its task's fixed output length, prompts being the same."""
+"""How much of its task's fixed output length a paired trial generates, for the same prompts."""
 
 
 def paired_length(num_output_tokens: int, role: PhaseRole | None) -> int:
-    """Return how many tokens a request generates where its trial is a paired trial; all of them where it is none."""
+    """Return how many tokens a request of a paired trial generates. Without a role it generates all of them."""
     if role is None:
         return num_output_tokens
     return 1 if role == "one_token" else num_output_tokens // 2
@@ -23,30 +23,30 @@ class Request:
     """One prompt for the engine.
 
     generate: continue `prompt_token_ids` until a stop or `max_output_tokens`.
-    loglikelihood: score the tokens of `prompt_token_ids` from `num_context_tokens` on; nothing is generated
-    (vLLM makes one token all the same, which is not counted).
+    loglikelihood: score the tokens of `prompt_token_ids` from `num_context_tokens` on, and generate nothing. vLLM
+    generates one token even so, which is not counted.
     """
 
     request_id: str
     """Unique within the task, e.g. "boolq/17/1": task, document, choice."""
     sample_id: str
-    """The document that it came from; several requests may share one."""
+    """The document that it is made from. Several requests may share one."""
     kind: RequestKind
     prompt_token_ids: tuple[int, ...]
     num_context_tokens: int
-    """Tokens before the continuation that is scored; the whole prompt for `generate`."""
+    """Tokens before the scored continuation. For `generate` it is the whole prompt."""
     max_output_tokens: int
-    """Most tokens to generate; 0 for `loglikelihood`."""
+    """The most tokens to generate; 0 for `loglikelihood`."""
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-    """Generate exactly `max_output_tokens`, so that clocks are compared on equal work."""
+    """Generate exactly `max_output_tokens`, so that all clocks are compared on equal work."""
     truncated: bool = False
-    """The prompt was longer than the model's context and was cut from the left."""
+    """Whether the prompt was longer than the model's context and was cut from the left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What an engine made of one request. Times are ns since the epoch; None where it never came to that."""
+    """What an engine returned for one request. Times are ns since the epoch; None where it did not get so far."""
 
     request_id: str
     """The request's own id, e.g. "boolq/17/1"."""
@@ -58,7 +58,7 @@ class Completion:
     num_cached_tokens: int | None = None
     num_output_tokens: int = 0
     queued_ns: int | None = None
-    """When it was handed to the engine."""
+    """When the request was handed to the engine."""
     scheduled_ns: int | None = None
     first_token_ns: int | None = None
     last_token_ns: int | None = None
@@ -67,10 +67,10 @@ class Completion:
     output_token_ids: tuple[int, ...] = ()
     loglikelihood: float | None = None
     is_greedy: bool | None = None
-    """Whether greedy decoding would have made the scored continuation."""
+    """Whether greedy decoding would have generated the scored continuation."""
     truncated: bool = False
     error: str | None = None
-    """Why the request failed; None if it did not."""
+    """Why the request failed; None if it did not fail."""
 
     @property
     def row_id(self) -> str:
@@ -80,7 +80,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """What one step of the engine held; `time_ns` (since the epoch) is when its outputs left the engine core."""
+    """The work of one engine step. `time_ns` (since the epoch) is when its outputs left the engine core."""
 
     time_ns: int
     num_prefill_tokens: int

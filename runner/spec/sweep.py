@@ -1,7 +1,7 @@
-"""The sweep file: what a person asks for, validated.
+"""The sweep file: what a user asks for, validated.
 
-A TOML file enters; a frozen `SweepSpec` leaves, or a `SweepFileError` that names each wrong field, its value and what
-is allowed. Whether a task or a model exists is checked by their own rooms. Next: `trial.py` expands it.
+A TOML file enters. A frozen `SweepSpec` leaves, or a `SweepFileError` that names each wrong field, its value and what
+is allowed. `execution/preflight` checks whether tasks and models exist. Next: `trial.py` expands the sweep.
 """
 
 import difflib
@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from runner.spec.problems import did_you_mean, explain
-from runner.spec.values import DEFAULT, Clocks, PowerLimits, as_tuple
+from runner.spec.operating_point import DEFAULT
+from runner.spec.problems import explain
+from runner.spec.sweep_checks import check_names, check_phases, check_repeat_each, check_tasks_differ
+from runner.spec.values import Clocks, PowerLimits, as_tuple
 
 
 class SweepFileError(ValueError):
-    """The sweep file is wrong; `problems` holds one message for each thing that is."""
+    """The sweep file is wrong. `problems` holds one message for each mistake."""
 
     def __init__(self, path: Path | None, problems: Sequence[str]) -> None:
         self.path = path
@@ -34,35 +36,33 @@ class _Spec(BaseModel):
 PositiveInt = Annotated[int, Field(ge=1)]
 Concurrencies = Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
 Phases = Literal["static_batches", "output_lengths"]
-MIN_OUTPUT_TOKENS_FOR_LENGTHS = 4
-"""Half of it must leave both trials some decoding, and a difference between them."""
 NUM_FILES_NAMED = 10
-"""In the message about a sweep file that is not there."""
-_SPREADS_OVER_GPUS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+"""How many files the message about a missing sweep file lists."""
+_ONE_GPU_ARGUMENTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 MIN_REPEAT_EACH_S = 2.0
-"""As long as the shortest window: 100 power samples for one prompt's energy."""
+"""The length of the shortest window: one prompt's energy needs 100 power samples."""
 
 
 class ModelSpec(_Spec):
-    """A model and how vLLM opens it."""
+    """A model, and how vLLM opens it."""
 
     id: str = Field(min_length=1)
     """Hugging Face id, a local folder, or shapes/NAME (random weights in a real shape)."""
     revision: str | None = None
     apply_chat_template: bool = False
     twin: str | None = None
-    """Without a GPU: the shape whose seconds and joules the simulated GPU computes (docs/physics.md)."""
+    """The modelled shape: on a simulated GPU, its seconds and joules stand for the model's (docs/physics.md)."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """Passed to vLLM as it is."""
+    """Arguments for vLLM, passed on unchanged."""
 
     @field_validator("engine")
     @classmethod
     def _check_one_gpu(cls, engine: dict[str, Any]) -> dict[str, Any]:
-        for name in _SPREADS_OVER_GPUS:
+        for name in _ONE_GPU_ARGUMENTS:
             if engine.get(name, 1) != 1:
                 raise ValueError(
-                    f"{name} = {engine[name]!r} asks for several GPUs, but a worker drives one and measures one: "
-                    f"leave {name} out. Several GPUs share the blocks of a sweep (--gpu all)"
+                    f"{name} = {engine[name]!r} asks for several GPUs, but an engine runs on one: leave {name} out. "
+                    "With --gpu all, the GPUs share the blocks of a sweep"
                 )
         return engine
 
@@ -73,11 +73,11 @@ class ModelSpec(_Spec):
 
 
 class TaskSpec(_Spec):
-    """A workload: a harness task by name, or `synthetic` with set lengths."""
+    """A task: one of the evaluation harness by name, or `synthetic` with set lengths."""
 
     name: str = Field(min_length=1)
     label: str | None = Field(None, min_length=1)
-    """The name in tables, where one task stands in a sweep twice."""
+    """The name in tables. A sweep that lists one task twice needs it."""
     limit: PositiveInt | None = None
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
     quality_metric: str | None = None
@@ -86,11 +86,11 @@ class TaskSpec(_Spec):
     num_output_tokens: PositiveInt | None = None
     num_requests: PositiveInt | None = None
     phases: Phases | None = None
-    """Tell prefill's energy from decoding's: by windows of static batches, or by trials of other output lengths."""
+    """Separate the energy of prefill from that of decoding: by static batches, or by paired trials of other lengths."""
     repeat_each_s: Annotated[float, Field(ge=MIN_REPEAT_EACH_S, strict=False)] | None = None
-    """Repeat each prompt for so long before the next one, alone on the GPU, so that its own energy is measured."""
+    """Repeat each prompt for this many seconds, alone on the GPU, so that its own energy is measured."""
     measure_surprise: bool = False
-    """Ask the model, outside every window, how likely it finds each prompt (docs/inputs.md)."""
+    """Measure the likelihood of each prompt, outside every window (docs/inputs.md)."""
 
     @property
     def is_synthetic(self) -> bool:
@@ -113,18 +113,22 @@ class TaskSpec(_Spec):
                 raise ValueError(f'task "synthetic" also needs {", ".join(missing)}')
             harness = ("limit", "num_fewshot", "quality_metric", "max_output_tokens")
             if wrong := [name for name in harness if getattr(self, name) is not None]:
-                raise ValueError(f'task "synthetic" has no {", ".join(wrong)}: its lengths are {", ".join(lengths)}')
+                raise ValueError(f'task "synthetic" takes no {", ".join(wrong)}: give it {", ".join(lengths)}')
             if self.measure_surprise:
-                raise ValueError('task "synthetic" has random tokens, which surprise alike: leave measure_surprise out')
+                raise ValueError(
+                    'task "synthetic" has random prompts, whose likelihood says nothing: leave measure_surprise out'
+                )
         elif given:
             raise ValueError(f'{", ".join(given)} belong to task "synthetic" only, not to "{self.name}"')
         if self.phases and self.repeat_each_s is not None:
-            raise ValueError("phases and repeat_each_s want different windows: give each a task of its own (`label`)")
+            raise ValueError(
+                "phases and repeat_each_s need different windows: give each one a task of its own, with a `label`"
+            )
         return self
 
 
 class AxesSpec(_Spec):
-    """The operating points: every combination is run."""
+    """The concurrency and the operating point. A sweep runs every combination of their values."""
 
     concurrency: Concurrencies = (16,)
     sm_clock: Clocks = (DEFAULT,)
@@ -135,12 +139,12 @@ class AxesSpec(_Spec):
     @classmethod
     def _check_repeated(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if repeated := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
-            raise ValueError(f"names {repeated[0]!r} twice: each value stands once (see `repeats`)")
+            raise ValueError(f"contains {repeated[0]!r} twice: list each value once (`repeats` runs all of them again)")
         return values
 
 
 class OverrideSpec(_Spec):
-    """Other axes for one model, one task, or one pair of them; axes that are not named stay as they are."""
+    """Other axes for one model, one task, or one pair of both. Axes that it leaves out keep their values."""
 
     model: str | None = None
     task: str | None = None
@@ -151,7 +155,7 @@ class OverrideSpec(_Spec):
 
 
 class SamplingSpec(_Spec):
-    """How tokens are drawn."""
+    """How the engine samples tokens."""
 
     temperature: float = Field(0.0, ge=0.0, le=10.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
@@ -159,7 +163,7 @@ class SamplingSpec(_Spec):
 
 
 class LimitsSpec(_Spec):
-    """The most seconds that a thing may take before it counts as failed."""
+    """The longest times in seconds. What takes longer has failed."""
 
     request_s: float = Field(600.0, gt=0)
     trial_s: float = Field(1800.0, gt=0)
@@ -174,14 +178,14 @@ class SweepSpec(_Spec):
     seed: int = Field(0, ge=0)
     repeats: int = Field(1, ge=1, le=10_000)
     min_window_s: float = Field(10.0, ge=0.0, le=3600.0)
-    """The prompts are repeated, in whole rounds, until the window is this long."""
+    """A window repeats the prompts, in whole rounds, until it is this long."""
     max_output_tokens: PositiveInt | None = None
     fixed_output_length: bool = False
-    """Ignore the end-of-text token, so that clocks are compared on equal work."""
+    """Ignore the end-of-text token, so that all clocks are compared on equal work."""
     num_warmup_requests: int | None = Field(None, ge=0)
-    """Requests before each window; as many as the concurrency unless given."""
+    """Requests before each window. The default is one for each request in flight."""
     sentinel_every: int = Field(8, ge=1)
-    """A default-clock trial opens and closes each block and stands after every so many trials."""
+    """Sentinels open and close each block, and one follows every this many trials."""
     clocks: Literal["apply", "read-only"] = "apply"
     sampling: SamplingSpec = SamplingSpec()
     limits: LimitsSpec = LimitsSpec()
@@ -191,69 +195,15 @@ class SweepSpec(_Spec):
     override: Annotated[tuple[OverrideSpec, ...], BeforeValidator(as_tuple), Field(strict=False)] = ()
 
     @model_validator(mode="after")
-    def _check_names(self) -> "SweepSpec":
-        models = [model.label for model in self.model]
-        tasks = [task.display_name for task in self.task]
-        for kind, names, remedy in (("model", models, "name it once"), ("task", tasks, "give each its own `label`")):
-            if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-                raise ValueError(f'{kind} "{repeated[0]}" stands twice: {remedy}')
-        for index, override in enumerate(self.override):
-            for kind, wanted, names in (("model", override.model, models), ("task", override.task, tasks)):
-                if wanted is not None and wanted not in names:
-                    raise ValueError(
-                        f'override[{index}].{kind} = "{wanted}" is not in this sweep: '
-                        f"it has {', '.join(names)}{did_you_mean(wanted, names)}"
-                    )
-        if self.fixed_output_length and self.max_output_tokens is None:
-            for task in self.task:
-                if not task.is_synthetic and task.max_output_tokens is None:
-                    raise ValueError("fixed_output_length = true needs max_output_tokens: the length to generate")
+    def _check_parts_against_each_other(self) -> "SweepSpec":
+        check_tasks_differ(self)
+        check_names(self)
+        check_phases(self)
+        check_repeat_each(self)
         return self
-
-    @model_validator(mode="after")
-    def _check_phases(self) -> "SweepSpec":
-        for index, task in enumerate(self.task):
-            if task.phases is None:
-                continue
-            asked = f'task[{index}].phases = "{task.phases}"'
-            length = self.fixed_output_tokens(task)
-            if length is None:
-                raise ValueError(
-                    f"{asked} needs outputs of one length: task synthetic, or fixed_output_length = true with "
-                    "max_output_tokens"
-                )
-            shortest = MIN_OUTPUT_TOKENS_FOR_LENGTHS if task.phases == "output_lengths" else 2
-            if length < shortest:
-                raise ValueError(f"{asked} needs at least {shortest} output tokens, and there is no more than {length}")
-            self._refuse_prefix_cache(asked)
-        return self
-
-    @model_validator(mode="after")
-    def _check_repeat_each(self) -> "SweepSpec":
-        for index, task in enumerate(self.task):
-            if task.repeat_each_s is None:
-                continue
-            asked = f"task[{index}].repeat_each_s = {task.repeat_each_s:g}"
-            for model in self.model:
-                if other := [number for number in self.axes_of(model, task).concurrency if number != 1]:
-                    raise ValueError(
-                        f"{asked} measures a prompt that is alone on the GPU: its concurrency must be 1, "
-                        f"not {other[0]} (give the task an [[override]] with concurrency = 1)"
-                    )
-            self._refuse_prefix_cache(asked)
-        return self
-
-    def _refuse_prefix_cache(self, asked: str) -> None:
-        """Prompts that are repeated would be answered from it, and prefill would look free."""
-        for model in self.model:
-            if model.engine.get("enable_prefix_caching"):
-                raise ValueError(
-                    f'{asked} repeats prompts, which the prefix cache of model "{model.label}" would answer: '
-                    "leave enable_prefix_caching out"
-                )
 
     def axes_of(self, model: ModelSpec, task: TaskSpec) -> AxesSpec:
-        """Return the axes with every override that names this pair, later ones over earlier ones."""
+        """Return the axes of a pair: those of the sweep, with every override for the pair. Later overrides win."""
         changes: dict[str, object] = {}
         for override in self.override:
             if override.model in (None, model.label) and override.task in (None, task.display_name):
@@ -261,7 +211,7 @@ class SweepSpec(_Spec):
         return self.axes.model_copy(update=changes)
 
     def fixed_output_tokens(self, task: TaskSpec) -> int | None:
-        """Return the number of tokens that every request of a task generates; None where each ends when it ends."""
+        """Return the number of tokens that every request of a task generates; None where their lengths differ."""
         if task.is_synthetic:
             return task.num_output_tokens
         return (task.max_output_tokens or self.max_output_tokens) if self.fixed_output_length else None
@@ -270,10 +220,10 @@ class SweepSpec(_Spec):
 def load_sweep(path: Path) -> SweepSpec:
     """Read and check a sweep file.
 
-    Raises: SweepFileError: no such file, not TOML, or anything in it that is not allowed.
+    Raises: SweepFileError: the file is missing or is not TOML, or something in it is not allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark first
     except FileNotFoundError:
         raise SweepFileError(path, [f"there is no such file{_name_others(path)}"]) from None
     except IsADirectoryError:
@@ -290,7 +240,7 @@ def load_sweep(path: Path) -> SweepSpec:
 
 
 def _name_others(path: Path) -> str:
-    """Say which sweep files there are: the one that must have been meant, else the first few."""
+    """Name the sweep file whose name is nearest, or else the first few that exist."""
     folder = path if path.is_dir() else path.parent if path.parent.is_dir() else Path("sweeps")
     here = sorted(other for other in folder.glob("*.toml") if other.is_file())
     if near := difflib.get_close_matches(path.name, [other.name for other in here], n=1):
@@ -300,7 +250,7 @@ def _name_others(path: Path) -> str:
 
 
 def parse_sweep(document: dict[str, Any], path: Path | None = None) -> SweepSpec:
-    """Check a sweep that is already read; `path` only names it in messages. Raises: SweepFileError."""
+    """Check a sweep that has been read already. `path` appears in messages only. Raises: SweepFileError."""
     try:
         return SweepSpec.model_validate(document)
     except ValidationError as error:

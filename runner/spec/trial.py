@@ -1,7 +1,7 @@
-"""Trials: a sweep expanded to one point, once, each with an id that a later run finds again.
+"""Trials: what a sweep expands to, each with an id that a later run finds again.
 
-A `SweepSpec` enters, blocks of trials leave. A block holds the trials that differ only in operating point and repeat;
-it is dispatched whole and never leaves its GPU. Next: execution.
+A `SweepSpec` enters, blocks of trials leave. A block holds the trials that differ only in operating point and repeat.
+The driver deals out whole blocks, and a block stays on its GPU. Next: execution.
 """
 
 import hashlib
@@ -13,48 +13,36 @@ from itertools import product
 from typing import get_args
 
 from runner.spec.load import ClosedLoop, Load
+from runner.spec.operating_point import RequestedPoint
 from runner.spec.request import PhaseRole
 from runner.spec.sweep import AxesSpec, ModelSpec, SweepSpec, TaskSpec
-from runner.spec.values import DEFAULT, ClockValue
 
 _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
 
 _IN_IDS = {"seed", "min_window_s", "max_output_tokens", "fixed_output_length", "num_warmup_requests", "sampling"}
-"""What all trials of a sweep share and their ids depend on."""
+"""The settings that all trials of a sweep share and that their ids depend on."""
 MAX_ATTEMPTS = 2
-"""A trial is measured once more, at most, after a verdict that another try may find gone."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """An operating point as the sweep file says it, before it is snapped to what a GPU supports."""
-
-    sm_clock: ClockValue = DEFAULT
-    mem_clock: ClockValue = DEFAULT
-    power_limit: float | str = DEFAULT
-
-    @property
-    def is_default(self) -> bool:
-        """Whether nothing is to be set."""
-        return (self.sm_clock, self.mem_clock, self.power_limit) == (DEFAULT, DEFAULT, DEFAULT)
+"""A trial is measured at most once more, after a verdict that may not come back."""
+MIN_BATCHES = 3
+"""Static batches in a window, at least. Fewer give no interval for prefill and decoding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One operating point of one block, measured once."""
+    """One window of one workload at one operating point."""
 
     trial_id: str
-    """16 hexadecimal digits: the hash of everything that is asked for, and of the repeat's or sentinel's number."""
+    """16 hexadecimal digits: the hash of everything that is asked for, and of the number of the repeat or sentinel."""
     block_id: str
     model: ModelSpec
     task: TaskSpec
     load: Load
-    point: Point
+    requested_point: RequestedPoint
     repeat: int
-    """Counts repeats from 0; among sentinels, the sentinel's number."""
+    """Counts from 0, for sentinels apart from the other trials."""
     is_sentinel: bool
     phase_role: PhaseRole | None = None
-    """Of a paired trial, measured beside the trial of the same point and repeat to tell prefill from decoding."""
+    """The role of a paired trial. It stands beside the trial with the same operating point and repeat."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,22 +64,22 @@ def make_row_id(trial_id: str, attempt: int) -> str:
 def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
     """Expand a sweep to its blocks.
 
-    Blocks of one model stand together, so that an engine is loaded once; inside a model their order is shuffled.
-    Inside a block each repeat visits every point in an order of its own. Where there is more than the default point,
-    default-clock sentinels open and close the block and stand after every `sentinel_every` trials. A trial and its
-    paired trials (`phases = "output_lengths"`) stand side by side, in an order drawn each time, and count as one. All
-    orders follow from the seed alone.
+    Blocks of one model stand together, so that its engine is loaded once. Their order within the model is shuffled.
+    Within a block, each repeat visits every operating point in an order of its own. Sentinels open and close a block
+    with more than the default operating point, and follow every `sentinel_every` trials. A trial and its paired trials
+    (`phases = "output_lengths"`) stand side by side in random order, and count as one. The seed alone decides all
+    orders.
 
     Args:
         sweep: the validated sweep file.
-        read_only: clocks may not be set, so only the default operating point is left on the axes.
+        read_only: clocks may not be set, so only the default operating point remains.
     """
     blocks: list[Block] = []
     for model in sweep.model:
         of_model = []
         for task in sweep.task:
             axes = sweep.axes_of(model, task)
-            points = [Point()] if read_only else _points(axes)
+            points = [RequestedPoint()] if read_only else _points(axes)
             loads = [ClosedLoop(concurrency=concurrency) for concurrency in axes.concurrency]
             of_model += [_expand_block(sweep, model, task, load, points) for load in loads]
         random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
@@ -99,15 +87,17 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
     return blocks
 
 
-def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, load: Load, points: list[Point]) -> Block:
+def _expand_block(
+    sweep: SweepSpec, model: ModelSpec, task: TaskSpec, load: Load, points: list[RequestedPoint]
+) -> Block:
     content = {
         **sweep.model_dump(mode="json", include=_IN_IDS),
         "model": model.model_dump(mode="json", exclude_defaults=True),
         "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
     }
     block_id = _digest(content, load.key)
-    # A point's part of the ids is hashed once, not once for each repeat: sweeps have 100,000 trials.
-    marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (Point(), *points)}
+    # Hashing each operating point once, and not for each repeat, counts in sweeps of 100,000 trials.
+    marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (RequestedPoint(), *points)}
     trials = tuple(
         Trial(
             trial_id=_hash(f"{marks[point]}/{kind}/{number}"),
@@ -115,7 +105,7 @@ def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, load: Load
             model=model,
             task=task,
             load=load,
-            point=point,
+            requested_point=point,
             repeat=number,
             is_sentinel=kind == "sentinel",
             phase_role=_ROLES.get(kind),
@@ -126,17 +116,17 @@ def _expand_block(sweep: SweepSpec, model: ModelSpec, task: TaskSpec, load: Load
 
 
 def _order(
-    points: list[Point], sweep: SweepSpec, task: TaskSpec, rng: random.Random
-) -> Iterator[tuple[Point, str, int]]:
+    points: list[RequestedPoint], sweep: SweepSpec, task: TaskSpec, rng: random.Random
+) -> Iterator[tuple[RequestedPoint, str, int]]:
     needs_sentinels = any(not point.is_default for point in points)
     num_sentinels = num_since = 0
     if needs_sentinels:
-        yield Point(), "sentinel", 0
+        yield RequestedPoint(), "sentinel", 0
         num_sentinels = 1
     for repeat in range(sweep.repeats):
         for point in rng.sample(points, len(points)):
             if needs_sentinels and num_since == sweep.sentinel_every:
-                yield Point(), "sentinel", num_sentinels
+                yield RequestedPoint(), "sentinel", num_sentinels
                 num_sentinels, num_since = num_sentinels + 1, 0
             if task.phases == "output_lengths":
                 side_by_side = rng.sample(("repeat", *_ROLES), 3)
@@ -145,12 +135,12 @@ def _order(
                 yield point, "repeat", repeat
             num_since += 1
     if needs_sentinels:
-        yield Point(), "sentinel", num_sentinels
+        yield RequestedPoint(), "sentinel", num_sentinels
 
 
-def _points(axes: AxesSpec) -> list[Point]:
+def _points(axes: AxesSpec) -> list[RequestedPoint]:
     return [
-        Point(sm_clock=sm_clock, mem_clock=mem_clock, power_limit=power_limit)
+        RequestedPoint(sm_clock=sm_clock, mem_clock=mem_clock, power_limit=power_limit)
         for mem_clock, power_limit, sm_clock in product(axes.mem_clock, axes.power_limit, axes.sm_clock)
     ]
 

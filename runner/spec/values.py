@@ -1,6 +1,6 @@
 """How a sweep file writes the values of an operating point: "default", a percentage, a number, or { spaced = 8 }.
 
-What TOML holds enters; checked values leave, not yet snapped to any GPU. Next: the axes of `sweep.py`.
+The values of TOML enter. Checked values leave, as no GPU has resolved them yet. Next: the axes of `sweep.py`.
 """
 
 import re
@@ -8,13 +8,12 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from runner.spec.operating_point import DEFAULT, ClockValue
 from runner.spec.problems import did_you_mean
-
-DEFAULT = "default"
 
 
 def as_tuple(value: object) -> object:
-    """TOML has lists; frozen specifications hold tuples. One value stands for a list of one."""
+    """Return a list as a tuple, as frozen specifications need it, and a single value as a tuple of one."""
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, str | int | float | dict):
@@ -25,9 +24,6 @@ def as_tuple(value: object) -> object:
 _PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
 _SPACED = re.compile(r"^spaced (\d+)/(\d+)$")
 MAX_SPACED = 64
-
-ClockValue = int | str
-"""MHz, "80%" of the highest supported, "default", or "spaced 2/8": the second of eight from highest to lowest."""
 
 
 def _expand_spaced(value: object) -> object:
@@ -56,14 +52,14 @@ def _check_point(value: object, unit: str) -> object:
         if value != DEFAULT and not _is_spaced(value) and not match:
             raise ValueError(f"is not allowed here: give {allowed}{did_you_mean(value, [DEFAULT])}")
         if match and not 0 < float(match[1]) <= 100:
-            raise ValueError("is out of range: a percentage lies above 0% and at most at 100%")
+            raise ValueError("is out of range: a percentage must be above 0% and at most 100%")
     elif value <= 0:
-        raise ValueError(f"is out of range: {unit} are greater than 0")
+        raise ValueError(f"is out of range: a number of {unit} must be greater than 0")
     return value
 
 
 def _is_spaced(text: str) -> bool:
-    """Whether it is one of the values that { spaced = N } stands for, as manifests hold them."""
+    """Whether a text is one of the values that { spaced = N } expands to. Manifests hold them."""
     match = _SPACED.match(text)
     return match is not None and 1 <= int(match[1]) <= int(match[2]) <= MAX_SPACED and int(match[2]) >= 2
 

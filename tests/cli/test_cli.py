@@ -83,7 +83,7 @@ COMMANDS = {
     },
     "import": {"--out"},
     "tasks": {"--all", "--json"},
-    "doctor": {"--gpu", "--reset-clocks", "--json"},
+    "doctor": {"--gpu", "--reset-clocks", "--verbose", "--json"},
 }
 CHOICES = {"--clocks": ("apply", "read-only"), "--engine": ("vllm", "simulated")}
 DEFAULTS = {"--gpu": "auto", "--engine": "vllm", "--clocks": None, "--out": None, "--fresh": False, "--limit": None}

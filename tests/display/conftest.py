@@ -11,6 +11,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
+from runner.analysis.study import Study
+from runner.display.report.build import build_document
+from runner.display.report.terminal import render_report
+
+MANIFEST = {"sweep": {"name": "clocks-small"}}
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -33,6 +38,16 @@ def render_text(renderable: RenderableType, width: int, height: int) -> str:
 @pytest.fixture
 def render():
     return render_text
+
+
+@pytest.fixture
+def draw_report():
+    """Return the report of a study as a terminal of some width shows it."""
+
+    def draw(study: Study, width: int) -> str:
+        return render_text(render_report(build_document(study, MANIFEST), width), width, 100)
+
+    return draw
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A study with everything in it: two models, two tasks, 1 and 16 in flight, scores, verdicts, failures."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,8 @@ from runner.analysis.advice.limits import NO_LIMITS, Limits
 from runner.analysis.advice.routing import ROUTES
 from runner.analysis.inputs.correlation import CORRELATIONS
 from runner.analysis.study import Study, study_trials
+from runner.results.run_directory import RunStore
+from runner.results.tables import POWER, REQUESTS
 from tests.analysis.trial_rows import block, frame, trial
 
 CHANGES = {1500: (0.85, 1.02), 990: (0.80, 1.10), 345: (1.20, 2.00)}
@@ -63,3 +66,14 @@ def make_study(limits: Limits = NO_LIMITS, *, simulated: bool = True) -> Study:
         routes=pl.DataFrame([route], schema=ROUTES),
         correlations=pl.DataFrame([*correlations, unscored], schema=CORRELATIONS),
     )
+
+
+def write_run(directory: Path) -> RunStore:
+    """Write a run directory with a power trace and the requests of every trial of `make_trials`."""
+    store = RunStore(directory)
+    for row in make_trials().to_dicts():
+        start_ns = row["start_ns"]
+        power = [{"time_ns": start_ns + 20_000_000 * i, "power_w": 300.0 + i % 7} for i in range(-50, 550)]
+        requests = [{"scheduled_ns": start_ns, "first_token_ns": start_ns + 10**9, "last_token_ns": start_ns + 10**10}]
+        store.write_trial(row, pl.DataFrame(requests, schema=REQUESTS), pl.DataFrame(power, schema=POWER))
+    return store

@@ -5,23 +5,25 @@ from rich.cells import cell_len
 
 from runner.display.plan import render_plan
 from runner.results.plan import Plan, PlannedTrial
+from runner.spec.load import ClosedLoop
+from runner.spec.operating_point import OperatingPoint
 
 MODELS = ("shapes/falcon-7b", "shapes/mistral-7b", "shapes/llama-3.2-1b")
 CLOCKS = (None, 1980, 345, 1155, 1440, 615, 1710, 885)
 
 
-def planned(model: str, task: str, concurrency: int, clock: int | None, **columns) -> PlannedTrial:
+def planned(
+    model: str, task: str, concurrency: int, clock: int | None, *, mem_clock_mhz=None, power_limit_w=None, **columns
+) -> PlannedTrial:
     fields = {
         "trial_id": "t",
         "block_id": f"{model} {task} {concurrency}",
         "model": model,
         "task": task,
-        "concurrency": concurrency,
+        "load": ClosedLoop(concurrency=concurrency),
         "repeat": 0,
         "is_sentinel": False,
-        "sm_clock_mhz": clock,
-        "mem_clock_mhz": None,
-        "power_limit_w": None,
+        "operating_point": OperatingPoint(sm_clock_mhz=clock, mem_clock_mhz=mem_clock_mhz, power_limit_w=power_limit_w),
         "problem": None,
         "estimated_duration_s": 500.0,
         "estimated_energy_j": 90e3,

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from runner.results.live import Event, GpuView, SweepView
+from runner.spec.load import ClosedLoop
 
 START_NS = 1_795_000_000_000_000_000
 
@@ -28,7 +29,7 @@ def measuring_gpu(index: int = 0, *, simulated: bool = False) -> GpuView:
         phase="measuring",
         model="meta-llama/Llama-3.2-1B",
         task="boolq",
-        concurrency=16,
+        load=ClosedLoop(concurrency=16),
         sm_clock_mhz_requested=990,
         sm_clock_mhz=990,
         power_w=312.4,
@@ -90,7 +91,7 @@ TWO_GPUS = replace(
             phase="loading",
             model="mistralai/Mistral-7B-v0.3",
             task="synthetic-512-128",
-            concurrency=64,
+            load=ClosedLoop(concurrency=64),
             sm_clock_mhz_requested=None,
             sm_clock_mhz=1980,
             power_w=124.0,
@@ -164,7 +165,7 @@ FINISHED = replace(
             phase="idle",
             model=None,
             task=None,
-            concurrency=None,
+            load=None,
             sm_clock_mhz_requested=None,
             sm_clock_mhz=345,
             power_w=79.0,

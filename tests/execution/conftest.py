@@ -90,7 +90,8 @@ def address(cluster: Path) -> str:
 @pytest.fixture
 def run_here(cluster: Path, tmp_path: Path) -> Callable[..., object]:
     """Run a sweep in this process, on that Ray; returns its outcome."""
-    from runner.execution.driver.run import RunOutcome, run_sweep
+    from runner.execution.driver.run import run_sweep
+    from runner.results.outcome import RunOutcome
 
     def run(
         file: Path, *, gpu: str = "sim", read_only: bool = False, show: Callable[[SweepView], None] = lambda _: None

@@ -31,7 +31,7 @@ from runner.hardware.clocks.processes import ProcessId, find_descendants, find_m
 from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE
 from runner.physics.gpu_state import GpuState
 from runner.spec.sweep import load_sweep
-from runner.spec.trial import RETRY_SUFFIX, expand_trials
+from runner.spec.trial import MAX_ATTEMPTS, expand_trials, make_row_id
 from tests.execution.sweep_process import SweepProcess, read_events, read_rows, wait_until
 
 MODEL = Path(__file__).parents[2] / "models" / "joulesweep-small"
@@ -246,7 +246,9 @@ class Campaign:
     def _check_complete(self, directory: Path, file: Path, finished: dict[str, tuple[int, int]]) -> None:
         expected = {trial.trial_id for block in expand_trials(load_sweep(file)) for trial in block.trials}
         rows = read_rows(directory)
-        if {trial_id.removesuffix(RETRY_SUFFIX) for trial_id in rows} != expected:
+        attempts = range(1, MAX_ATTEMPTS + 1)
+        known = {make_row_id(trial_id, attempt) for trial_id in expected for attempt in attempts}
+        if not expected <= rows.keys() <= known:
             self.violations.append(f"{directory.name} has other trials than an undisturbed run")
         if not finished.keys() <= rows.keys() or {row["status"] for row in rows.values()} != {"ok"}:
             self.violations.append(f"{directory.name}: finished trials are gone, or failed")

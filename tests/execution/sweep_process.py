@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def at_work_s(activity: Sequence[Activity], row: dict[str, Any]) -> float:
     """How long a simulated GPU was at work in a trial's window: the GPU's own time, whatever the host's was."""
     start_ns, end_ns = row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9)
     return sum(max(min(a.end_ns, end_ns) - max(a.start_ns, start_ns), 0) for a in activity) / 1e9
+
+
+def longest_unseen_s(directory: Path, row: dict[str, Any], name: str) -> float:
+    """Return the longest time in a trial's window, in s, in which no row of its trace holds a reading of a column."""
+    start_ns, end_ns = row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9)
+    readings = pl.read_parquet(directory / "power" / f"{row['trial_id']}.parquet").drop_nulls(name)
+    seen_ns = readings.filter(pl.col("time_ns").is_between(start_ns, end_ns))["time_ns"].sort()
+    return max(later - earlier for earlier, later in pairwise([start_ns, *seen_ns, end_ns])) / 1e9
 
 
 def read_events(directory: Path) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from runner.execution.driver.cluster import ClusterError
-from runner.execution.driver.run import RunOutcome
 from runner.hardware.clocks.journal import read_journal
 from runner.results.live import SweepView
+from runner.results.outcome import RunOutcome
 from tests.execution.sweep_process import (
     SweepProcess,
     read_events,

@@ -12,12 +12,13 @@ import psutil
 import pytest
 import ray
 
-from runner.execution.driver.run import RunOutcome
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.processes import find_marked
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.physics.gpu_state import GpuConditions, GpuState
 from runner.results.live import SweepView
+from runner.results.outcome import RunOutcome
 from runner.results.run_directory import RunStore
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 from runner.timebase import WallTime

@@ -105,7 +105,7 @@ def test_the_file_asks_for_every_kind_of_task_and_for_more_than_one_clock_and_co
     assert {task.name for task in sweep.task} == {"tiny_qa", "tiny_commonsense", "tiny_facts"}
     assert len(sweep.axes.sm_clock) >= 3
     assert "default" in sweep.axes.sm_clock
-    asked = {(block.task.display_name, block.concurrency) for block in BLOCKS}
+    asked = {(block.task.display_name, block.load.concurrency) for block in BLOCKS}
     assert asked >= {("tiny_qa", 4), ("tiny_qa", 12), (SINGLE, 1)}
 
 
@@ -148,7 +148,7 @@ def test_every_model_and_task_has_a_table_with_energy_time_and_quality(study: St
         points = study.points(block)
         assert study.says(name_block(points[0])), study.text
         assert study.says(describe_block(points)), study.text
-        expected = {trial.point.sm_clock for trial in block.trials}
+        expected = {trial.requested_point.sm_clock for trial in block.trials}
         assert {point["sm_clock_mhz_requested"] or "default" for point in points} == expected
         for point in points:
             measured = ["joules_per_token", "joules_per_request", "mean_power_w", "requests_per_s", "latency_s_p50"]
@@ -220,7 +220,7 @@ def test_no_point_of_a_pareto_front_is_beaten_and_every_other_one_is(study: Stud
 
 
 def test_models_and_requests_in_flight_are_compared(study: Study) -> None:
-    sound = {(b.task.display_name, b.concurrency, b.model.label) for b in study.whole_blocks()}
+    sound = {(b.task.display_name, b.load.concurrency, b.model.label) for b in study.whole_blocks()}
     small, large = (model.label for model in load_sweep(FILE).model)
     for task, concurrency in {(task, concurrency) for task, concurrency, _ in sound}:
         if {(task, concurrency, small), (task, concurrency, large)} <= sound:
@@ -240,7 +240,7 @@ def test_models_and_requests_in_flight_are_compared(study: Study) -> None:
 
 def test_a_router_between_the_models_is_bounded(study: Study) -> None:
     sound = {
-        (block.task.display_name, block.concurrency, block.model.label)
+        (block.task.display_name, block.load.concurrency, block.model.label)
         for block in BLOCKS
         if any(point["is_default"] and point["is_sound"] for point in study.points(block))
     }

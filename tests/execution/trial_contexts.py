@@ -9,8 +9,8 @@ from typing import Any
 
 from runner.execution.worker.measure import Procedure, TrialContext, measure_trial
 from runner.hardware.clocks.lease import ClockLease
-from runner.hardware.gpu import ClockRequest
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.hardware.simulated.faults import FaultyNvml
@@ -20,6 +20,8 @@ from runner.physics.gpu_model import load_gpu_model
 from runner.physics.gpu_state import GpuState
 from runner.physics.shape import get_shape
 from runner.results.measurement import Identity, Measurement, Placement
+from runner.spec.load import ClosedLoop
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Request
 from runner.tasks.synthetic import SyntheticTask
 from runner.timebase import VirtualTime
@@ -44,21 +46,15 @@ class VirtualContext:
 
     def measure(self, requests: list[Request], identity: dict[str, Any] | None = None, **options: Any) -> Measurement:
         """Measure one trial, with the procedure's defaults changed by `options`."""
-        point = ClockRequest(
-            **{
-                name.removesuffix("_requested"): value
-                for name, value in (identity or {}).items()
-                if name.endswith("_requested")
-            }
-        )
+        asked = make_identity(**identity or {})
         if "idle_power_w" in options:
-            self.context.idle_power_w[point] = options.pop("idle_power_w")
+            self.context.idle_power_w[asked.operating_point] = options.pop("idle_power_w")
         procedure = {"min_window_s": 3.0, "num_warmup_requests": 4, "deadline_s": 600.0}
         known = Procedure.__dataclass_fields__
         hooks = {name: options.pop(name) for name in tuple(options) if name not in known}
         return measure_trial(
             self.context,
-            make_identity(**identity or {}),
+            asked,
             requests,
             Procedure(sampling=Sampling(), **procedure | options),
             **hooks,
@@ -93,7 +89,14 @@ def open_context(
         sampler.stop()
 
 
-def make_identity(**changes: Any) -> Identity:
+def make_identity(
+    *,
+    concurrency: int = 8,
+    sm_clock_mhz_requested: int | None = None,
+    mem_clock_mhz_requested: int | None = None,
+    power_limit_w_requested: float | None = None,
+    **changes: Any,
+) -> Identity:
     return Identity(
         **{
             "trial_id": "t0",
@@ -101,7 +104,12 @@ def make_identity(**changes: Any) -> Identity:
             "model": "m",
             "task": "synthetic-128x64",
             "request_kind": "generate",
-            "concurrency": 8,
+            "load": ClosedLoop(concurrency=concurrency),
+            "operating_point": OperatingPoint(
+                sm_clock_mhz=sm_clock_mhz_requested,
+                mem_clock_mhz=mem_clock_mhz_requested,
+                power_limit_w=power_limit_w_requested,
+            ),
             "repeat": 0,
             "is_sentinel": False,
         }

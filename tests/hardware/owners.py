@@ -10,21 +10,22 @@ from pathlib import Path
 
 from runner.hardware.clocks.journal import journal_path
 from runner.hardware.clocks.processes import identify_process
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_gpu as open_any_gpu
+from runner.hardware.gpu import Gpu, GpuAddress
 from runner.physics.gpu_state import GpuState
 from runner.timebase import WallTime
 
 OWNER = """
 import os, subprocess, sys, time
 from pathlib import Path
-from runner.hardware.gpu import ClockRequest
 from runner.hardware.clocks.lease import ClockLease
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_gpu
+from runner.spec.operating_point import OperatingPoint
 from runner.timebase import WallTime
 
 state_dir, journal_dir, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 drivers = [int(pid) for pid in sys.argv[4:]]
-gpu = NvmlGpu(open_nvml("sim", WallTime(), state_dir), 0, read_only=mode == "read-only")
+gpu = open_gpu("sim", 0, WallTime(), read_only=mode == "read-only", state_dir=state_dir)
 lease = ClockLease(gpu, owner_pids=[os.getpid(), *drivers], journal_dir=journal_dir)
 lease.acquire()
 marked = subprocess.Popen(["sleep", "600"])
@@ -33,7 +34,7 @@ if forked == 0:
     time.sleep(600)
     os._exit(0)
 if mode == "apply":
-    lease.apply(ClockRequest(sm_clock_mhz=1200, power_limit_w=500.0))
+    lease.apply(OperatingPoint(sm_clock_mhz=1200, power_limit_w=500.0))
 print(lease._guard.pid, marked.pid, forked, flush=True)
 time.sleep(600)
 """
@@ -68,8 +69,8 @@ class Owner:
         os.kill(self.guard.pid, signal.SIGKILL)
 
 
-def open_gpu(folders: tuple[Path, Path], *, read_only: bool = False) -> NvmlGpu:
-    return NvmlGpu(open_nvml("sim", WallTime(), folders[0]), 0, read_only=read_only)
+def open_gpu(folders: tuple[Path, Path], *, read_only: bool = False) -> Gpu:
+    return open_any_gpu("sim", 0, WallTime(), read_only=read_only, state_dir=folders[0])
 
 
 def gpu_settings(folders: tuple[Path, Path]) -> tuple[int | None, float | None]:
@@ -78,7 +79,7 @@ def gpu_settings(folders: tuple[Path, Path]) -> tuple[int | None, float | None]:
 
 
 def path_of(folders: tuple[Path, Path]) -> Path:
-    return journal_path(folders[1], "GPU-SIM-H200-0", str(folders[0]))
+    return journal_path(folders[1], GpuAddress(request="sim", uuid="GPU-SIM-H200-0", state_dir=folders[0]))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> bool:

@@ -16,9 +16,11 @@ from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.processes import is_alive
 from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.doctor import Check, examine, reset_leftovers
-from runner.hardware.gpu import ClockRequest, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_gpu
+from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.physics.gpu_state import GpuState
+from runner.spec.operating_point import OperatingPoint
 from runner.timebase import VirtualTime, WallTime
 from tests.hardware.owners import Owner, gpu_settings, wait_until
 
@@ -125,7 +127,7 @@ def test_an_order_to_set_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_lease_is_told_with_its_holder() -> None:
     time_source = VirtualTime()
-    gpu = NvmlGpu(open_nvml("sim", time_source), 0, read_only=False)
+    gpu = open_gpu("sim", 0, time_source, read_only=False)
     with ClockLease(gpu, owner_pids=[os.getpid()], guarded=False):
         check = find(examine("sim", None, time_source), "leased by")
         assert (check.level, f"process {os.getpid()}" in check.finding) == ("warning", True)
@@ -135,14 +137,15 @@ def test_a_lease_is_told_with_its_holder() -> None:
 # --reset-clocks ------------------------------------------------------------------------------------------------------
 
 
-def locked_gpu() -> NvmlGpu:
-    gpu = NvmlGpu(open_nvml("sim", WallTime()), 0, read_only=False)
-    gpu.apply(ClockRequest(sm_clock_mhz=990))
+def locked_gpu() -> Gpu:
+    gpu = open_gpu("sim", 0, WallTime(), read_only=False)
+    gpu.apply(OperatingPoint(sm_clock_mhz=990))
     return gpu
 
 
-def sm_clock_lock(gpu: NvmlGpu) -> int | None:
-    return GpuState(Path(gpu.nvml.state_dir) / gpu.info.uuid).settings_history()[-1].sm_clock_mhz
+def sm_clock_lock(gpu: Gpu) -> int | None:
+    assert gpu.address.gpu_state_dir is not None
+    return GpuState(gpu.address.gpu_state_dir).settings_history()[-1].sm_clock_mhz
 
 
 def test_a_lock_left_behind_is_cleared() -> None:
@@ -163,8 +166,8 @@ def test_a_gpu_that_somebody_holds_is_left_alone() -> None:
 def test_what_a_run_left_with_its_journal_is_put_back_as_it_was(
     start_owner: Callable[..., Owner], folders: tuple[Path, Path]
 ) -> None:
-    administrators = NvmlGpu(open_nvml("sim", WallTime()), 0, read_only=False)
-    administrators.apply(ClockRequest(power_limit_w=600.0))
+    administrators = open_gpu("sim", 0, WallTime(), read_only=False)
+    administrators.apply(OperatingPoint(power_limit_w=600.0))
     owner = start_owner()
     owner.kill_with_guard()
     assert gpu_settings(folders) == (1200, 500.0)

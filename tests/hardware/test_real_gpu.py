@@ -7,8 +7,9 @@ from statistics import median
 
 import pytest
 
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import NoGpuError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.selection import select_gpus
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.timebase import WallTime

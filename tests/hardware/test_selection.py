@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import NoGpuError, NotSupportedError
-from runner.hardware.nvml.gpu import open_nvml
 from runner.hardware.selection import select_gpus
 from runner.hardware.simulated.module import SimulatedNvml
 from runner.timebase import VirtualTime

@@ -1,4 +1,4 @@
-"""A Llama of a few hundred thousand random weights, with a tokenizer of whole words, made on the spot."""
+"""The configuration of a Llama of a few hundred thousand weights, and prompts for small models."""
 
 import json
 from pathlib import Path
@@ -25,22 +25,6 @@ CONFIG = {
 def save_config(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    return folder
-
-
-def save_model(folder: Path, seed: int = 0) -> Path:
-    """Seeded weights, and a tokenizer that knows "w3" ... "w511"."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    vocab = dict.fromkeys([*special.values(), *(f"w{i}" for i in range(3, VOCAB_SIZE))])
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocab)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    torch.manual_seed(seed)
-    LlamaForCausalLM(LlamaConfig(**CONFIG)).save_pretrained(folder)
     return folder
 
 

@@ -2,9 +2,10 @@ from itertools import pairwise
 
 import pytest
 
-from runner.physics.gpu_model import GpuModel, OperatingPoint, StepOutcome, gpu_model_names, load_gpu_model
+from runner.physics.gpu_model import GpuModel, StepOutcome, gpu_model_names, load_gpu_model
 from runner.physics.gpu_state import GpuSettings, effective_point
 from runner.physics.shape import StepWork, decode_work, get_shape, prefill_work
+from runner.spec.operating_point import OperatingPoint
 
 MISTRAL = get_shape("mistral-7b")
 WORKS = [decode_work(1, 500), decode_work(64, 1000), prefill_work(4, 1900), prefill_work(1, 128)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.spec.sweep import SweepFileError, load_sweep
+from runner.spec.trial import expand_trials
 
 HEAD = 'name = "x"\n'
 MODEL = '[[model]]\nid = "m"\n'
@@ -16,7 +17,7 @@ MALFORMED = [
     ("", "name is missing: a sweep needs name, at least one [[model]] and at least one [[task]]"),
     (HEAD + TASK, "model is missing: a sweep needs name, at least one [[model]] and at least one [[task]]"),
     (HEAD + "model = []\n" + TASK, "model is empty: give at least one value"),
-    ('name = "a b"\n' + BODY, 'name = "a b" is not a name: letters, digits, ".", "_" and "-"'),
+    ('name = "a b"\n' + BODY, 'name = "a b" is not a name: use letters, digits, ".", "_" and "-"'),
     (HEAD + "repeat = 3\n" + BODY, 'did you mean "repeats"?'),
     (HEAD + 'repeats = "3"\n' + BODY, 'repeats = "3" is not allowed: give a whole number'),
     (HEAD + "repeats = 0\n" + BODY, "repeats = 0 is out of range: it must be at least 1"),
@@ -27,14 +28,24 @@ MALFORMED = [
         'clocks = "readonly" is not allowed: give apply or read-only; did you mean "read-only"?',
     ),
     (HEAD + '[[model]]\nname = "m"\n' + TASK, "model[0].id is missing"),
-    (HEAD + MODEL + MODEL + TASK, 'model "m" stands twice: name it once'),
-    (HEAD + BODY + TASK, 'task "boolq" stands twice: give each its own `label`'),
+    (HEAD + MODEL + MODEL + TASK, 'model "m" is listed twice: list it once'),
+    (HEAD + BODY + "limit = 9\n" + TASK, 'task "boolq" is listed twice: give each its own `label`'),
+    (
+        HEAD + BODY + TASK,
+        'task[0] "boolq" and task[1] "boolq" differ at most in their label and share concurrency 16, so their trials '
+        "would have the same ids: remove one of the two, or give it another setting, or other concurrencies",
+    ),
+    (
+        HEAD + BODY + "limit = 9\n" + TASK + 'label = "again"\n' + TASK + 'label = "more"\nlimit = 9\n'
+        '[axes]\nconcurrency = [8, 4]\n',
+        'task[0] "boolq" and task[2] "more" differ at most in their label and share concurrency 4',
+    ),
     (
         HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_requests = 1\n',
         'task[0]: task "synthetic" also needs num_prompt_tokens, num_output_tokens',
     ),
     (HEAD + BODY + "num_requests = 4\n", 'task[0]: num_requests belong to task "synthetic" only, not to "boolq"'),
-    (HEAD + BODY + "[axes]\nsm_clocks = [1000]\n", '"sm_clocks" is not a key in axes: allowed are concurrency, sm_clock'),
+    (HEAD + BODY + "[axes]\nsm_clocks = [1000]\n", '"sm_clocks" is not a key in axes: the keys are concurrency, sm_clock'),
     (
         HEAD + BODY + '[axes]\nsm_clock = ["defualt"]\n',
         'axes.sm_clock[0] = "defualt" is not allowed here: give "default", a percentage such as "80%", or a number of '
@@ -47,15 +58,15 @@ MALFORMED = [
     ),
     (HEAD + BODY + '[axes]\nsm_clock = ["spaced 9/8"]\n', 'axes.sm_clock[0] = "spaced 9/8" is not allowed here: give'),
     (HEAD + BODY + '[axes]\nsm_clock = ["spaced 0/8"]\n', 'axes.sm_clock[0] = "spaced 0/8" is not allowed here: give'),
-    (HEAD + BODY + '[axes]\nsm_clock = ["120%"]\n', 'axes.sm_clock[0] = "120%" is out of range: a percentage lies above 0%'),
-    (HEAD + BODY + "[axes]\nsm_clock = [-5]\n", "axes.sm_clock[0] = -5 is out of range: MHz are greater than 0"),
+    (HEAD + BODY + '[axes]\nsm_clock = ["120%"]\n', 'axes.sm_clock[0] = "120%" is out of range: a percentage must be above 0%'),
+    (HEAD + BODY + "[axes]\nsm_clock = [-5]\n", "axes.sm_clock[0] = -5 is out of range: a number of MHz must be greater than 0"),
     (HEAD + BODY + "[axes]\nsm_clock = { spaced = 1 }\n", "spaced = 1 is not a whole number from 2 to 64"),
     (HEAD + BODY + "[axes]\npower_limit = [{ spaced = 3 }]\n", "axes.power_limit[0] = {'spaced': 3} is not allowed"),
     (HEAD + BODY + "[axes]\nconcurrency = []\n", "axes.concurrency is empty: give at least one value"),
-    (HEAD + BODY + "[axes]\nconcurrency = [4, 4]\n", "axes.concurrency = [4, 4] names 4 twice"),
+    (HEAD + BODY + "[axes]\nconcurrency = [4, 4]\n", "axes.concurrency = [4, 4] contains 4 twice: list each value once"),
     (HEAD + BODY + "[sampling]\ntop_p = 0\n", "sampling.top_p = 0 is out of range: it must be greater than 0.0"),
-    (HEAD + BODY + "[limits]\ntrial = 3\n", '"trial" is not a key in limits: allowed are request_s, trial_s, load_s'),
-    (HEAD + BODY + '[[override]]\ntask = "bolq"\n', 'override[0].task = "bolq" is not in this sweep: it has boolq; did you'),
+    (HEAD + BODY + "[limits]\ntrial = 3\n", '"trial" is not a key in limits: the keys are request_s, trial_s, load_s'),
+    (HEAD + BODY + '[[override]]\ntask = "bolq"\n', 'override[0].task = "bolq" is not in this sweep: its tasks are boolq; did you'),
     (HEAD + "fixed_output_length = true\n" + BODY, "fixed_output_length = true needs max_output_tokens"),
     (HEAD + BODY + "[[override]]\nconcurrency = []\n", "override[0].concurrency is empty: give at least one value"),
     (
@@ -64,7 +75,7 @@ MALFORMED = [
     ),
     (
         HEAD + BODY + 'phases = "static_batches"\n',
-        'task[0].phases = "static_batches" needs outputs of one length: task synthetic, or fixed_output_length = true',
+        'task[0].phases = "static_batches" needs outputs of one length: use task synthetic, or fixed_output_length = true',
     ),
     (
         HEAD + "max_output_tokens = 8\n" + BODY + 'phases = "output_lengths"\n',
@@ -72,16 +83,16 @@ MALFORMED = [
     ),
     (
         HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 3\nphases = "output_lengths"\n',
-        'task[0].phases = "output_lengths" needs at least 4 output tokens, and there is no more than 3',
+        'task[0].phases = "output_lengths" needs at least 4 output tokens, but a request generates 3',
     ),
     (
         HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 1\nphases = "static_batches"\n',
-        'task[0].phases = "static_batches" needs at least 2 output tokens, and there is no more than 1',
+        'task[0].phases = "static_batches" needs at least 2 output tokens, but a request generates 1',
     ),
     (HEAD + BODY + 'measure_surprise = "yes"\n', 'task[0].measure_surprise = "yes" is not allowed: give true or false'),
     (
         HEAD + MODEL + SYNTHETIC + "num_output_tokens = 8\nmeasure_surprise = true\n",
-        'task[0]: task "synthetic" has random tokens, which surprise alike: leave measure_surprise out',
+        'task[0]: task "synthetic" has random prompts, whose likelihood says nothing: leave measure_surprise out',
     ),
     (HEAD + BODY + "repeat_each_s = 1\n", "task[0].repeat_each_s = 1 is out of range: it must be at least 2.0"),
     (
@@ -99,7 +110,7 @@ MALFORMED = [
     ),
     (
         HEAD + '[[model]]\nid = "m"\nengine = { tensor_parallel_size = 4 }\n' + TASK,
-        "tensor_parallel_size = 4 asks for several GPUs, but a worker drives one and measures one",
+        "tensor_parallel_size = 4 asks for several GPUs, but an engine runs on one: leave tensor_parallel_size out",
     ),
     (
         HEAD + '[[model]]\nid = "m"\nengine = { enable_prefix_caching = true }\n' + SYNTHETIC
@@ -108,7 +119,7 @@ MALFORMED = [
     ),
     (
         HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 8\nphases = "static_batches"\nrepeat_each_s = 2\n',
-        "task[0]: phases and repeat_each_s want different windows: give each a task of its own",
+        "task[0]: phases and repeat_each_s need different windows: give each one a task of its own",
     ),
     (HEAD + "repeats = \n" + BODY, "is not TOML: "),
 ]  # fmt: skip
@@ -145,7 +156,7 @@ def test_a_missing_file_names_the_one_that_is_nearest_or_the_first_few(tmp_path:
         load_sweep(tmp_path)
 
 
-def test_a_file_in_another_encoding_is_explained_and_a_byte_order_mark_is_none_of_its_text(tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_is_explained_and_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text(HEAD + BODY, encoding="utf-16")
     with pytest.raises(SweepFileError, match=r"is not text in UTF-8 \(byte 0\): save it in that encoding"):
@@ -168,3 +179,11 @@ def test_a_prompt_may_be_repeated_where_its_task_alone_runs_one_at_a_time(tmp_pa
     path.write_text(HEAD + BODY + "repeat_each_s = 2\n" + more)
     sweep = load_sweep(path)
     assert [sweep.axes_of(sweep.model[0], task).concurrency for task in sweep.task] == [(1,), (8,)]
+
+
+def test_tasks_that_differ_in_their_label_alone_may_run_at_concurrencies_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    more = '[[override]]\ntask = "many"\nconcurrency = [32, 64]\n'
+    path.write_text(HEAD + BODY + TASK + 'label = "many"\n' + more)
+    blocks = expand_trials(load_sweep(path))
+    assert len({block.block_id for block in blocks}) == len(blocks) == 3

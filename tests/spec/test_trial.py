@@ -25,7 +25,7 @@ def test_every_combination_is_there_once() -> None:
     blocks = expand_trials(make_sweep())
     assert len(blocks) == 2 * 2 * 2
     for block in blocks:
-        points = [(trial.point.sm_clock, trial.repeat) for trial in block.trials if not trial.is_sentinel]
+        points = [(trial.requested_point.sm_clock, trial.repeat) for trial in block.trials if not trial.is_sentinel]
         assert sorted(map(str, points)) == sorted(str((clock, n)) for clock in ("default", "60%", 900) for n in (0, 1))
     assert len(set(trial_ids(blocks))) == len(trial_ids(blocks))
 
@@ -61,21 +61,23 @@ def test_order_is_shuffled_and_repeatable() -> None:
     sweep = make_sweep(axes={"sm_clock": {"spaced": 12}})
     first, again = expand_trials(sweep), expand_trials(sweep)
     assert first == again
-    clocks = [trial.point.sm_clock for trial in first[0].trials if trial.repeat == 0 and not trial.is_sentinel]
+    clocks = [
+        trial.requested_point.sm_clock for trial in first[0].trials if trial.repeat == 0 and not trial.is_sentinel
+    ]
     assert clocks != [f"spaced {k}/12" for k in range(1, 13)]
     assert trial_ids(first) != trial_ids(expand_trials(make_sweep(seed=5, axes={"sm_clock": {"spaced": 12}})))
 
 
 def test_read_only_leaves_the_default_point() -> None:
     for block in expand_trials(make_sweep(), read_only=True):
-        assert all(trial.point.is_default and not trial.is_sentinel for trial in block.trials)
+        assert all(trial.requested_point.is_default and not trial.is_sentinel for trial in block.trials)
         assert len(block.trials) == 2
 
 
 def test_override_changes_the_axes_of_what_it_names() -> None:
     sweep = make_sweep(override=[{"model": "a", "task": "boolq", "sm_clock": [300, 600]}])
     for block in expand_trials(sweep):
-        clocks = {trial.point.sm_clock for trial in block.trials if not trial.is_sentinel}
+        clocks = {trial.requested_point.sm_clock for trial in block.trials if not trial.is_sentinel}
         overridden = block.model.id == "a" and block.task.name == "boolq"
         assert clocks == ({300, 600} if overridden else {"default", "60%", 900})
 
@@ -102,7 +104,7 @@ def test_paired_trials_stand_beside_their_trial_with_ids_of_their_own() -> None:
     for first in range(0, 12, 3):
         group = measured[first : first + 3]
         assert {trial.phase_role for trial in group} == {None, "one_token", "half_length"}
-        assert len({(trial.point, trial.repeat) for trial in group}) == 1
+        assert len({(trial.requested_point, trial.repeat) for trial in group}) == 1
     assert all(trial.phase_role is None for trial in block.trials if trial.is_sentinel)
 
 

@@ -1,1 +1,1 @@
-"""Joules of a window by its trace and by the counter, and whose they were."""
+"""Energy of a window: by the power trace, by the counter, and handed out to its requests."""

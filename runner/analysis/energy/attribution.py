@@ -1,6 +1,6 @@
-"""Whose joules: a window's energy handed out to its requests, and what is left over.
+"""A window's energy handed out to its requests, and the rest that belongs to none.
 
-A `Measurement` and the energy of its window enter; one energy a request leaves, with the method behind it
+A `Measurement` and the energy of its window enter. An energy for each request leaves, with the method behind it
 (docs/measurement.md, "Energy of a request"). Next: the table of requests.
 """
 
@@ -26,21 +26,21 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attribution:
-    """Energy of each request, and of none. The known energies and `unattributed_j` sum to the window's energy."""
+    """Energy of each request, and the rest. The known energies and `unattributed_j` sum to the window's energy."""
 
     energy_j: Sequence[float | None]
-    """[num_requests] in the order of the measurement's completions; None: failed, or there is no trace."""
+    """[num_requests] in the order of the measurement's completions; None for a failed request, or without a trace."""
     method: Sequence[EnergyMethod | None]
     """[num_requests]"""
     unattributed_j: float | None
-    """With no request in flight, or spent on requests that failed; None without a trace."""
+    """Energy with no request in flight, and of requests that failed; None without a trace."""
 
 
 def attribute_energy(measurement: Measurement, energy_j: float | None) -> Attribution:
-    """Hand out a window's energy.
+    """Hand out a window's energy to its requests.
 
     Args:
-        energy_j: of the window, as its row states it, None where it is unknown.
+        energy_j: the window's energy as its row states it; None where it is unknown.
     """
     completions = measurement.completions
     energies: list[float | None] = [None] * len(completions)
@@ -58,12 +58,12 @@ def attribute_energy(measurement: Measurement, energy_j: float | None) -> Attrib
             unattributed_j -= group_j - sum(energies[place] or 0.0 for place in group)
             for place in group:
                 energies[place], methods[place] = group_j / len(group), "measured"
-    # Below zero by rounding alone.
+    # Only rounding brings it below zero.
     return Attribution(energy_j=energies, method=methods, unattributed_j=max(unattributed_j, 0.0))
 
 
 def _find_repeated(completions: Sequence[Completion], min_s: float) -> list[list[int]]:
-    """Return the places of each prompt's repetitions where these took as long as a window that can be measured."""
+    """Return the places of each prompt's repetitions, where together they lasted as long as the shortest window."""
     groups: list[list[int]] = []
     previous = None
     for place in sorted(range(len(completions)), key=lambda place: completions[place].queued_ns or 0):
@@ -84,11 +84,11 @@ def _is_measured(group: Sequence[Completion], min_s: float) -> bool:
 
 @dataclass(frozen=True)
 class _Shares:
-    """The energy of each step, split over the requests in it: all sums are running sums over the steps.
+    """The energy of each step, split over the requests in it. All sums are running sums over the steps.
 
-    A step's energy is that of the time since the step before it, less the stretches with nobody in flight. It is taken
-    in proportion to roofline seconds: the fixed ones (weights, host) evenly over the requests in the step, the rest to
-    each request by its own arithmetic and traffic.
+    A step's energy is that of the time since the step before it, without the stretches that had no request in flight.
+    It is split in proportion to roofline seconds. The fixed ones (weights, host) go evenly to the requests in the step,
+    the others to each request by its own arithmetic and traffic.
     """
 
     measurement: Measurement
@@ -109,9 +109,10 @@ class _Shares:
         per_second_w, per_place_j = self._rates
         chunks_j = per_second_w[work.chunk_step] * self._chunk_s + per_place_j[work.chunk_step]
         prefill_j = np.bincount(work.chunk_request, weights=chunks_j, minlength=len(work.places))
-        # Decoding: cost and context grow by the same each step, so that two running sums hold every request's total.
+        # While a request decodes, its context grows by the same number each step, and so does its cost. Two running
+        # sums then hold every request's total.
         index = np.arange(len(per_second_w))
-        first, last = work.decode_first_step, work.decode_last_step
+        first, last = work.decode_first_step, work.decode_end_step
         seconds_w = _sum_over(per_second_w, first, last)
         rising_w = _sum_over(per_second_w * index, first, last) - first * seconds_w
         tokens = work.decode_tokens_per_step
@@ -121,7 +122,7 @@ class _Shares:
 
     @cached_property
     def unattributed_j(self) -> float:
-        """The time before the first and after the last step, stretches with nobody in flight, and unknown requests."""
+        """Energy before the first and after the last step, with no request in flight, and of unknown requests."""
         per_second_w, per_place_j = self._rates
         unknown_s, num_unknown = self._unknown
         handed_out = (self._request_s + unknown_s > 0) & (self._num_requests + num_unknown > 0)
@@ -131,12 +132,12 @@ class _Shares:
 
     @cached_property
     def _step_energy_j(self) -> Floats:
-        """[num_steps] since the step before, without what was spent while nobody was in flight."""
+        """[num_steps] energy since the step before, without that of stretches that had no request in flight."""
         edges_ns = np.concatenate(([self.measurement.start_ns], self.work.step_ns))
         return np.asarray(np.diff(self.curve.until(edges_ns)) - np.diff(self._idle_until(edges_ns)))
 
     def _idle_until(self, time_ns: Ints) -> Floats:
-        """Energy spent with nobody in flight, from the window's start."""
+        """Return the energy without a request in flight, from the window's start until some instants, in J."""
         queued_ns, last_ns = self.work.queued_ns, np.maximum.accumulate(self.work.last_ns)
         starts_ns = np.concatenate(([self.measurement.start_ns], last_ns))
         ends_ns = np.maximum(np.concatenate((queued_ns, [self.measurement.end_ns])), starts_ns)
@@ -148,7 +149,7 @@ class _Shares:
 
     @cached_property
     def _chunk_s(self) -> Floats:
-        """[num_chunks] roofline seconds of each piece of a prompt."""
+        """[num_chunks] roofline seconds of each chunk of a prompt."""
         return self.costs.prefill_s(self.work.chunk_tokens, self.work.chunk_before, self.work.chunk_logit_rows)
 
     @cached_property
@@ -162,7 +163,7 @@ class _Shares:
 
     @cached_property
     def _num_requests(self) -> Floats:
-        """[num_steps] requests in the step."""
+        """[num_steps] how many requests were in the step."""
         work = self.work
         prefilling = np.bincount(work.chunk_step, minlength=len(work.step_ns))
         return prefilling + self._spread(np.minimum(work.decode_tokens_per_step, 1.0))
@@ -173,14 +174,17 @@ class _Shares:
 
     @cached_property
     def _num_decode_context(self) -> Floats:
-        """[num_steps] context of the requests that decode, together."""
+        """[num_steps] tokens of context of all requests that decode."""
         work, tokens = self.work, self.work.decode_tokens_per_step
         start = self._spread(tokens * (work.decode_context - tokens * work.decode_first_step))
         return start + self._spread(tokens**2) * np.arange(len(work.step_ns))
 
     @cached_property
     def _unknown(self) -> tuple[Floats, Floats]:
-        """[num_steps] seconds and number of what the engine counted beyond the requests known here: failed ones."""
+        """[num_steps] roofline seconds and number of requests that the engine counted beyond the known ones.
+
+        Those are requests that failed.
+        """
         work, costs = self.work, self.costs
         prefill = np.bincount(work.chunk_step, weights=work.chunk_tokens, minlength=len(work.step_ns))
         more_prefill = np.maximum(work.step_prefill_tokens - prefill, 0.0)
@@ -194,7 +198,7 @@ class _Shares:
 
     @cached_property
     def _rates(self) -> tuple[Floats, Floats]:
-        """[num_steps] joules a roofline second of a request's own, and joules a request for the fixed part."""
+        """[num_steps] joules per roofline second of a request's own work, and joules per request of the fixed part."""
         unknown_s, num_unknown = self._unknown
         own_s, num_requests = self._request_s + unknown_s, self._num_requests + num_unknown
         is_known = (own_s > 0) & (num_requests > 0)
@@ -203,15 +207,15 @@ class _Shares:
         return per_second_w, per_second_w * self.costs.fixed_s / np.where(is_known, num_requests, 1.0)
 
     def _spread(self, values: Floats) -> Floats:
-        """[num_steps] sum of the values of the requests that decode in each step."""
+        """Return [num_steps] sums of a value over the requests that decode in each step."""
         work = self.work
         change = np.zeros(len(work.step_ns) + 1)
         np.add.at(change, work.decode_first_step, values)
-        np.add.at(change, work.decode_last_step, -values)
+        np.add.at(change, work.decode_end_step, -values)
         return np.cumsum(change[:-1])
 
 
 def _sum_over(values: Floats, first: Ints, last: Ints) -> Floats:
-    """Sum of values[first:last] for each pair."""
+    """Return the sum of values[first:last] for each pair of first and last."""
     running = np.concatenate(([0.0], np.cumsum(values)))
     return np.asarray(running[last] - running[first])

@@ -1,4 +1,7 @@
-"""Energy of a window from the GPU's own counter, which is read where it ticks."""
+"""Energy of a window from the GPU's own counter, which is read where it ticks.
+
+Ticks and a power trace enter, joules leave. Next: `account.py`.
+"""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +22,10 @@ from runner.results.measurement import CounterTick
 from runner.results.sensors import SensorFindings
 
 FINE_PERIOD_S = 0.05
-"""Readings as close as this resolve what happens inside a tick."""
+"""Readings this close to each other resolve what happens between two ticks."""
 _TICK_NS = 100_000_000
 TICK_STAMP_S = 0.004
-"""Between the two readings that enclose a tick: 1 ms of sleep, and a call of 3 ms."""
+"""Time between the two readings that enclose a tick: 1 ms of sleep, and a call of 3 ms."""
 
 
 class CounterBackwardsError(Exception):
@@ -31,7 +34,7 @@ class CounterBackwardsError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CounterComparison:
-    """Trace and counter over one and the same interval, from a tick of the counter to a tick."""
+    """Trace and counter over the same interval, from one tick of the counter to another."""
 
     counter_j: float
     trace_j: float | None
@@ -55,7 +58,7 @@ def compare_with_counter(
     counter_end: CounterTick | None,
     sensors: SensorFindings | None = None,
 ) -> CounterComparison | None:
-    """Compare the sources from tick to tick, where neither has edges to guess; None without a counter.
+    """Compare the sources from tick to tick, where neither has to guess at an edge. None without a counter.
 
     Raises: CounterBackwardsError.
     """
@@ -79,9 +82,9 @@ def estimate_counter(
 ) -> EnergyEstimate:
     """Estimate a window's energy by the counter, from the last tick before it to the first one after it.
 
-    What the GPU drew between an edge and the tick beyond it is taken off: by a trace that is fine enough, else at the
-    power which it was seen to draw there. After the end that is the first power reading that averages over nothing
-    before it, or the counter's next tick.
+    The energy between an edge and the tick beyond it is taken off: by the trace if it is fine enough, else at the power
+    that was observed there. After the end that is the first power reading that averages over nothing before the end, or
+    the mean power until the counter's next tick.
 
     Args:
         power: [num_samples] rows of `tables.POWER`, one GPU, with the counter's readings.
@@ -111,9 +114,9 @@ def _integrate_edges(
     end_ns: int,
     sensors: SensorFindings | None,
 ) -> float | None:
-    """Energy between the window's edges and the ticks beyond, by a trace that resolves it; None without one.
+    """Return the energy between the window's edges and the ticks beyond, in J; None if the trace does not resolve it.
 
-    In the counter's own joules, which may differ from the trace's by some percent.
+    It is in the counter's own joules, which may differ from the trace's by some percent.
     """
     first, last = ticks
     if sensors and (sensors.power_source is None or sensors.period_s(sensors.power_source) > FINE_PERIOD_S):
@@ -133,7 +136,7 @@ def _watch_edges(
     mean_w: float,
     sensors: SensorFindings | None,
 ) -> tuple[float, float]:
-    """Power before the first tick and after the window's end, in W; `mean_w` where it was not seen."""
+    """Return the power before the first tick and after the window's end, in W; `mean_w` where it was not observed."""
     first, last = ticks
     source = sensors.power_source if sensors else None
     reach_s = max(sensors.period_s(source), sensors.averaging_window_s(source)) if sensors and source else 0.0
@@ -144,8 +147,8 @@ def _watch_edges(
 
 
 def _require_rising(power: pl.DataFrame, first: CounterTick, last: CounterTick) -> None:
-    """Raises: CounterBackwardsError: a reading between two ticks, or the last of them, is less than one before it."""
-    # Not those beside a tick: another thread took them, and their stamps may be a call (3 ms) off.
+    """Raise CounterBackwardsError where a reading between two ticks, or the last tick, is less than one before it."""
+    # Another thread took the readings beside a tick. Their stamps may be one call (3 ms) off, so they are left out.
     apart = pl.col("time_ns").is_between(first.time_ns + _TICK_NS, last.time_ns - _TICK_NS)
     readings_j = power.filter(apart).sort("time_ns")["energy_counter_total_j"].drop_nulls()
     for earlier_j, later_j in pairwise([first.energy_j, *readings_j, last.energy_j]):
@@ -154,7 +157,7 @@ def _require_rising(power: pl.DataFrame, first: CounterTick, last: CounterTick) 
 
 
 def _power_by_next_tick(power: pl.DataFrame, last: CounterTick) -> float | None:
-    """Mean power from a tick to the counter's next reading; None where there is none."""
+    """Return the mean power from a tick to the counter's next reading, in W; None where there is none."""
     readings = power.select("time_ns", "energy_counter_total_j").drop_nulls().sort("time_ns")
     following = readings.filter(pl.col("time_ns") > last.time_ns)
     if following.is_empty():

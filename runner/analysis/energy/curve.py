@@ -1,7 +1,7 @@
-"""Joules until any instant: a window's power trace enters, many stretches of it are integrated at once.
+"""Energy until any instant of a window: a power trace enters, a curve leaves that many stretches are read from at once.
 
-Phases, regression and attribution cut a window into thousands of pieces: this is the trapezoid rule of `energy.py`,
-summed once, and scaled to the energy that the window's row states (which the counter may have given).
+Phases, regression and attribution cut a window into thousands of pieces. So the trapezoid rule of `trace.py` is summed
+once, and scaled to the energy that the window's row states, which may come from the counter.
 """
 
 import numpy as np
@@ -37,8 +37,8 @@ class EnergyCurve:
         pieces_j = np.diff(self._time_s) * (power_w[1:] + power_w[:-1]) / 2
         self._energy_j = np.concatenate(([0.0], np.cumsum(pieces_j)))
         self.reach_s = max(float(np.median(np.diff(self._time_s))), longest_window_s)
-        """How far from its own instant a reading may stand for: the distance of readings, or what each is a mean of,
-        at most."""
+        """How far from its own instant a reading may reach: the time between readings, or the longest time that one
+        averages over."""
 
     def until(self, time_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the energy from the trace's first reading until instants of the window, in J; same shape."""
@@ -55,7 +55,7 @@ class EnergyCurve:
 
 
 def energy_curve(measurement: Measurement, energy_j: float) -> EnergyCurve | None:
-    """Return a window's curve, scaled so that the window comes to `energy_j`; None where no trace covers it whole."""
+    """Return a window's curve, scaled so that the window has `energy_j`; None where no trace covers all of it."""
     period_s, averaging_window_s = reading_times_s(measurement.sensors)
     power = centre_readings(measurement.power, averaging_window_s)
     max_gap_s = max(MAX_GAP_S, MAX_GAP_PERIODS * period_s)
@@ -71,7 +71,7 @@ def energy_curve(measurement: Measurement, energy_j: float) -> EnergyCurve | Non
 
 
 def _find_bound_s(sensors: SensorFindings | None) -> float:
-    """Return over how long the trace's readings average at most, where a probe found a bound alone; else 0."""
+    """Return the most that the trace's readings may average over, in s, if a probe found only a bound; else 0."""
     if sensors is None or sensors.power_source is None:
         return 0.0
     finding = sensors.sensors[sensors.power_source]

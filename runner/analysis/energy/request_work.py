@@ -1,7 +1,10 @@
-"""What each request had in each step: pieces of its prompt, then a token a step; and what a step's parts cost.
+"""What each request computed in each step, and what the parts of a step cost.
 
-vLLM tells what a step held, not whose it was. But prompts are computed first come, first served, every request that
-decodes is in every step, and a request's first and last token leave with a step: so whose it was follows.
+A `Measurement` enters; `RequestWork` and `StepCosts` leave. Next: `attribution.py`.
+
+vLLM tells how many tokens a step held, but not which requests they belong to. That follows from three facts. Prompts
+are computed in the order of arrival. Every request that decodes is in every step. A request's first and last token
+leave with a step.
 """
 
 from collections.abc import Sequence
@@ -19,68 +22,68 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ASSUMED_STEP_NS = 20_000_000
-"""Where the engine does not tell its steps, the window is cut into pieces of one power sample each."""
+"""Where the engine does not tell its steps, the window is cut into pieces as long as the time between power samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestWork:
-    """Requests and steps of one window. Requests are those that ended well, in the order in which they were queued."""
+    """Requests and steps of one window. The requests are those that ended well, in the order they were queued."""
 
     places: list[int]
-    """[num_requests] where each stands among the measurement's completions."""
+    """[num_requests] index of each among the measurement's completions."""
     queued_ns: Ints
     last_ns: Ints
     step_ns: Ints
-    """[num_steps] ends of the steps, ascending."""
+    """[num_steps] end of each step, ascending."""
     step_prefill_tokens: Floats
     step_decode_tokens: Floats
     step_num_requests: Floats
     chunk_request: Ints
-    """[num_chunks] the pieces into which steps cut prompts: whose,"""
+    """[num_chunks] the request of each chunk. Steps cut prompts into chunks."""
     chunk_step: Ints
-    """in which step,"""
+    """[num_chunks] the step that computed the chunk."""
     chunk_tokens: Floats
-    """how much,"""
+    """[num_chunks] tokens in the chunk."""
     chunk_before: Floats
-    """after how much context,"""
+    """[num_chunks] tokens of context before the chunk."""
     chunk_logit_rows: Floats
-    """and with how many rows of logits."""
+    """[num_chunks] rows of logits that the chunk computes."""
     decode_first_step: Ints
-    """[num_requests] the steps from here"""
-    decode_last_step: Ints
-    """until before here hold its decoding,"""
+    """[num_requests] the first step in which the request decodes."""
+    decode_end_step: Ints
+    """[num_requests] the step after the last one in which the request decodes."""
     decode_tokens_per_step: Floats
-    """so much of it each: 1, but for requests that were put off or that guess ahead,"""
+    """[num_requests] tokens decoded in each of them: 1, unless the request was preempted or decodes speculatively."""
     decode_context: Floats
-    """with this context in the first."""
+    """[num_requests] tokens of context in the first of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepCosts:
     """Roofline seconds of a step's parts: arithmetic at the GPU's full rate, traffic at its full bandwidth.
 
-    They say in which proportion a step's joules are handed out, and nothing of how long it lasted.
+    They set the proportions in which a step's joules are handed out. They do not say how long the step lasted.
     """
 
     fixed_s: float
-    """Weights read, and the host's part."""
+    """Reading the weights, and the host's fixed part."""
     token_s: float
-    """Through the layers, its KV entries written."""
+    """One token through all layers, with its KV entries written."""
     logit_row_s: float
     attended_token_s: float
     """Arithmetic of attention, for each pair of a token and one that it attends to."""
     kv_token_s: float
-    """KV entries of one token of context read."""
+    """Reading the KV entries of one token of context."""
     decode_host_s: float
-    """Of the host, for each request that decodes."""
+    """The host's part for each request that decodes."""
 
     @property
     def context_s(self) -> float:
-        """By which each token of context makes a decoded token dearer."""
+        """What each token of context adds to a decoded token."""
         return self.attended_token_s + self.kv_token_s
 
     def prefill_s(self, tokens: Floats, before: Floats | float, logit_rows: Floats | float) -> Floats:
-        """Return the seconds of pieces of prompts."""
+        """Return the seconds of some chunks of prompts."""
         attended = tokens * before + tokens * (tokens + 1) / 2
         return np.asarray(
             self.token_s * tokens
@@ -90,14 +93,14 @@ class StepCosts:
         )
 
     def decode_s(self, context: Floats | float) -> Floats:
-        """Return the seconds of one decoded token after so much context."""
+        """Return the seconds of one decoded token after `context` tokens."""
         return np.asarray(self.token_s + self.logit_row_s + self.decode_host_s + self.context_s * context)
 
 
 def find_costs(shape: ModelShape | None, gpu_name: str) -> StepCosts:
-    """Return the costs of a shape's steps on a GPU, the fitted H200's where the GPU is not among the fitted ones.
+    """Return the costs of a shape's steps on a GPU. A GPU that was not fitted has the costs of the fitted H200.
 
-    Without a shape every token costs the same and nothing is fixed: energy goes by tokens.
+    Without a shape every token costs the same and nothing is fixed, so that energy follows the tokens.
     """
     if shape is None:
         return StepCosts(
@@ -130,7 +133,7 @@ def find_costs(shape: ModelShape | None, gpu_name: str) -> StepCosts:
 
 
 def find_work(measurement: Measurement) -> RequestWork:
-    """Return what each request of a window had in each step."""
+    """Return what each request of a window computed in each step."""
     completions = measurement.completions
     places = [place for place, completion in enumerate(completions) if _is_timed(completion)]
     places.sort(key=lambda place: completions[place].queued_ns or 0)
@@ -148,7 +151,7 @@ def find_work(measurement: Measurement) -> RequestWork:
     first_step = np.searchsorted(step_ns, first_ns)
     last_step = np.searchsorted(step_ns, last_ns)
     begin, end = np.minimum(first_step + 1, len(step_ns)), np.minimum(last_step + 1, len(step_ns))
-    # One that decodes between two steps only (times that do not fit the steps) is counted to the step it ended with.
+    # A request whose times do not fit the steps may decode between two steps. It counts for the step it ended with.
     begin = np.where((num_decoded > 0) & (end <= begin), np.maximum(end - 1, 0), begin)
     end = np.where(num_decoded > 0, end, begin)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -174,7 +177,7 @@ def find_work(measurement: Measurement) -> RequestWork:
         chunk_before=num_cached[chunk_request] + chunk_end - chunk_tokens,
         chunk_logit_rows=np.where(scores_prompt[chunk_request], chunk_tokens, is_last.astype(np.float64)),
         decode_first_step=begin,
-        decode_last_step=end,
+        decode_end_step=end,
         decode_tokens_per_step=per_step,
         decode_context=(num_prompt + 1).astype(np.float64),
     )
@@ -192,9 +195,10 @@ def _column(completions: Sequence[Completion], name: str) -> Ints:
 def _steps(
     measurement: Measurement, scheduled_ns: Ints, first_ns: Ints, num_computed: Floats
 ) -> tuple[Ints, Floats, Floats, Floats]:
-    """Return (end, prefill tokens, decode tokens, requests) of each step, [num_steps].
+    """Return (end, prefill tokens, decode tokens, requests) of each step, [num_steps] each.
 
-    Without steps, even pieces of the window stand in: a prompt is computed evenly until its first token.
+    If the engine does not tell its steps, even pieces of the window take their place. Then a prompt is taken to be
+    computed evenly from when it was scheduled until its first token.
     """
     start_ns, end_ns = measurement.start_ns, measurement.end_ns
     steps = [step for step in measurement.steps if start_ns < step.time_ns <= end_ns]
@@ -215,18 +219,18 @@ def _steps(
 def _cut_prompts(num_tokens: Floats, last_step: Ints, step_tokens: Floats) -> tuple[Ints, Ints, Floats, Floats]:
     """Lay prompts, in order, on the stream of prompt tokens that the steps computed, and cut it where steps end.
 
-    Each prompt ends in the step that made its first token, at the latest where the next one begins: so prompts of
-    failed requests leave a gap in the stream and move nobody else's.
+    Each prompt ends in the step that made its first token, and at the latest where the next prompt begins. So the
+    prompts of failed requests leave gaps in the stream, and the other prompts stay in their steps.
 
     Args:
-        num_tokens: [num_requests] of each prompt, in order of their first tokens.
+        num_tokens: [num_requests] tokens of each prompt, in order of their first tokens.
         last_step: [num_requests] the step with which each first token left.
         step_tokens: [num_steps] prompt tokens of each step.
-    Returns: (request, step, tokens, tokens of this prompt until its end) of each piece, [num_chunks].
+    Returns: (request, step, tokens, tokens of its prompt up to its end) of each chunk, [num_chunks] each.
     """
     if len(num_tokens) == 0:
-        nobody = np.zeros(0, dtype=np.int64)
-        return nobody, nobody, np.zeros(0), np.zeros(0)
+        no_requests = np.zeros(0, dtype=np.int64)
+        return no_requests, no_requests, np.zeros(0), np.zeros(0)
     step_ends = np.cumsum(step_tokens)
     totals = np.cumsum(num_tokens)
     ends = totals + np.minimum.accumulate((step_ends[last_step] - totals)[::-1])[::-1]

@@ -1,7 +1,7 @@
-"""Energy of a window from a power trace, with what the sensor could not see of it.
+"""Energy of a window from a power trace, with an interval for what the sensor could not see.
 
-A trace (`tables.POWER`) and two edges enter, joules leave. A gap, or an edge outside the trace, is an error and never
-a smaller number.
+A trace (`tables.POWER`) and two edges enter, joules leave. A gap in the trace, or an edge outside it, is an error. It
+never becomes a smaller number. Next: `account.py`.
 """
 
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from runner.results.measurement import Measurement
 from runner.results.sensors import ASSUMED_PERIOD_S, SensorFindings
 
 MAX_GAP_S = 0.25
-"""Longest distance between two power samples that may be bridged; drivers sample every 20 to 100 ms."""
+"""Longest time between two power samples over which power is interpolated. Drivers sample every 20 to 100 ms."""
 
 MAX_GAP_PERIODS = 2.5
-"""The same for slower sensors: one reading may be missing."""
+"""The same limit for slower sensors, in periods: one reading may be missing."""
 MAX_POINT_PERIODS = 1.5
-"""Readings whose averages reach further back than this overlap, and cannot be taken for points."""
+"""Readings that average over more than this many periods overlap, so that they are not points in time."""
 Z_95 = 1.96
 """Standard deviations to either side of a mean that hold 95 % of a normal distribution."""
 
@@ -37,7 +38,12 @@ class EnergyEstimate:
     energy_j: float
     uncertainty_j: float
     """Half-width of a 95 % interval for what the source could not see: the time between its readings, and the edges.
-    The GPU's gain error of up to 5 % is the same in every window and not in it."""
+    It leaves out the GPU's gain error of up to 5 %, which is the same in every window."""
+
+
+def readings_in_window(measurement: Measurement) -> pl.DataFrame:
+    """Return [num_readings] rows of `tables.POWER`: what was read between the window's edges."""
+    return measurement.power.filter(pl.col("time_ns").is_between(measurement.start_ns, measurement.end_ns))
 
 
 def power_samples(power: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -48,12 +54,12 @@ def power_samples(power: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def integrate_power(power: pl.DataFrame, start_ns: int, end_ns: int, *, max_gap_s: float = MAX_GAP_S) -> float:
-    """Energy of one GPU over a window, by the trapezoid rule with both edges interpolated.
+    """Return the energy of one GPU over a window, by the trapezoid rule with both edges interpolated.
 
     Args:
         power: [num_samples] rows of `tables.POWER`, one GPU; rows without `power_w` are passed over.
-        start_ns, end_ns: the window's edges, ns since the epoch, the trace's own clock.
-        max_gap_s: longest distance between neighbouring samples, s.
+        start_ns, end_ns: the window's edges, ns since the epoch, by the trace's own time source.
+        max_gap_s: longest time between neighbouring samples, in s.
     Returns: energy in J.
     Raises: EdgeNotCoveredError, TraceGapError; ValueError where end_ns < start_ns.
     Source: the driver's sample buffer (NVML_TOTAL_POWER_SAMPLES), see docs/measurement.md.
@@ -65,7 +71,7 @@ def integrate_power(power: pl.DataFrame, start_ns: int, end_ns: int, *, max_gap_
         raise EdgeNotCoveredError(_describe_cover(time_ns, start_ns, end_ns))
     first = int(np.searchsorted(time_ns, start_ns, side="right")) - 1
     last = int(np.searchsorted(time_ns, end_ns, side="left"))
-    # Relative seconds: ns since the epoch lose their last digits in a double.
+    # Seconds since the window's start: ns since the epoch lose their last digits in a double.
     seconds = (time_ns[first : last + 1] - start_ns) * 1e-9
     if len(seconds) > 1 and float(np.diff(seconds).max()) > max_gap_s:
         raise TraceGapError(f"{np.diff(seconds).max():.3f} s between two power samples, at most {max_gap_s} s allowed")
@@ -81,12 +87,12 @@ def integrate_power(power: pl.DataFrame, start_ns: int, end_ns: int, *, max_gap_
 def estimate_trace(
     power: pl.DataFrame, start_ns: int, end_ns: int, sensors: SensorFindings | None = None
 ) -> EnergyEstimate:
-    """Estimate a window's energy by the trace, in the way that suits the sensor which it was read from.
+    """Estimate a window's energy by the trace, in the way that suits the sensor behind it.
 
     Args:
         power: [num_samples] rows of `tables.POWER`, one GPU.
         start_ns, end_ns: the window's edges, ns since the epoch.
-        sensors: what a probe found; None for the sample buffer of near-instantaneous readings 20 ms apart.
+        sensors: what a probe found; None for a sample buffer of near-instantaneous readings 20 ms apart.
     Raises: EdgeNotCoveredError, TraceGapError; ValueError where end_ns < start_ns.
     """
     period_s, window_s = reading_times_s(sensors)
@@ -100,7 +106,7 @@ def estimate_trace(
 
 
 def reading_times_s(sensors: SensorFindings | None) -> tuple[float, float]:
-    """Return the period of a trace's readings and the time before its stamp that each is the mean of, in s."""
+    """Return the period of a trace's readings, and the time before its stamp that each averages over, in s."""
     source = (sensors.power_source if sensors else None) or "samples"
     if sensors is None:
         return ASSUMED_PERIOD_S[source], 0.0
@@ -108,21 +114,21 @@ def reading_times_s(sensors: SensorFindings | None) -> tuple[float, float]:
 
 
 def centre_readings(power: pl.DataFrame, window_s: float) -> pl.DataFrame:
-    """Move readings that are the mean of the time before their stamps to the middle of it."""
+    """Return the readings stamped in the middle of the `window_s` before their stamps, which they average over."""
     return power.with_columns(pl.col("time_ns") - round(window_s / 2 * 1e9))
 
 
 def sampling_variance_j2(power: pl.DataFrame, start_ns: int, end_ns: int, *, unseen_share: float) -> float:
-    """Variance of an integral over readings taken at regular intervals, from the readings' own variability, in J^2.
+    """Return the variance of an integral over regular readings, from the readings' own variability, in J^2.
 
-    The readings' variogram is drawn through one and two intervals. What is left of it at zero (the nugget) changes
-    faster than they are taken, and averages out by their number; what grows with the interval they follow, and it costs
-    a sixth of itself an interval (systematic sampling under a linear variogram: Gy, Sampling of Particulate Materials,
-    1979). Changes in step with the readings leave no trace in them, and none here.
+    A line through the readings' variogram at one and at two intervals tells two parts apart. What is left at zero (the
+    nugget) changes faster than the readings, and averages out by their number. What grows with the interval costs a
+    sixth of itself per interval (systematic sampling under a linear variogram: Gy, Sampling of Particulate Materials,
+    1979). Changes in step with the readings cannot be seen in them, and are not counted here.
 
     Args:
-        unseen_share: of the time between readings, what none of them averages over: 1 for points, 0 for means that lie
-            end to end.
+        unseen_share: the share of the time between readings that none of them averages over: 1 for points in time, 0
+            for means that lie end to end.
     """
     time_ns, power_w = power_samples(power)
     first = max(int(np.searchsorted(time_ns, start_ns, side="right")) - 1, 0)
@@ -141,10 +147,10 @@ def sampling_variance_j2(power: pl.DataFrame, start_ns: int, end_ns: int, *, uns
 def _lay_averages(
     power: pl.DataFrame, start_ns: int, end_ns: int, average_s: float, max_gap_s: float
 ) -> EnergyEstimate:
-    """Energy by readings that are the means of more than a period: such means laid end to end, from the window's start.
+    """Return the energy by readings that each average over more than a period.
 
-    They cover the window without a gap or an overlap, so that nothing is smeared over its edges but by the last one. It
-    reaches beyond the end, where the mean power that begins there, of a GPU at rest, is taken off again.
+    Averages are laid end to end from the window's start. So they cover the window without a gap or an overlap, and
+    only the last one reaches over an edge. There the mean power after the end, of a GPU at rest, is taken off again.
     """
     if end_ns < start_ns:
         raise ValueError(f"the window ends {start_ns - end_ns} ns before it starts")
@@ -161,7 +167,7 @@ def _lay_averages(
     beyond_s = ends_s[-1] - length_s
     after = power_w[seconds >= length_s + average_s]
     energy_j = average_s * float(np.interp(ends_s, seconds, power_w).sum()) - beyond_s * float(after[0])
-    # Between two readings the mean went from one to the other, when is not known.
+    # Between two readings the mean went from one to the other at an unknown instant.
     later = np.minimum(np.searchsorted(seconds, ends_s, side="left"), len(seconds) - 1)
     steps_j = average_s * (power_w[later] - power_w[np.maximum(later - 1, 0)])
     after_j = beyond_s * float(np.ptp(after))

@@ -1,1 +1,1 @@
-"""What a prompt costs: features of prompts against their measured energy, latency and score."""
+"""What a prompt costs: features of prompts compared with their measured energy, latency and score."""

@@ -1,7 +1,7 @@
-"""How closely two quantities go together: numbers of [num_prompts] enter, coefficients with their intervals leave.
+"""How closely two quantities go together: arrays of [num_prompts] enter, coefficients with their intervals leave.
 
-Intervals are percentiles over resamples of the prompts (the bootstrap). A resample is held as the number of times that
-each prompt was drawn, so that thousands of them are a few matrix products and cumulative sums.
+Intervals are percentiles over resamples of the prompts (the bootstrap). A resample is stored as how often each prompt
+was drawn. So thousands of resamples take a few matrix products and cumulative sums. Next: `correlation.py`.
 """
 
 from collections.abc import Iterator
@@ -17,33 +17,33 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 _NUM_AT_ONCE = 500_000
-"""Draws that are held in memory together: they and what is made of them fit a processor's cache best at about 4 MB."""
+"""Draws that are held in memory together. With what is made of them they take about 4 MB, which fits a CPU's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coefficient:
-    """A correlation; None where a resample rarely holds two values, or where nothing is left over to test it with."""
+    """A correlation with its 95 % interval. The interval is None where resamples often hold one value only."""
 
     value: float
     low: float | None
     high: float | None
     p_value: float | None
-    """Two-sided, that the true one is 0; Student's t."""
+    """Two-sided, of a true correlation of 0, by Student's t; None without a degree of freedom."""
 
 
 def standardise(values: Array) -> Array:
-    """Return values with mean 0 and variance 1; all 0 where they are the same but for rounding."""
+    """Return values with mean 0 and variance 1; all 0 if the values differ by no more than rounding."""
     centred = values - values.mean()
     spread = float(centred.std())
     return np.asarray(centred / spread if spread > 1e-9 * float(np.abs(values).max()) else np.zeros_like(values))
 
 
 def remove_controls(values: Array, controls: Array) -> tuple[Array, int]:
-    """Return what least squares on the controls leaves of some values, and how many controls there were to it.
+    """Return the residuals of a least-squares fit to the controls, and the number of independent controls.
 
     Args:
         values: [num_prompts] or [num_prompts, num_columns], each with mean 0.
-        controls: [num_prompts, num_controls], each with mean 0; they may be multiples of each other.
+        controls: [num_prompts, num_controls], each with mean 0. They may be multiples of each other.
     """
     fit, _, rank, _ = np.linalg.lstsq(controls, values)
     return values - controls @ fit, int(rank)
@@ -54,8 +54,8 @@ def correlate_values(x: Array, y: Array, *, num_fitted: int, num_resamples: int,
 
     Args:
         x, y: [num_prompts] each.
-        num_fitted: what was fitted to them before, beyond one mean each. So many degrees of freedom are gone: the
-            resamples are smaller by as much, or their interval would be narrower than the truth.
+        num_fitted: terms that were fitted to x and y before, beyond one mean each. Each takes a degree of freedom, so
+            the resamples are smaller by that number. Otherwise their interval would be too narrow.
     """
     products = np.stack([x, y, x * x, y * y, x * y])
     resampled = [_correlate_moments(products @ counts / counts.sum(axis=0)) for counts in _resample(
@@ -65,7 +65,7 @@ def correlate_values(x: Array, y: Array, *, num_fitted: int, num_resamples: int,
 
 
 def correlate_ranks(x: Array, y: Array, *, num_fitted: int, num_resamples: int, seed: int) -> Coefficient:
-    """Return Spearman's correlation; arguments as in `correlate_values`. Every resample is ranked anew."""
+    """Return Spearman's correlation. Arguments are as in `correlate_values`. Each resample is ranked again."""
     resampled = []
     for counts in _resample(len(x), len(x) - num_fitted, num_resamples, seed):
         ranks_x, ranks_y = _rank_resamples(x, counts), _rank_resamples(y, counts)
@@ -93,8 +93,8 @@ def regress(
         predictors: [num_prompts, num_predictors], each with mean 0.
         y: [num_prompts] with mean 0.
         num_fitted: as in `correlate_values`.
-    Returns: coefficients, their low and high ends, and the variance inflation of each: how many times larger its
-        variance is than if no other predictor followed it; [num_predictors] each.
+    Returns: coefficients, their low and high ends, and their variance inflations, [num_predictors] each. A variance
+        inflation is how many times larger a coefficient's variance is than without the other predictors.
     """
     table = np.column_stack([predictors, y])
     num_columns = table.shape[1]
@@ -115,7 +115,7 @@ def regress(
 
 
 def _resample(num_prompts: int, num_draws: int, num_resamples: int, seed: int) -> Iterator[Array]:
-    """Yield [num_prompts, some resamples] how often each prompt was drawn; the same for the same arguments."""
+    """Yield arrays [num_prompts, some resamples] of how often each prompt was drawn. The seed fixes them."""
     counts = _draw(num_prompts, num_draws, num_resamples, seed)
     at_once = max(1, _NUM_AT_ONCE // num_prompts)
     for start in range(0, num_resamples, at_once):
@@ -125,16 +125,15 @@ def _resample(num_prompts: int, num_draws: int, num_resamples: int, seed: int) -
 @lru_cache(maxsize=8)  # most features are known of the same number of prompts
 def _draw(num_prompts: int, num_draws: int, num_resamples: int, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
-    counts = np.empty(
-        (num_prompts, num_resamples), dtype=np.uint8
-    )  # a prompt is drawn once in the mean, never 256 times
+    # A prompt is drawn once in the mean, never 256 times.
+    counts = np.empty((num_prompts, num_resamples), dtype=np.uint8)
     for k in range(num_resamples):
         counts[:, k] = np.bincount(rng.integers(0, num_prompts, num_draws), minlength=num_prompts)
     return counts
 
 
 def _rank_resamples(values: Array, counts: Array) -> Array:
-    """Return the mid-rank that each value has in each resample, less the middle of all ranks; shape as `counts`."""
+    """Return the mid-rank of each value in each resample, less the middle of all ranks; same shape as `counts`."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     of_group = counts[np.argsort(group, kind="stable")]
     if len(size) < len(values):  # ties
@@ -151,19 +150,23 @@ def _correlate(x: Array, y: Array) -> float:
 
 
 def _correlate_moments(moments: Array) -> Array:
-    """[5, num_resamples] means of x, y, their squares and their product, to [num_resamples]; NaN without a spread."""
+    """Return [num_resamples] correlations; NaN without a spread.
+
+    Args:
+        moments: [5, num_resamples] means of x, y, their squares and their product.
+    """
     mean_x, mean_y, square_x, square_y, product = moments
     variance_x, variance_y = square_x - mean_x**2, square_y - mean_y**2
-    # A resample of one value leaves rounding instead of 0.
+    # The variance of a resample of one value is rounding instead of 0.
     is_spread = (variance_x > 1e-12 * square_x) & (variance_y > 1e-12 * square_y)
     variance = np.where(is_spread, variance_x * variance_y, np.nan)
     return np.asarray(np.clip((product - mean_x * mean_y) / np.sqrt(variance), -1.0, 1.0))
 
 
 def _solve(covariance: Array) -> Array:
-    """[num, k + 1, k + 1] covariances, the last with the target, to [num, k] coefficients.
+    """Return [num, k] coefficients from [num, k + 1, k + 1] covariances, of which the last are with the target.
 
-    By the pseudo-inverse: a predictor of one value in a resample tells nothing there, and gets 0.
+    The pseudo-inverse gives 0 to a predictor that has a single value in a resample.
     """
     solved: Array = np.linalg.pinv(covariance[:, :-1, :-1], hermitian=True) @ covariance[:, :-1, -1:]
     return solved[:, :, 0]
@@ -171,7 +174,7 @@ def _solve(covariance: Array) -> Array:
 
 def _conclude(value: float, resampled: Array, num_left: int) -> Coefficient:
     known = resampled[~np.isnan(resampled)]
-    # Where one resample in twenty holds a single value, the rest are no fair sample of what could have been drawn.
+    # If one resample in twenty holds a single value, the others do not represent what could have been drawn.
     ends = np.quantile(known, _ends()) if len(known) >= 0.95 * len(resampled) else (None, None)
     degrees = num_left - 2
     with np.errstate(divide="ignore"):

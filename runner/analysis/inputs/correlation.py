@@ -1,7 +1,7 @@
-"""What an input costs: each feature of the prompts against their measured energy, their latency and their score.
+"""What an input costs: each feature of the prompts compared with their measured energy, their latency and their score.
 
 Rows of requests, samples and trials enter; one row a scope, target and feature leaves (`CORRELATIONS`), and a matrix of
-them for a heat map. docs/inputs.md says what is computed and why. Next: display.
+them for a heat map. docs/inputs.md says what is computed and why. Next: study.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ import polars as pl
 from scipy.stats import false_discovery_control
 
 from runner.analysis.inputs.coefficients import Coefficient, correlate_ranks, correlate_values
-from runner.analysis.inputs.feature_pairs import Comparison, Pair, average_pairs, compare
+from runner.analysis.inputs.feature_pairs import FeatureComparison, FeaturePair, average_pairs, compare_feature
 from runner.analysis.inputs.prompt_costs import FEATURES, TARGETS, average_prompts, explain_missing
 from runner.analysis.inputs.regression import regress_prompts
 
@@ -45,16 +45,16 @@ CORRELATIONS: dict[str, pl.DataType] = {
 """What `correlate` returns. Null means unknown, never 0; the reasons say why.
 
 scope: "task": one model and task; "model": one model over its tasks (task is null); "all": over all models (model and
-    task are null). Every value is standardised inside a model and task before it is joined with others, so that a
-    difference between two models or two tasks is never taken for an effect of a prompt.
+    task are null). Values are standardised inside each model and task before they are joined. So a difference between
+    two models or two tasks never counts as an effect of a prompt.
 num_prompts: prompts behind pearson and spearman. The same prompt on several models counts once.
 *_low, *_high: 95 % interval, by resampling the prompts.
-*_p_value, *_q_value: p that there is no correlation at all; q is the share of false discoveries among this row and all
-    with a smaller p, over all rows of the scope (Benjamini & Hochberg 1995).
-partial: Pearson's correlation of what the lengths of prompt and output leave of feature and target; for one of the two
-    lengths, what the other leaves.
-beta, variance_inflation: of the regression on all features at once, in standard deviations of the target for one of
-    the feature.
+*_p_value, *_q_value: p for no correlation at all. q is the share of false discoveries among this row and all rows with
+    a smaller p, over all rows of the scope (Benjamini & Hochberg 1995).
+partial: Pearson's correlation between the residuals of feature and target after a fit to the lengths of prompt and
+    output. For one of the two lengths, after a fit to the other.
+beta, variance_inflation: of the regression on all features at once, in standard deviations of the target per standard
+    deviation of the feature.
 """
 
 
@@ -64,7 +64,7 @@ class _Scope:
     model: str | None
     task: str | None
     members: tuple[tuple[str, str], ...]
-    """The models and tasks that are joined in it."""
+    """The models and tasks that it joins."""
 
 
 def correlate(
@@ -73,13 +73,13 @@ def correlate(
     """Correlate the features of prompts with what the prompts cost and how well they were answered.
 
     Args:
-        requests: [num_requests] rows of `tables.REQUESTS`, of any trials; energies count where they were measured.
+        requests: [num_requests] rows of `tables.REQUESTS`, of any trials. Only measured energies count.
         samples: [num_samples] rows of `tables.SAMPLES`.
         trials: [num_trials] rows of `tables.TRIALS`.
         num_resamples: behind each interval.
-        seed: of the resampling; the same one gives the same intervals.
+        seed: of the resampling. The same seed gives the same intervals.
     Returns: [num_scopes x num_targets x num_features] rows of `CORRELATIONS`: tasks, then models, then all; targets and
-        features in the order of `prompts.TARGETS` and `prompts.FEATURES`.
+        features in the order of `prompt_costs.TARGETS` and `prompt_costs.FEATURES`.
     """
     prompts = average_prompts(requests, samples, trials)
     reasons = explain_missing(requests, samples, trials)
@@ -87,7 +87,7 @@ def correlate(
         (model, task): prompts.filter((pl.col("model") == model) & (pl.col("task") == task)) for model, task in reasons
     }
     comparisons = {
-        (*key, target, feature): compare(table, feature, target, reasons[key])
+        (*key, target, feature): compare_feature(table, feature, target, reasons[key])
         for key, table in tables.items()
         for target in TARGETS
         for feature in FEATURES
@@ -113,8 +113,8 @@ def make_heat_map(correlations: pl.DataFrame, target: str, coefficient: Coeffici
 
     Args:
         correlations: rows of `CORRELATIONS`.
-    Returns: [num_features] rows in the order of `prompts.FEATURES`: feature, a column for each model, and `ALL_MODELS`;
-        null where a coefficient is not known.
+    Returns: [num_features] rows in the order of `prompt_costs.FEATURES`: feature, a column for each model, and
+        `ALL_MODELS`; null where a coefficient is unknown.
     """
     chosen = correlations.filter((pl.col("target") == target) & (pl.col("scope") != "task"))
     named = chosen.with_columns(pl.col("model").fill_null(ALL_MODELS))
@@ -130,8 +130,8 @@ def _scopes(keys: list[tuple[str, str]]) -> Iterator[_Scope]:
         yield _Scope(scope="all", model=None, task=None, members=tuple(keys))
 
 
-def _describe(members: Mapping[tuple[str, str], Comparison], num_resamples: int, seed: int) -> dict[str, Any]:
-    """The columns of one row but for its regression and its q-values."""
+def _describe(members: Mapping[tuple[str, str], FeatureComparison], num_resamples: int, seed: int) -> dict[str, Any]:
+    """Return the columns of one row, without its regression and its q-values."""
     raw = _join({key: member.raw for key, member in members.items()})
     if raw is None:
         return {"reason": _name_reasons(member.reason for member in members.values())}
@@ -147,9 +147,9 @@ def _describe(members: Mapping[tuple[str, str], Comparison], num_resamples: int,
 
 
 def _join(
-    pairs: Mapping[tuple[str, str], Pair | None],
+    pairs: Mapping[tuple[str, str], FeaturePair | None],
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]], int] | None:
-    """Average each task's pairs over models, and put the tasks together: feature, target, what was fitted to them."""
+    """Average each task's pairs over models, and join the tasks: feature, target, and how many terms were fitted."""
     by_task = defaultdict(list)
     for (_, task), pair in pairs.items():
         if pair is not None:
@@ -157,7 +157,7 @@ def _join(
     if not by_task:
         return None
     averaged = [average_pairs(of_task) for of_task in by_task.values()]
-    # One mean is part of every correlation; the others were fitted beside the controls.
+    # One mean is part of every correlation. The means of the other tasks were fitted beside the controls.
     num_fitted = len(averaged) - 1 + sum(pair.num_controls for pair in averaged)
     return (
         np.concatenate([pair.feature for pair in averaged]),
@@ -180,7 +180,7 @@ def _name_reasons(reasons: Iterator[str | None]) -> str | None:
 
 
 def _control_false_discoveries(correlations: pl.DataFrame) -> pl.DataFrame:
-    """Fill in the q-values: one family of tests for each scope and coefficient, since each is read as one table."""
+    """Add the q-values. Each scope and coefficient is one family of tests, since each is read as one table."""
 
     def control(p_values: pl.Series) -> pl.Series:
         known = p_values.drop_nulls()

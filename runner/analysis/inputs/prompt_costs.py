@@ -1,6 +1,7 @@
-"""What each prompt was and what it cost: rows of requests, samples and trials enter, one row a model and prompt leaves.
+"""What each prompt is like and what it costs: one row for each model and prompt.
 
-The prompt is the unit of every correlation: its repetitions, in a trial and in several, are averaged first.
+Rows of requests, samples and trials enter. The prompt is the unit of every correlation, so its repetitions, in one
+trial and in several, are averaged first. Next: `feature_pairs.py`.
 """
 
 import polars as pl
@@ -9,13 +10,13 @@ from runner.results.tables import REQUESTS, SAMPLES
 
 TARGETS = ("energy_j", "latency_s", "score")
 LENGTHS = ("num_prompt_tokens", "num_output_tokens")
-"""What is held constant in a partial correlation."""
+"""What a partial correlation holds constant."""
 FEATURES = (
     *LENGTHS,
     *(name for name in REQUESTS if name.startswith("prompt_")),
     *(name for name, kind in SAMPLES.items() if kind.is_numeric()),
 )
-"""The output's length is no feature of a prompt, and stands here because everything is compared with it."""
+"""The output's length is no feature of a prompt. It is here because the other features are compared with it."""
 _ATTRIBUTED = (
     "the requests' energies were attributed by a rule, and a rule's output recovers the rule: "
     "give the task repeat_each_s, which measures them"
@@ -27,15 +28,15 @@ _NOT_MEASURED = "no request's own energy was measured: give the task repeat_each
 def average_prompts(requests: pl.DataFrame, samples: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     """Return each model's prompts with their features and their mean energy, latency and score.
 
-    Only sound trials count, and of their requests those that ended well and whose prompt was not cut: the features
-    are of the whole text. Targets are standardised inside each trial before they are averaged, so that neither the
-    clock, nor the GPU, nor drift is taken for an effect of a prompt. Energy is that of `energy_method` "measured".
+    Only sound trials count, and of their requests those that did not fail and whose prompt was not cut, since features
+    describe the whole text. Targets are standardised inside each trial before they are averaged, so that no effect of
+    the clock, the GPU or drift counts as an effect of a prompt. Only energies of `energy_method` "measured" count.
 
     Args:
         requests: [num_requests] rows of `tables.REQUESTS`, of any trials.
         samples: [num_samples] rows of `tables.SAMPLES`.
         trials: [num_trials] rows of `tables.TRIALS`.
-    Returns: [num_models x num_prompts] columns model, task, sample_id, `TARGETS` (without unit: standard deviations
+    Returns: [num_models x num_prompts] rows with the columns model, task, sample_id, `TARGETS` (in standard deviations
         of a trial's prompts) and `FEATURES`; null where unknown. Sorted by the first three.
     """
     sound = trials.filter(
@@ -94,7 +95,7 @@ def explain_missing(
 
 
 def _standardised(name: str) -> pl.Expr:
-    """In standard deviations from the mean; null where all are the same but for rounding."""
+    """In standard deviations from the mean; null if the values differ by no more than rounding."""
     values = pl.col(name)
     spread = values.std(ddof=0)
     return pl.when(spread > 1e-9 * values.abs().max()).then((values - values.mean()) / spread)

@@ -1,6 +1,7 @@
-"""All features at once against one target, the lengths held constant: a linear regression over models and tasks.
+"""Linear regression of a target on all features at once, over models and tasks, with the lengths held constant.
 
-Prompts of `prompts.average_prompts` enter; a coefficient for each feature, or why there is none, leaves.
+Prompts of `prompt_costs.average_prompts` enter; a coefficient for each feature leaves, or the reason why it has none.
+Next: `correlation.py`.
 """
 
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ from runner.analysis.inputs.feature_pairs import MIN_DIFFERENT, count_different,
 from runner.analysis.inputs.prompt_costs import FEATURES, LENGTHS
 
 PROMPTS_PER_FEATURE = 10
-"""The usual least number of observations a predictor (Harrell 2015, Regression Modeling Strategies, 4.4)."""
+"""The usual least number of observations per predictor (Harrell 2015, Regression Modeling Strategies, 4.4)."""
 MAX_INFLATION = 10.0
-"""The usual limit: beyond it, nine tenths of a feature's variance are told by the other features."""
+"""The usual limit. Above it, the other features explain nine tenths of a feature's variance."""
 MIN_KNOWN = 0.9
-"""Share of the prompts that a feature must be known of: a regression takes only prompts of which all are."""
+"""Share of the prompts for which a feature must be known. A regression takes only prompts with all features known."""
 SAME_LENGTH = ("num_characters", "num_words")
-"""The prompt's length in other units. With the tokens held constant little is left of them, and all of it is told by
-features that divide by them."""
+"""The prompt's length in other units. With the tokens held constant little of them is left, and features that divide by
+them explain all of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Beta:
-    """A feature's coefficient; `beta_reason` stands in where it has none."""
+    """A feature's coefficient, or the reason why it has none."""
 
     beta: float | None = None
     beta_low: float | None = None
@@ -35,7 +36,7 @@ class Beta:
 
 
 def regress_prompts(prompts: pl.DataFrame, target: str, *, num_resamples: int, seed: int) -> dict[str, Beta]:
-    """Return each feature's coefficient, in standard deviations of the target for one of the feature.
+    """Return each feature's coefficient, in standard deviations of the target per standard deviation of the feature.
 
     Args:
         prompts: [num_prompts] rows of one or more models and tasks.
@@ -66,11 +67,11 @@ def regress_prompts(prompts: pl.DataFrame, target: str, *, num_resamples: int, s
 
 
 def _join_models(prompts: pl.DataFrame, target: str) -> pl.DataFrame:
-    """Standardise inside each model and task, then average over models: one row a task and prompt with a target."""
+    """Standardise inside each model and task, then average over models: one row for each task and prompt."""
     numbers = (target, *FEATURES)
     return (
         prompts.with_columns(_standardised(name).over("model", "task") for name in numbers)
-        .filter((pl.col(target) != 0).any().over("model", "task"))  # a target of one value tells nothing
+        .filter((pl.col(target) != 0).any().over("model", "task"))  # leaves out a target that has one value
         .drop_nulls(target)
         .group_by("task", "sample_id", maintain_order=True)
         .agg(pl.col(*numbers).mean())
@@ -79,7 +80,7 @@ def _join_models(prompts: pl.DataFrame, target: str) -> pl.DataFrame:
 
 
 def _hold_lengths(table: pl.DataFrame, names: list[str]) -> tuple[Array, int]:
-    """Return what the lengths leave inside each task, [num_prompts, num_names], and how many terms were fitted."""
+    """Return the residuals after a fit to the lengths of each task, [num_prompts, num_names], and the terms fitted."""
     parts, num_fitted = [], -1  # one mean is part of every regression
     for task in table.partition_by("task", maintain_order=True):
         values = task.select(names).to_numpy()
@@ -90,7 +91,7 @@ def _hold_lengths(table: pl.DataFrame, names: list[str]) -> tuple[Array, int]:
 
 
 def _standardised(name: str) -> pl.Expr:
-    """In standard deviations from the mean: 0 where all values are the same, null where there is none."""
+    """In standard deviations from the mean: 0 if all values are the same, null where there is no value."""
     values = pl.col(name)
     spread = values.std(ddof=0)
     standardised = pl.when(spread > 1e-9 * values.abs().max()).then((values - values.mean()) / spread).otherwise(0.0)

@@ -1,1 +1,1 @@
-"""All trials of a run: what only several of them tell, their means and their intervals."""
+"""All trials of a run: what takes several of them to see, their means and their intervals."""

@@ -1,4 +1,4 @@
-"""Is a row faster than its clock allows? Imported tables come without readings of the clock that ran.
+"""Marks rows that are faster than their clock allows, since imported tables hold no readings of the clock that ran.
 
 Rows of `tables.TRIALS` enter; the same rows leave, the impossible ones with a verdict.
 """
@@ -8,15 +8,15 @@ import polars as pl
 from runner.analysis.run.operating_points import BLOCK
 
 TOLERANCE = 0.05
-"""Two throughputs of one table vary by less; a lock that slipped shows by far more."""
+"""Two throughputs of one table vary by less. A clock that was not held differs by far more."""
 
 
 def mark_impossible_clocks(trials: pl.DataFrame) -> pl.DataFrame:
-    """Return the trials, `clock_not_held` among the verdicts of those that are faster than their clock allows.
+    """Add `clock_not_held` to the verdicts of the trials that are faster than their clock allows.
 
-    At one memory clock nothing speeds up by more than the SM clock does: what does not wait for the SMs takes as long
-    as before. A row that gains more on the last possible row below it did not run at the clocks that it states. A clock
-    that slipped downwards cannot be seen in this way.
+    At one memory clock no work speeds up by more than the SM clock does: what does not wait for the SMs takes as long
+    as before. So each row is compared with the last possible row at a lower clock. A row that gains more did not run at
+    the clocks that it states. A clock that slipped downwards cannot be seen in this way.
 
     Args:
         trials: [num_trials] rows of `tables.TRIALS`.

@@ -1,6 +1,6 @@
-"""Did the GPU stay the same through a block? Its sentinels say so: default-clock trials before, between and after.
+"""Drift of a GPU through a block, which its sentinels show: default-clock trials before, between and after the others.
 
-Rows of `tables.TRIALS` enter; the same rows leave, those between two sentinels that differ with a verdict more.
+Rows of `tables.TRIALS` enter; the same rows leave. Those between two sentinels that differ have one more verdict.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 
 MAX_DRIFT = 0.02
-"""As far apart as two sources of one trial may be: what drifted by less is lost in the measurement."""
+"""As far apart as the two energy sources of one trial may be. A smaller drift is lost in the measurement."""
 
 PACE_SLACK_S = 0.1
-"""Steps of a real engine may trail the simulated GPU's by so much before it counts as lost (`inference.pace`): at the
-end of a window that is time that no GPU took."""
+"""A paced engine may trail the simulated GPU by so much before the time counts as lost (MAX_LAG_NS of the paced
+engine). At the end of a window that is time that no GPU took."""
 
 _GPU_AND_BLOCK = ("block_id", "gpu")
 _MEASURED = (
@@ -30,18 +30,19 @@ _MEASURED = (
 
 
 def mark_sentinel_drift(trials: pl.DataFrame) -> pl.DataFrame:
-    """Return the trials, `sentinel_drift` among the verdicts of those that a drift may have touched.
+    """Add `sentinel_drift` to the verdicts of the trials that a drift may have affected.
 
-    When two neighbouring sentinels of a block on one GPU differ, the trials between them and the later sentinel carry
-    it. Neighbours are neighbours in time; a sentinel with a verdict of its own tells nothing, its retry may.
+    Two sentinels of a block are compared if they follow each other in time on one GPU. If they differ, the trials
+    between them and the later sentinel get the verdict. A sentinel that has a verdict of its own is passed over; its
+    retry may count.
 
     Args:
         trials: [num_trials] rows of `tables.TRIALS`, in any order.
     Returns: [num_trials] rows of the same columns, in the same order.
     """
-    tells = pl.col("is_sentinel") & (pl.col("status") == "ok") & (pl.col("verdicts").list.len() == 0)
+    counts = pl.col("is_sentinel") & (pl.col("status") == "ok") & (pl.col("verdicts").list.len() == 0)
     placed = trials.with_row_index("place").with_columns(gpu=pl.col("gpu_uuids").list.first()).sort("start_ns")
-    sentinels = placed.filter(tells).select("place", *_GPU_AND_BLOCK, *_MEASURED)
+    sentinels = placed.filter(counts).select("place", *_GPU_AND_BLOCK, *_MEASURED)
     drifted = [
         after["place"]
         for _, group in sentinels.group_by(_GPU_AND_BLOCK, maintain_order=True)
@@ -50,8 +51,8 @@ def mark_sentinel_drift(trials: pl.DataFrame) -> pl.DataFrame:
     ]
     if not drifted:
         return trials
-    # Each trial is judged by the next sentinel that tells.
-    is_touched = pl.when(tells).then(pl.col("place").is_in(drifted)).backward_fill().over(_GPU_AND_BLOCK)
+    # Each trial is judged by the next sentinel that counts.
+    is_touched = pl.when(counts).then(pl.col("place").is_in(drifted)).backward_fill().over(_GPU_AND_BLOCK)
     return (
         placed.with_columns(is_touched=is_touched.fill_null(value=False) & (pl.col("status") == "ok"))
         .with_columns(
@@ -65,31 +66,34 @@ def mark_sentinel_drift(trials: pl.DataFrame) -> pl.DataFrame:
 
 
 def describe_drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """Return by how much a sentinel differs from the one before it, where that is more than may be; None otherwise.
+    """Return by how much a sentinel differs from the one before it; None where that is within the limits.
 
-    Energy and time are compared per token, since answers of natural length differ from one time to the next without
-    any drift. A difference that lies within the two energies' own uncertainty, or within what pacing leaves open of the
-    two times, is none.
+    Energy and time are compared per token, since answers of natural length differ from one trial to the next without
+    any drift. A difference does not count if the uncertainty of the two energies, or what pacing leaves open of the two
+    times, explains it.
+
+    Args:
+        before, after: rows of `tables.TRIALS`.
     """
     changes = []
     for name, what in (("energy_j", "energy"), ("duration_s", "time")):
         old, new = _per_token(before, name), _per_token(after, name)
         if not old or not new:
             continue
-        doubt = hypot(_doubt(before, name), _doubt(after, name))
-        if abs(new / old - 1) > max(MAX_DRIFT, doubt):
+        uncertainty = hypot(_uncertainty(before, name), _uncertainty(after, name))
+        if abs(new / old - 1) > max(MAX_DRIFT, uncertainty):
             changes.append(f"{what} per token {new / old - 1:+.1%}")
     return ", ".join(changes) or None
 
 
 def _per_token(row: Mapping[str, Any], name: str) -> float | None:
-    """A quantity per output token, per prompt token where nothing is generated."""
+    """Return a quantity per output token, or per prompt token where nothing is generated; None where unknown."""
     count = row["num_output_tokens"] if row["request_kind"] == "generate" else row["num_prompt_tokens"]
     return row[name] / count if row[name] is not None and count else None
 
 
-def _doubt(row: Mapping[str, Any], name: str) -> float:
-    """How much of a quantity is open, relative to it; 0 where that is not known."""
+def _uncertainty(row: Mapping[str, Any], name: str) -> float:
+    """Return the half-width of a quantity's uncertainty as a share of it; 0 where that is unknown."""
     if name == "energy_j":
         half_width = row.get("energy_uncertainty_j")
     else:

@@ -1,8 +1,9 @@
-"""How sure a mean of repeats is: trials of one operating point and of its block's default clock enter, 95 % half-widths
-leave. Next: summary.
+"""Intervals of means over repeats, and of their changes against the default clock.
 
-Everything is worked out on natural logarithms: the noise of joules and seconds is relative, and no bound is negative.
-docs/measurement.md, "Repeats and intervals", says why it is done this way.
+Trials of one operating point and of its block's default clock enter, 95 % half-widths leave. Next: summary.
+
+All numbers are natural logarithms, since the noise of joules and seconds is relative, and so that no bound is negative.
+docs/measurement.md, "Repeats and intervals", gives the reasons.
 """
 
 from dataclasses import dataclass
@@ -16,29 +17,29 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 MIN_REPEATS = 3
-"""From here on a point's own repeats show its spread. Two would show it to within a factor of 13 (Student's t, one
-degree of freedom); the default clock's trials, of which a block has more, then show it better."""
+"""From this number on, an operating point's own repeats show its spread. Two repeats show it to within a factor of 13
+(Student's t, one degree of freedom). Then the default clock's trials, of which a block has more, show it better."""
 GPU_SPREAD = 0.05
-"""Two GPUs of one kind differ by about 5 % in the joules that they report, each steadily so (arXiv 2312.02741). Taken
-as the 95 % half-width of the logarithm of their ratio."""
+"""95 % half-width of the logarithm of the ratio between two GPUs of one kind. They differ by about 5 % in the joules
+that they report, and the difference is constant (arXiv 2312.02741)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """Trials of one operating point of one block."""
+class Repeats:
+    """The repeats of one operating point in one block, or some of them."""
 
     time_s: Array
-    """[num_trials] the middle of each window, from any one origin; NaN where it is not known."""
+    """[num_trials] the middle of each window, from any common origin; NaN where unknown."""
     logs: Array
     """[num_trials, num_metrics] natural logarithms of the metrics; NaN where unknown."""
     energy_uncertainty: Array
     """[num_trials] 95 % half-width of each trial's energy as a share of it; NaN where unknown."""
     gpu: NDArray[np.int64]
-    """[num_trials] which GPU, as a number."""
+    """[num_trials] a number for each GPU."""
 
-    def take(self, chosen: NDArray[Any]) -> "Sample":
+    def take(self, chosen: NDArray[Any]) -> "Repeats":
         """Return some of the trials, by mask or by index."""
-        return Sample(
+        return Repeats(
             time_s=self.time_s[chosen],
             logs=self.logs[chosen],
             energy_uncertainty=self.energy_uncertainty[chosen],
@@ -51,24 +52,25 @@ class Change:
     """How an operating point differs from its block's default clock."""
 
     log_ratio: Array
-    """[num_metrics] mean over the pairs; NaN where there is none."""
+    """[num_metrics] mean over the pairs; NaN where there is no pair."""
     half_width: Array
-    """[num_metrics] of the 95 % interval around it; NaN where the spread cannot be told."""
+    """[num_metrics] of the 95 % interval around the mean; NaN where nothing shows the spread."""
     half_width_if_chosen: Array
-    """[num_metrics] the same for a point that was chosen because of this metric: so wide that in 95 of 100 blocks the
-    truth of every compared point lies inside its interval at once, and so the chosen one's does (Bonferroni)."""
+    """[num_metrics] the same for an operating point that was chosen by this metric. The interval is so wide that in 95
+    of 100 blocks the true values of all compared operating points lie inside their intervals at once (Bonferroni)."""
     on_same_board: bool
-    """Whether every trial met default-clock trials of its own GPU."""
+    """Whether every trial was compared with default-clock trials of its own GPU."""
 
 
-def level_half_width(trials: Sample, default: Sample, is_energy: NDArray[np.bool_]) -> Array:
-    """Half-width of the 95 % interval of the mean of a point's repeats, on the logarithm.
+def level_half_width(trials: Repeats, default: Repeats, is_energy: NDArray[np.bool_]) -> Array:
+    """Return the half-width of the 95 % interval of a mean over repeats, of the logarithm.
 
     Args:
-        trials: the point's repeats.
-        default: the default-clock trials of its block, whose spread stands in below `MIN_REPEATS` repeats.
+        trials: the operating point's repeats.
+        default: the default-clock trials of its block. Their spread counts if there are fewer than `MIN_REPEATS`
+            repeats.
         is_energy: [num_metrics] which metrics rest on the power sensor.
-    Returns: [num_metrics]; NaN where the spread cannot be told.
+    Returns: [num_metrics]; NaN where nothing shows the spread.
     """
     num_known = (~np.isnan(trials.logs)).sum(axis=0)
     with np.errstate(divide="ignore"):
@@ -79,19 +81,19 @@ def level_half_width(trials: Sample, default: Sample, is_energy: NDArray[np.bool
 
 
 def compare_with_default(
-    trials: Sample, default: Sample, is_energy: NDArray[np.bool_], *, num_compared: int = 1
+    trials: Repeats, default: Repeats, is_energy: NDArray[np.bool_], *, num_compared: int = 1
 ) -> Change:
-    """Pair each repeat of a point with the default clock at its own time and on its own GPU.
+    """Compare each repeat of an operating point with the default clock at its own time and on its own GPU.
 
-    The default clock at a time is interpolated between the trials before and after it; outside the first and the last
-    it is the nearest one. So a drift that is linear from one default-clock trial to the next cancels. Where times are
-    not known, as in published tables, it is the mean of all of them.
+    The default clock at a time is interpolated between the trials before and after it. Before the first and after the
+    last one, the nearest counts. So a drift that is linear from one default-clock trial to the next cancels. Where
+    times are unknown, as in published tables, the mean of all default-clock trials counts.
 
     Args:
-        trials: the point's repeats, one at least.
+        trials: the operating point's repeats, one at least.
         default: the default-clock trials of the block, one at least.
         is_energy: [num_metrics] which metrics rest on the power sensor.
-        num_compared: points of the block among which this one may be the chosen one.
+        num_compared: operating points of the block from which one is chosen.
     """
     weights, on_same_board = _weigh(trials, default)
     logs = np.where(weights[:, :, None] > 0, default.logs, 0.0)
@@ -100,8 +102,8 @@ def compare_with_default(
     num_pairs = is_known.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(is_known, ratios, 0.0).sum(axis=0) / num_pairs
-        # Pairs that share a default-clock trial share its noise. In units of one trial's variance, by the layout alone:
-        # the variance of the pairs' mean, and the one that their scatter about it shows.
+        # Pairs that share a default-clock trial share its noise. So the layout alone gives, in units of one trial's
+        # variance, the variance of the pairs' mean, and the variance that their scatter about it shows.
         of_mean = 1 / num_pairs + ((weights.T @ is_known / num_pairs) ** 2).sum(axis=0)
         of_pairs = (is_known * (1 + (weights**2).sum(axis=1))[:, None]).sum(axis=0)
         of_scatter = (of_pairs - num_pairs * of_mean) / (num_pairs - 1)
@@ -124,10 +126,10 @@ def compare_with_default(
     )
 
 
-def _weigh(trials: Sample, default: Sample) -> tuple[Array, bool]:
-    """How much of each default-clock trial each trial is compared with: [num_trials, num_default], rows sum to 1.
+def _weigh(trials: Repeats, default: Repeats) -> tuple[Array, bool]:
+    """Return the weight of each default-clock trial for each trial: [num_trials, num_default], rows sum to 1.
 
-    Also whether every trial met default-clock trials of its own GPU.
+    Also returns whether every trial is compared with default-clock trials of its own GPU.
     """
     weights = np.zeros((len(trials.time_s), len(default.time_s)))
     on_same_board = True
@@ -151,14 +153,14 @@ def _weigh(trials: Sample, default: Sample) -> tuple[Array, bool]:
     return weights, on_same_board
 
 
-def _spread(trials: Sample) -> Array:
-    """95 % half-width of a single trial, [num_metrics]."""
+def _spread(trials: Repeats) -> Array:
+    """Return the 95 % half-width of a single trial, [num_metrics]."""
     deviation, degrees = _deviation(trials)
     return _student(degrees) * deviation
 
 
-def _deviation(trials: Sample) -> tuple[Array, Array]:
-    """Standard deviation of a single trial about the mean of its GPU, and its degrees of freedom, [num_metrics]."""
+def _deviation(trials: Repeats) -> tuple[Array, Array]:
+    """Return single trials' standard deviation about their GPU's mean, and its degrees of freedom: [num_metrics]."""
     squares, degrees = np.zeros((2, trials.logs.shape[1]))
     for gpu in np.unique(trials.gpu):
         logs = trials.logs[trials.gpu == gpu]
@@ -172,16 +174,16 @@ def _deviation(trials: Sample) -> tuple[Array, Array]:
 
 
 def _student(degrees: NDArray[Any], confidence: float = CONFIDENCE) -> Array:
-    """How many standard errors the interval reaches to each side; NaN without a degree of freedom."""
+    """Return how many standard errors an interval reaches to each side; NaN without a degree of freedom."""
     return np.asarray(stdtrit(np.maximum(degrees, 0), (1 + confidence) / 2))
 
 
 def _widen(half_width: Array, is_energy: NDArray[np.bool_], *others: float) -> Array:
-    """Add to the energies' half-widths what repeating does not show, in quadrature."""
+    """Add what repeats do not show to the half-widths of energies, in quadrature."""
     return np.where(is_energy, np.sqrt(half_width**2 + sum(other**2 for other in others)), half_width)
 
 
 def _mean_known(energy_uncertainty: Array) -> float:
-    """Not divided by the number of trials: what a sensor does not see of a load it may miss every time."""
+    """Return the mean uncertainty. More trials do not make it smaller: a sensor may miss the same part every time."""
     known = energy_uncertainty[~np.isnan(energy_uncertainty)]
     return float(known.mean()) if len(known) else 0.0

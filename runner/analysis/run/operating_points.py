@@ -1,9 +1,15 @@
-"""What is said of one operating point of one block: the columns of a summary's rows. Next: summary."""
+"""The columns of a summary: what is said of one operating point of one block. Next: summary."""
 
 import polars as pl
 
-BLOCK = ("block_id", "model", "task", "request_kind", "concurrency")
-POINT = ("sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
+from runner.results.tables import TRIALS
+from runner.spec.load import LOAD_COLUMNS
+from runner.spec.operating_point import OperatingPoint
+
+BLOCK = ("block_id", "model", "task", "request_kind", *LOAD_COLUMNS)
+"""The columns that tell blocks apart."""
+POINT = tuple(OperatingPoint().columns())
+"""The columns that tell operating points apart."""
 ENERGY_METRICS = ("joules_per_token", "joules_per_request", "energy_delay_product_js", "mean_power_w")
 METRICS = (
     *ENERGY_METRICS,
@@ -16,20 +22,13 @@ METRICS = (
     "tpot_s_p95",
 )
 GOALS = ("joules_per_token", "energy_delay_product_js")
-"""What a point may be chosen for."""
+"""What an operating point may be chosen by."""
 PHASES = tuple(f"joules_per_{phase}_token{bound}" for phase in ("prefill", "decode") for bound in ("", "_low", "_high"))
 _SUFFIXES = ("", "_low", "_high", "_change", "_change_low", "_change_high")
 
 OPERATING_POINTS: dict[str, pl.DataType] = {
-    # what: a block and a point of it
-    "block_id": pl.String(),
-    "model": pl.String(),
-    "task": pl.String(),
-    "request_kind": pl.String(),
-    "concurrency": pl.Int64(),
-    "sm_clock_mhz_requested": pl.Int64(),
-    "mem_clock_mhz_requested": pl.Int64(),
-    "power_limit_w_requested": pl.Float64(),
+    # what: a block and an operating point of it
+    **{name: TRIALS[name] for name in (*BLOCK, *POINT)},
     "is_default": pl.Boolean(),
     "gpu_name": pl.String(),
     "gpu_uuids": pl.List(pl.String()),
@@ -75,28 +74,28 @@ OPERATING_POINTS: dict[str, pl.DataType] = {
 }
 """What `summary.summarise_operating_points` returns. Null means unknown, never 0.
 
-is_default: no clock and no limit was asked for; sentinels belong to this row.
-num_averaged: trials behind the means: the sound ones, or, where there is none (`is_sound` is false), the ones that
-    finished with a verdict. `verdicts` names every reason that occurred, averaged or not.
-is_least_energy: the sound point of its block that needs the least joules per token (of equals, the first row): by
-    joules_per_token_change where every sound point has one, else by joules_per_token.
+is_default: no clock and no limit was requested. Sentinels belong to this row.
+num_averaged: trials behind the means. These are the sound ones; where there is none (`is_sound` is false), the ones
+    that finished with a verdict. `verdicts` names every verdict that occurred, averaged or not.
+is_least_energy: the sound operating point of its block with the least joules per token; of equals, the first row. It is
+    ranked by joules_per_token_change where every sound operating point has one, else by joules_per_token.
 token_kind: "output" for generate; "prompt" for loglikelihood, which generates nothing.
-gpu_uuids: the GPUs of these trials; more than one where a block went on elsewhere after its GPU was lost.
-*_low, *_high: 95 % interval of the mean over the averaged trials; null where `interval_reason` says why.
-*_change: fraction by which this point differs from the default clock (-0.23: 23 % less), the mean over pairs: each
-    trial with the block's default-clock trials before and after it (`intervals.compare_with_default`), so that it may
-    differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 % interval, null
-    on the default row itself. Where `default_is_on_same_board` is false it compares two GPUs and is widened.
-*_chosen_low, *_chosen_high: the interval of `_change` for a point that was chosen because of it, among the block's
-    `num_compared` points beside the default: wider, since the least of many is a lucky one (Bonferroni).
+gpu_uuids: the GPUs of these trials. There are several where a block went on elsewhere after its GPU was lost.
+*_low, *_high: 95 % interval of the mean over the averaged trials. Where it is null, `interval_reason` says why.
+*_change: fraction by which this operating point differs from the default clock (-0.23: 23 % less). It is the mean over
+    pairs of a trial with the block's default-clock trials before and after it (`intervals.compare_with_default`), so
+    that it may differ in the last digit from the ratio of two means. `_change_low` and `_change_high` are its 95 %
+    interval, null on the default row. Where `default_is_on_same_board` is false, two GPUs are compared and it is wider.
+*_chosen_low, *_chosen_high: the interval of `_change` for an operating point that was chosen by it among the block's
+    `num_compared` ones beside the default. It is wider, since the least of many is partly so by chance (Bonferroni).
 slowdown: how much longer the same work takes than at the default clock (0.05: 5 %), by latency_s_p50 where it is known,
     else by the throughput.
-energy_j, energy_uncertainty_j: means over the averaged trials, not of their sum.
-joules_per_prefill_token, joules_per_decode_token: means over the averaged trials, their bounds too, which makes the
+energy_j, energy_uncertainty_j: means over the averaged trials, not their sum.
+joules_per_prefill_token, joules_per_decode_token: means over the averaged trials. So are their bounds, which makes the
     intervals too wide rather than too narrow. phase_reason: of the trials that have phases, if any has.
 truncated_fraction: share of the requests whose prompt was cut from the left to fit the model's context.
 quality_stderr: the score's own standard error over documents. Repeats answer the same documents, so it is not divided
     by their number.
-quality_difference: score minus the default row's, in the metric's own unit. Its stderr treats the two as independent;
-    as both answer the same documents, it is an upper bound.
+quality_difference: score minus the default row's, in the metric's own unit. Its stderr treats the two as independent.
+    Both answer the same documents, so that it is an upper bound.
 """

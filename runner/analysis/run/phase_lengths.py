@@ -1,95 +1,132 @@
 """Prefill and decode by trials of three output lengths: rows of `tables.TRIALS` enter and leave, completed.
 
-A trial with `phases = "output_lengths"` has two paired trials in its block at the same point and repeat, with the same
-prompts. One output token is prefill alone; what a request of full length takes beyond it is decoding alone. Half of the
-outputs lies between the two and says whether the two add up.
+A trial with `phases = "output_lengths"` has two paired trials in its block, at the same operating point and repeat,
+with the same prompts. With one output token a request is prefill alone. What the full length takes beyond that is
+decoding alone. Half of the length lies between the two and shows whether they add up.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from math import hypot
 from typing import Any, get_args
 
 import polars as pl
 
-from runner.analysis.window.phases import num_prefill_tokens, reach_over, share_phases
+from runner.analysis.run.operating_points import POINT
+from runner.analysis.window.phases.phase_energy import Phases, reach_over, share_energy
+from runner.analysis.window.work import Work, read_work
 from runner.results.tables import TRIALS
 from runner.spec.request import PhaseRole
 
 Row = dict[str, Any]
 
 MAX_CLOCK_GAP = 0.10
-"""Beyond it trials of one point ran at different operating points, and their joules are not compared."""
+"""Trials whose clocks lie further apart ran at different operating points, and their joules are not compared."""
 CLOCK_ELASTICITY = 1.2
 """By how many percent a token's energy changes at most for 1 % of the SM clock, upwards or downwards.
 
-At a power cap the time alone changes: 1. Elsewhere the GPU model of an H200 says −0.4 to +1.1 over all its clocks.
+At a power cap only the time changes: 1. Elsewhere the GPU model of an H200 gives −0.4 to +1.1 over all its clocks.
 """
-_POINT = ("block_id", "sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
-_COLUMNS = (
-    "phase_method",
-    "phase_reason",
-    "phase_interval",
-    "prefill_energy_j",
-    "decode_energy_j",
-    "phase_residual_fraction",
-    *(f"joules_per_{name}_token{bound}" for name in ("prefill", "decode") for bound in ("", "_low", "_high")),
-)
+_COLUMNS = tuple(column.name for column in fields(Phases))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Measured:
+    """What phases take from the row of one sound trial."""
+
+    work: Work
+    energy_j: float
+    uncertainty_j: float | None
+    clock_mhz: float | None
+    """The mean SM clock of the window."""
+    prefill_clock_mhz: float | None
+    """The mean SM clock of prefill; None where the engine does not tell its steps, or no reading fell into prefill."""
+
+    @property
+    def energy_per_request_j(self) -> float:
+        return self.energy_j / self.work.num_requests
+
+    @property
+    def uncertainty_per_request_j(self) -> float:
+        return (self.uncertainty_j or 0.0) / self.work.num_requests
+
+    @property
+    def output_tokens_per_request(self) -> float:
+        return self.work.num_output_tokens / self.work.num_requests
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Group:
+    """A trial of full length and its two paired trials."""
+
+    trial_id: str
+    whole: _Measured
+    half: _Measured
+    one: _Measured
 
 
 def complete_phases(trials: pl.DataFrame) -> pl.DataFrame:
-    """Fill the phase columns of the trials that have paired trials; of every other trial they stay as they are.
+    """Fill the phase columns of the trials that have paired trials. Those of other trials stay as they are.
 
-    Each trial has the joules a token of its own repeat; the interval is that of the point's mean over its sound
-    repeats, paired, with what the sensor cannot see (`energy_uncertainty_j`), which repeating does not show.
+    Each trial has the joules per token of its own repeat. The interval is that of the operating point's mean over its
+    sound repeats, paired, and holds what the sensor cannot see (`energy_uncertainty_j`), which repeats do not show.
+
+    Args:
+        trials: [num_trials] rows of `tables.TRIALS`.
+    Returns: [num_trials] rows of the same columns, in the same order.
     """
     blocks = trials.filter(pl.col("phase_role").is_not_null())["block_id"].unique()
     rows = trials.filter(pl.col("block_id").is_in(blocks.implode())).to_dicts()
-    changes: list[Row] = []
-    for point in _group(rows, _POINT):
-        changes += _complete_point(point)
-    if not changes:
+    found: dict[str, Phases] = {}
+    for point in _group(rows, ("block_id", *POINT)):
+        found |= _complete_point(point)
+    if not found:
         return trials
     schema = {name: TRIALS[name] for name in ("trial_id", *_COLUMNS)}
+    changes = [{"trial_id": trial_id} | asdict(phases) for trial_id, phases in found.items()]
     return trials.update(pl.DataFrame(changes, schema=schema), on="trial_id", how="left", include_nulls=True)
 
 
-def _complete_point(rows: Sequence[Row]) -> list[Row]:
-    """Changes to the rows of one operating point of one block: its trials, their paired trials, perhaps sentinels."""
-    wholes = [row for row in rows if row["phase_role"] is None and row["status"] == "ok"]
-    done: list[tuple[Row, Row, Row, Row]] = []
-    changes: list[Row] = []
-    for whole in wholes:
-        change: Row = dict.fromkeys(_COLUMNS) | {"trial_id": whole["trial_id"]}
-        changes.append(change)
-        if whole["is_sentinel"]:
-            change["phase_reason"] = "a sentinel has no paired trials"
+def _complete_point(rows: Sequence[Row]) -> dict[str, Phases]:
+    """Return the phases of the trials at one operating point of one block, by trial_id.
+
+    Args:
+        rows: its trials, their paired trials, and sentinels at the default clock.
+    """
+    found: dict[str, Phases] = {}
+    comparable: list[_Group] = []
+    for whole in rows:
+        if whole["phase_role"] is not None or whole["status"] != "ok":
             continue
-        group = [row for row in rows if row["repeat"] == whole["repeat"] and not row["is_sentinel"]]
-        paired_trials = {role: _find_sound(group, role) for role in get_args(PhaseRole)}
-        if reason := _explain(whole, paired_trials):
-            change["phase_reason"] = reason
+        group = _find_group(whole, rows)
+        if isinstance(group, str):
+            found[whole["trial_id"]] = Phases(phase_reason=group)
             continue
-        one, half = paired_trials["one_token"], paired_trials["half_length"]
-        assert one is not None
-        assert half is not None
-        prefill_j, decode_j = one["energy_j"] / num_prefill_tokens(one), _decode_j(one, whole)
-        change |= share_phases(whole, prefill_j, decode_j) | {
-            "phase_method": "output_lengths",
-            "joules_per_prefill_token": prefill_j,
-            "joules_per_decode_token": decode_j,
-            # The whole is what the two were taken from; the half is not.
-            "phase_residual_fraction": share_phases(half, prefill_j, decode_j)["phase_residual_fraction"],
-        }
-        if reason := _explain_clocks(whole, one, half):
-            change["phase_reason"] = reason
-        else:
-            done.append((change, whole, one, half))
-    _add_intervals(done)
-    return changes
+        reason = _explain_clocks(group)
+        found[group.trial_id] = replace(_split_energy(group), phase_reason=reason)
+        if reason is None:
+            comparable.append(group)
+    return found | dict(_add_intervals({group: found[group.trial_id] for group in comparable}))
+
+
+def _find_group(whole: Row, rows: Sequence[Row]) -> _Group | str:
+    """Return a trial with its paired trials, or the reason why it has no phases."""
+    if whole["is_sentinel"]:
+        return "a sentinel has no paired trials"
+    if not _is_sound(whole):
+        return f"the trial itself is not sound: {', '.join(whole['verdicts']) or 'its energy is unknown'}"
+    beside = [row for row in rows if row["repeat"] == whole["repeat"] and not row["is_sentinel"]]
+    paired_trials = {role: _find_sound(beside, role) for role in get_args(PhaseRole)}
+    one, half = paired_trials["one_token"], paired_trials["half_length"]
+    if one is None or half is None:
+        missing = [role for role, row in paired_trials.items() if row is None]
+        return f"there is no sound paired trial {' and '.join(missing)} at this operating point and repeat"
+    measured = {"whole": _read_measured(whole), "half": _read_measured(half), "one": _read_measured(one)}
+    return _Group(trial_id=whole["trial_id"], **measured)
 
 
 def _find_sound(rows: Iterable[Row], role: PhaseRole) -> Row | None:
-    """The paired trial without a verdict; of two attempts the later one."""
+    """Return the paired trial without a verdict, of two attempts the later one."""
     sound = [row for row in rows if row["phase_role"] == role and _is_sound(row)]
     return max(sound, key=lambda row: row["attempt"] or 1, default=None)
 
@@ -98,105 +135,140 @@ def _is_sound(row: Row) -> bool:
     return row["status"] == "ok" and not row["verdicts"] and row["energy_j"] is not None
 
 
-def _explain(whole: Row, paired_trials: dict[PhaseRole, Row | None]) -> str | None:
-    """Why this trial has no phases; None if it has."""
-    if not _is_sound(whole):
-        return f"the trial itself is not sound: {', '.join(whole['verdicts']) or 'its energy is unknown'}"
-    missing = [role for role, paired in paired_trials.items() if paired is None]
-    if missing:
-        return f"there is no sound paired trial trial {' and '.join(missing)} at this point and repeat"
-    return None
+def _read_measured(row: Row) -> _Measured:
+    return _Measured(
+        work=read_work(row),
+        energy_j=row["energy_j"],
+        uncertainty_j=row["energy_uncertainty_j"],
+        clock_mhz=row["sm_clock_mhz"],
+        prefill_clock_mhz=row["prefill_sm_clock_mhz"],
+    )
 
 
-def _prefill_clocks_mhz(group: Sequence[Row]) -> list[float]:
-    """Where prefill ran in each trial; empty where that is unknown of one."""
-    column = "prefill_sm_clock_mhz"
-    if any(row[column] is None for row in group):
-        column = "sm_clock_mhz"  # the engine does not tell its steps, or no reading fell into the phase
-    clocks_mhz = [row[column] for row in group]
-    return [] if None in clocks_mhz else clocks_mhz
+def _split_energy(group: _Group) -> Phases:
+    """Return the phases of the trial of full length, without an interval."""
+    prefill_j, decode_j = _prefill_j(group), _decode_j(group.one, group.whole)
+    whole, half = (
+        share_energy(
+            measured.energy_j, measured.work, joules_per_prefill_token=prefill_j, joules_per_decode_token=decode_j
+        )
+        for measured in (group.whole, group.half)
+    )
+    return Phases(
+        phase_method="output_lengths",
+        prefill_energy_j=whole.prefill_j,
+        decode_energy_j=whole.decode_j,
+        joules_per_prefill_token=prefill_j,
+        joules_per_decode_token=decode_j,
+        # Both values were taken from the trial of full length, so that it has no residual. The half-length one has.
+        phase_residual_fraction=half.residual_fraction,
+    )
 
 
-def _clock_gap(group: Sequence[Row]) -> float:
-    """How much faster, as a fraction, the clock of prefill was in one trial than in another: 0 where it is unknown.
+def _prefill_j(group: _Group) -> float:
+    """Return joules per prefill token: nothing else is computed where one token is generated."""
+    return group.one.energy_j / group.one.work.num_prefill_tokens
 
-    Nothing was asked of it: under a power cap it follows the load, and prefill alone heats a GPU more than prefill
-    between stretches of decoding. A clock of decoding that differs needs no such care: it is in what the two halves of
-    an answer say, over which the interval reaches.
+
+def _decode_j(fewer: _Measured, more: _Measured) -> float:
+    """Return joules per decode token, of those that a request has more in one trial than in the other."""
+    return (more.energy_per_request_j - fewer.energy_per_request_j) / _num_more_tokens(fewer, more)
+
+
+def _num_more_tokens(fewer: _Measured, more: _Measured) -> float:
+    return more.output_tokens_per_request - fewer.output_tokens_per_request
+
+
+# clocks --------------------------------------------------------------------------------------------------------------
+
+
+def _prefill_clocks_mhz(group: Sequence[_Measured]) -> list[float]:
+    """Return the SM clock at which prefill ran in each trial; empty where that is unknown for one of them."""
+    of_prefill = [measured.prefill_clock_mhz for measured in group]
+    clocks_mhz = [measured.clock_mhz for measured in group] if None in of_prefill else of_prefill
+    known = [clock_mhz for clock_mhz in clocks_mhz if clock_mhz is not None]
+    return known if len(known) == len(group) else []
+
+
+def _clock_gap(group: Sequence[_Measured]) -> float:
+    """Return how much faster, as a fraction, prefill ran in one trial than in another; 0 where that is unknown.
+
+    Under a power cap the clock follows the load, and prefill alone draws more than prefill between stretches of
+    decoding. A difference in the clock of decoding needs no such care. It shows in the two halves of an answer, and the
+    interval reaches over both.
     """
     clocks_mhz = _prefill_clocks_mhz(group)
     return max(clocks_mhz) / min(clocks_mhz) - 1 if clocks_mhz else 0.0
 
 
-def _explain_clocks(whole: Row, one: Row, half: Row) -> str | None:
-    """Why no interval holds."""
-    if _clock_gap((whole, one, half)) <= MAX_CLOCK_GAP:
+def _explain_clocks(group: _Group) -> str | None:
+    """Return why no interval holds, where the clocks lie too far apart."""
+    measured = (group.whole, group.one, group.half)
+    if _clock_gap(measured) <= MAX_CLOCK_GAP:
         return None
-    whole_mhz, one_mhz, half_mhz = _prefill_clocks_mhz((whole, one, half))
+    whole_mhz, one_mhz, half_mhz = _prefill_clocks_mhz(measured)
     there = f"at {one_mhz:.0f} in one_token, at {half_mhz:.0f} in half_length"
     return f"no interval: prefill ran at {whole_mhz:.0f} MHz in this trial, {there}: different operating points"
 
 
-def _decode_j(fewer: Row, more: Row) -> float:
-    """Joules a decode token, of those that the requests of one trial have more than the requests of the other."""
-    return (_per_request(more, "energy_j") - _per_request(fewer, "energy_j")) / _num_more_tokens(fewer, more)
+# intervals -----------------------------------------------------------------------------------------------------------
 
 
-def _num_more_tokens(fewer: Row, more: Row) -> float:
-    return _per_request(more, "num_output_tokens") - _per_request(fewer, "num_output_tokens")
+def _add_intervals(phases: dict[_Group, Phases]) -> Iterator[tuple[str, Phases]]:
+    """Yield each repeat's phases with the interval of the operating point's mean.
 
-
-def _per_request(row: Row, column: str) -> float:
-    return float(row[column] / row["num_requests"])
-
-
-def _add_intervals(done: Sequence[tuple[Row, Row, Row, Row]]) -> None:
-    """Put the interval of a point's mean into each of its repeats.
-
-    The first half of an answer is decoded after less context, and more of it beside other requests' prompts, than the
-    second half: the interval of decoding reaches over both.
+    The first half of an answer is decoded after less context than the second half, and more of it beside the prompts of
+    other requests. So the interval of decoding reaches over both halves.
     """
-    if not done:
+    groups = list(phases)
+    if not groups:
         return
-    changes, wholes, ones, halves = zip(*done, strict=True)
-    groups = list(zip(wholes, ones, halves, strict=True))
-    if len(done) < 2 and not _are_sensors_known(groups):
-        changes[0]["phase_reason"] = "an interval needs two sound repeats, or a sensor of known uncertainty"
+    if len(groups) < 2 and not _are_sensors_known(groups):
+        reason = "an interval needs two sound repeats, or a sensor of known uncertainty"
+        yield groups[0].trial_id, replace(phases[groups[0]], phase_reason=reason)
         return
-    prefill_j = [change["joules_per_prefill_token"] for change in changes]
-    of_halves = [sorted((_decode_j(one, half), _decode_j(half, whole))) for whole, one, half in groups]
+    prefill_j = [_prefill_j(group) for group in groups]
+    of_halves = [sorted((_decode_j(group.one, group.half), _decode_j(group.half, group.whole))) for group in groups]
     unseen_prefill_j, unseen_decode_j = _find_unseen(groups)
-    bounds = {
-        "prefill": reach_over(prefill_j, prefill_j, unseen_prefill_j),
-        "decode": reach_over([least for least, _ in of_halves], [most for _, most in of_halves], unseen_decode_j),
-    }
-    for change in changes:
-        change["phase_interval"] = "repeats" if len(done) > 1 else "sensor"
-        for name, (low, high) in bounds.items():
-            change.update({f"joules_per_{name}_token_low": low, f"joules_per_{name}_token_high": high})
+    prefill_low_j, prefill_high_j = reach_over(prefill_j, prefill_j, unseen_prefill_j)
+    decode_low_j, decode_high_j = reach_over(
+        [least for least, _ in of_halves], [most for _, most in of_halves], unseen_decode_j
+    )
+    for group in groups:
+        yield (
+            group.trial_id,
+            replace(
+                phases[group],
+                phase_interval="repeats" if len(groups) > 1 else "sensor",
+                joules_per_prefill_token_low=prefill_low_j,
+                joules_per_prefill_token_high=prefill_high_j,
+                joules_per_decode_token_low=decode_low_j,
+                joules_per_decode_token_high=decode_high_j,
+            ),
+        )
 
 
-def _find_unseen(groups: Sequence[tuple[Row, Row, Row]]) -> tuple[float, float]:
-    """What repeating does not show, in joules a prefill token and joules a decode token: the largest of the repeats.
+def _find_unseen(groups: Sequence[_Group]) -> tuple[float, float]:
+    """Return what repeats do not show, in joules per prefill token and per decode token: the largest of the repeats.
 
-    The sensor's part; and prefill in the one-token trial cost more or less than in the others by what their clocks
-    allow (`CLOCK_ELASTICITY`), which decoding, the rest, then has less or more.
+    One part is the sensor's. The other is that prefill cost more or less in the one-token trial than in the others, by
+    what their clocks allow (`CLOCK_ELASTICITY`). Decoding, which is the rest, then cost less or more.
     """
     know = _are_sensors_known(groups)
     prefill_j, decode_j = [], []
-    for whole, one, half in groups:
-        num_more = _num_more_tokens(one, whole)
+    for group in groups:
+        whole, one = group.whole, group.one
         by_clock = CLOCK_ELASTICITY * _clock_gap((whole, one))
-        by_sensor_j = one["energy_uncertainty_j"] if know else 0.0
-        prefill_j.append(hypot(by_sensor_j, by_clock * one["energy_j"]) / num_prefill_tokens(one))
-        by_clock = CLOCK_ELASTICITY * _clock_gap((whole, one, half))
-        by_sensors_j = [_per_request(row, "energy_uncertainty_j") for row in (whole, one)] if know else []
-        decode_j.append(hypot(*by_sensors_j, by_clock * _per_request(one, "energy_j")) / num_more)
+        by_sensor_j = (one.uncertainty_j or 0.0) if know else 0.0
+        prefill_j.append(hypot(by_sensor_j, by_clock * one.energy_j) / one.work.num_prefill_tokens)
+        by_clock = CLOCK_ELASTICITY * _clock_gap((whole, one, group.half))
+        by_sensors_j = [measured.uncertainty_per_request_j for measured in (whole, one)] if know else []
+        decode_j.append(hypot(*by_sensors_j, by_clock * one.energy_per_request_j) / _num_more_tokens(one, whole))
     return max(prefill_j), max(decode_j)
 
 
-def _are_sensors_known(groups: Sequence[tuple[Row, Row, Row]]) -> bool:
-    return all(row["energy_uncertainty_j"] is not None for whole, one, _ in groups for row in (whole, one))
+def _are_sensors_known(groups: Sequence[_Group]) -> bool:
+    return all(measured.uncertainty_j is not None for group in groups for measured in (group.whole, group.one))
 
 
 def _group(rows: Iterable[Row], names: Sequence[str]) -> list[list[Row]]:

@@ -1,7 +1,7 @@
-"""From trials to operating points: repeats averaged, each point compared with its block's default clock, how surely.
+"""From trials to operating points: repeats averaged, and each operating point compared with its block's default clock.
 
-Rows of `tables.TRIALS` enter; one row a block and operating point leaves (`OPERATING_POINTS`). The terminal report
-formats it, `sweep report --json` prints it. Next: display.
+Rows of `tables.TRIALS` enter; one row a block and operating point leaves (`OPERATING_POINTS`). The report shows it, and
+`sweep report --json` prints it. Next: advice.
 """
 
 from collections.abc import Iterator
@@ -9,21 +9,24 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from runner.analysis.run.intervals import Array, Sample, compare_with_default, level_half_width
+from runner.analysis.run.intervals import Array, Repeats, compare_with_default, level_half_width
 from runner.analysis.run.operating_points import BLOCK, ENERGY_METRICS, GOALS, METRICS, OPERATING_POINTS, PHASES, POINT
+from runner.spec.load import LOAD_COLUMNS
 
 _ENERGY = METRICS.index("joules_per_token")
 _IS_ENERGY = np.array([metric in ENERGY_METRICS for metric in METRICS])
+_BY_BLOCK = ("model", "task", *LOAD_COLUMNS, "block_id")
+_BY_POINT = ("is_default", *POINT[1:], POINT[0])
+"""The default first, then by memory clock, power limit and SM clock, highest first."""
 
 
 def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
     """Average repeats and compare every operating point with its block's default clock.
 
     Args:
-        trials: [num_trials] rows of `tables.TRIALS`, in any order; paired trials made to tell phases apart are no
-            operating points and are passed over.
-    Returns: [num_blocks x num_points] rows of `OPERATING_POINTS`: by model, task and concurrency; inside a block the
-        default first, then memory clock, power limit and SM clock, highest first.
+        trials: [num_trials] rows of `tables.TRIALS`, in any order. Paired trials are left out.
+    Returns: [num_blocks x num_points] rows of `OPERATING_POINTS`: by model, task and load; inside a block the default
+        first, then by memory clock, power limit and SM clock, highest first.
     """
     trials = _mark_averaged(trials.filter(pl.col("phase_role").is_null()))
     intervals = _estimate_intervals(trials)
@@ -35,10 +38,11 @@ def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
         interval_reason=pl.when(num_averaged=0).then(pl.lit("no trial finished")).otherwise("interval_reason"),
     )
     points = _compare_quality(_compare_time(points)).sort(
-        "model", "task", "concurrency", "block_id", "is_default", *POINT[1:], POINT[0],
-        descending=[False] * 4 + [True] * 4,
+        *_BY_BLOCK,
+        *_BY_POINT,
+        descending=[False] * len(_BY_BLOCK) + [True] * len(_BY_POINT),
         nulls_last=False,
-    )  # fmt: skip
+    )
     return _mark_least_energy(points).select(pl.col(name).cast(dtype) for name, dtype in OPERATING_POINTS.items())
 
 
@@ -118,7 +122,7 @@ def _average_trials(trials: pl.DataFrame) -> pl.DataFrame:
 def _estimate_intervals(trials: pl.DataFrame) -> pl.DataFrame:
     """Return, for each block and point with averaged trials, a row with the columns of `_estimate_point`."""
     averaged = trials.filter("is_averaged").with_row_index("row")
-    sample = _sample(averaged)
+    repeats = _collect_repeats(averaged)
     points = averaged.group_by(*BLOCK, *POINT).agg("row")
     default = points.filter(_is_default()).select(*BLOCK, default_row="row")
     points = points.join(default, on=BLOCK, how="left", nulls_equal=True).with_columns(
@@ -127,8 +131,8 @@ def _estimate_intervals(trials: pl.DataFrame) -> pl.DataFrame:
     none = np.zeros(0, dtype=np.int64)
     estimates = [
         _estimate_point(
-            sample.take(rows.to_numpy()),
-            sample.take(none if default_rows is None else default_rows.to_numpy()),
+            repeats.take(rows.to_numpy()),
+            repeats.take(none if default_rows is None else default_rows.to_numpy()),
             is_default=is_default,
             num_compared=num_compared,
         )
@@ -151,12 +155,12 @@ def _estimate_intervals(trials: pl.DataFrame) -> pl.DataFrame:
 
 
 def _estimate_point(
-    trials: Sample, default: Sample, *, is_default: bool, num_compared: int
+    trials: Repeats, default: Repeats, *, is_default: bool, num_compared: int
 ) -> tuple[Array, bool | None, str | None]:
-    """Compare one point with its block's default clock.
+    """Compare one operating point with its block's default clock.
 
-    Returns: [4 x num_metrics] half-widths of the means, log ratios to the default clock, their half-widths and those
-        for a chosen point; whether both were measured on one GPU; why the energy's interval is missing, if it is.
+    Returns: [4 x num_metrics] half-widths of the means, log ratios to the default clock, their half-widths, and those
+        for a chosen operating point; whether both were measured on one GPU; why the energy has no interval, if so.
     """
     level = level_half_width(trials, default, _IS_ENERGY)
     unknown = np.full(len(METRICS), np.nan)
@@ -171,7 +175,7 @@ def _estimate_point(
     return logs, change.on_same_board, reason
 
 
-def _explain_missing(trials: Sample, default: Sample, *, is_default: bool) -> str:
+def _explain_missing(trials: Repeats, default: Repeats, *, is_default: bool) -> str:
     if np.isnan(trials.logs[:, _ENERGY]).all():
         return "no energy was read"
     if is_default:
@@ -182,11 +186,11 @@ def _explain_missing(trials: Sample, default: Sample, *, is_default: bool) -> st
     return f"too few trials on one GPU to show a spread ({len(trials.time_s)} here, {num_default} at the default)"
 
 
-def _sample(trials: pl.DataFrame) -> Sample:
+def _collect_repeats(trials: pl.DataFrame) -> Repeats:
     middle_ns = pl.col("start_ns") - pl.col("start_ns").min() + pl.col("duration_s") * 0.5e9
     positive = [pl.when(pl.col(metric) > 0).then(metric).log() for metric in METRICS]
     uncertainty = pl.when(pl.col("energy_j") > 0).then(pl.col("energy_uncertainty_j") / pl.col("energy_j"))
-    return Sample(
+    return Repeats(
         time_s=_array(trials.select(middle_ns * 1e-9))[:, 0],
         logs=_array(trials.select(positive)),
         energy_uncertainty=_array(trials.select(uncertainty))[:, 0],
@@ -215,7 +219,10 @@ def _bounds_if_chosen(goal: str) -> Iterator[pl.Expr]:
 
 
 def _compare_time(points: pl.DataFrame) -> pl.DataFrame:
-    """By latency, or by throughput where no latency is known: at 1/x of the throughput work takes x times as long."""
+    """Add the slowdown: by latency, or by throughput where no latency is known.
+
+    At 1/x of the throughput the same work takes x times as long.
+    """
 
     def slowdown(bound: str, opposite: str) -> pl.Expr:
         by_requests, by_tokens = (
@@ -245,21 +252,14 @@ def _compare_quality(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mark_least_energy(points: pl.DataFrame) -> pl.DataFrame:
-    return points.with_columns(is_least_energy=(rank_by_energy() == 1).fill_null(False))
+    """Mark the sound operating point of each block that needs the least joules per token.
 
-
-def rank_by_energy(among: pl.Expr | None = None) -> pl.Expr:
-    """Rank a block's sound points by joules per token, 1 the least; null for the others.
-
-    By the change, which no drift and no GPU touches, where every sound point has one; else by the mean.
-
-    Args:
-        among: only these are ranked; all of them unless given.
+    The change ranks them where every sound one has it, since neither drift nor the GPU affects it. Else the mean does.
     """
-    is_ranked = pl.col("is_sound") if among is None else pl.col("is_sound") & among
-    change, mean = (pl.when(is_ranked).then(name) for name in ("joules_per_token_change", "joules_per_token"))
+    change, mean = (pl.when("is_sound").then(name) for name in ("joules_per_token_change", "joules_per_token"))
     all_have_one = (change.is_not_null() | mean.is_null()).all() & pl.col("default_is_sound").all()
-    return pl.when(all_have_one.over(*BLOCK)).then(change).otherwise(mean).rank("ordinal").over(*BLOCK)
+    rank = pl.when(all_have_one.over(*BLOCK)).then(change).otherwise(mean).rank("ordinal").over(*BLOCK)
+    return points.with_columns(is_least_energy=(rank == 1).fill_null(False))
 
 
 def _is_default() -> pl.Expr:

@@ -1,1 +1,1 @@
-"""One trial: its phases, what its GPU did, its verdicts, and the row that all of this makes."""
+"""One trial: its work, times, costs and phases, what its GPU did, its verdicts, and the row that holds all of them."""

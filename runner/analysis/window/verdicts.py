@@ -1,19 +1,21 @@
-"""Verdicts: reason codes for why a trial's number should not be trusted. A row and what was seen enter; codes leave.
+"""Verdicts: codes that say why a trial's number should not be trusted. The parts of a trial enter, codes leave.
 
-Each code is described once, here; docs/measurement.md says how the limits were chosen. `drift.py` adds the one that
-takes several trials to see.
+Each code is described once, here. docs/reading-results.md lists them with their conditions. `run/drift.py` adds the one
+that takes several trials to see.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Collection
+from typing import Literal, get_args
+
+from runner.analysis.energy.account import EnergyAccount, SourceProblem
+from runner.analysis.window.evidence import Evidence
+from runner.analysis.window.gpu_state import GpuState
+from runner.analysis.window.times import Times
+from runner.analysis.window.work import Work
+from runner.results.measurement import Identity
 
 Verdict = Literal[
-    "window_too_short",
-    "trace_gap",
-    "edge_uncovered",
-    "counter_backwards",
-    "energy_unknown",
+    SourceProblem,
     "sources_disagree",
     "clock_not_held",
     "power_capped",
@@ -66,99 +68,96 @@ RETRIED: frozenset[Verdict] = frozenset(
         "pace_overrun",
     }
 )
-"""What another measurement may find gone. The rest follows from what was asked for or what the GPU lacks, stays as
-long as the engine (memory_left_behind), or is seen only when the run is over (sentinel_drift)."""
+"""Verdicts that may be gone when the trial is measured again. The others follow from what was asked for or what the GPU
+lacks, last as long as the engine (memory_left_behind), or show only when the block is over (sentinel_drift)."""
 
 MAX_DISAGREEMENT = 0.02
 MAX_CLOCK_DEVIATION = 0.02
-"""Share of the clock asked for: more than one step of 15 MHz from 750 MHz on."""
+"""Share of the requested clock. From 750 MHz on, that is more than one step of 15 MHz."""
 MAX_CAPPED_FRACTION = 0.05
 MIN_CONCURRENCY_SHARE = 0.8
-"""Of the concurrency asked for, in the mean over the whole window with its ramp and its drain."""
+"""Of the load's concurrency, in the mean over the whole window with its ramp and its drain."""
 MAX_PACE_LOST_SHARE = 0.01
 MAX_THERMAL_SHARE = 0.01
-"""Of the window, by the GPU's counter or by its event reasons: a cool GPU spends none."""
+"""Of the window, by the GPU's counter or by its throttle reasons. A cool GPU spends no time so."""
 MAX_TEMPERATURE_CHANGE_C = 30.0
-"""More than the step from the coolest operating point to the hottest makes, however long the window: the GPU began
-cold, its cooling failed, or somebody else heats it."""
+"""More than the step from the coolest operating point to the hottest makes, however long the window. So the GPU began
+cold, its cooling failed, or another process heats it."""
 MAX_LIMIT_CHANGE_W = 1.0
-"""GPUs round a limit; no limit that differs by so little makes a difference."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """What was seen of a trial and no column holds."""
-
-    disagreement: float | None
-    """(trace - counter) / counter over one interval; None where it cannot be told."""
-    source_problems: Collection[Verdict]
-    """Why the trace could not be integrated, the counter not be used, or neither tell so short a window."""
-    capped_fraction: float | None
-    """Share of the window's state readings with the power-cap bit."""
-    thermal_fraction: float | None
-    """Share of them with a thermal bit."""
-    power_limit_w_start: float | None
-    """In force when the window opened."""
-    foreign_process_ids: frozenset[int]
-    """On the GPU at either edge, and not our engine's; empty where the driver does not say."""
-    memory_left_behind: bool
-    prefix_cache_reset: bool
-    """Whether the engine forgot its prefix cache before the window."""
+"""GPUs round a power limit. So small a difference has no effect."""
 
 
 def can_retry(verdicts: Collection[str]) -> bool:
-    """Return whether measuring a trial once more may give a sound one: every verdict on it may go away."""
+    """Return whether measuring a trial again may give a sound one: every verdict on it may go away."""
     return bool(verdicts) and RETRIED.issuperset(verdicts)
 
 
-def judge(row: Mapping[str, Any], evidence: Evidence) -> list[Verdict]:
-    """Return the verdicts on one trial, in the order of `VERDICTS`; `row` holds the columns of `tables.TRIALS` so far.
+def judge(
+    identity: Identity, *, work: Work, times: Times, account: EnergyAccount, gpu: GpuState, evidence: Evidence
+) -> list[Verdict]:
+    """Return the verdicts on one trial, in the order of `VERDICTS`.
 
-    A reading that is missing convicts nobody, but for a clock or a concurrency that was asked for and never seen.
+    A missing reading causes no verdict. The exceptions are a clock and a load that were asked for and never observed.
     """
-    duration_s: float = row["duration_s"]
-    asked_mhz, ran_mhz, slow_mhz = row["sm_clock_mhz_requested"], row["sm_clock_mhz"], row["sm_clock_mhz_p05"]
-    asked_memory_mhz, ran_memory_mhz = row["mem_clock_mhz_requested"], row["mem_clock_mhz"]
+    found: dict[Verdict, bool] = {problem: problem in account.problems for problem in get_args(SourceProblem)}
+    found |= {
+        "sources_disagree": abs(account.disagreement or 0.0) > MAX_DISAGREEMENT,
+        "clock_not_held": _is_clock_off(identity, gpu),
+        "power_capped": _is_capped(identity, evidence),
+        "thermal_throttled": _is_too_hot(times, gpu, evidence),
+        "temperature_drift": _is_drifting(gpu),
+        "limit_reverted": _is_limit_reverted(identity, gpu, evidence),
+        "foreign_process": bool(evidence.foreign_process_ids),
+        "memory_left_behind": evidence.memory_left_behind,
+        # Where no prompt was found in the cache, keeping it has changed nothing. None: the engine does not tell.
+        "prefix_cache_not_reset": not evidence.prefix_cache_reset and work.num_cached_tokens != 0,
+        "concurrency_not_reached": _misses_load(identity, times),
+        "pace_overrun": (times.pace_lost_s or 0.0) > MAX_PACE_LOST_SHARE * times.duration_s,
+        "requests_failed": work.num_failed_requests > 0,
+    }
+    return [code for code in VERDICTS if found.get(code)]
+
+
+def _is_clock_off(identity: Identity, gpu: GpuState) -> bool:
+    asked_mhz, ran_mhz, slow_mhz = identity.operating_point.sm_clock_mhz, gpu.sm_clock_mhz, gpu.sm_clock_mhz_p05
     sm_off = asked_mhz is not None and (
         ran_mhz is None
         or abs(ran_mhz - asked_mhz) > MAX_CLOCK_DEVIATION * asked_mhz
-        or slow_mhz < (1 - 3 * MAX_CLOCK_DEVIATION) * asked_mhz
+        or (slow_mhz is not None and slow_mhz < (1 - 3 * MAX_CLOCK_DEVIATION) * asked_mhz)
     )
+    asked_memory_mhz, ran_memory_mhz = identity.operating_point.mem_clock_mhz, gpu.mem_clock_mhz
     memory_off = asked_memory_mhz is not None and (
         ran_memory_mhz is None or abs(ran_memory_mhz - asked_memory_mhz) > MAX_CLOCK_DEVIATION * asked_memory_mhz
     )
-    capped = (
-        asked_mhz is not None
-        and row["power_limit_w_requested"] is None
+    return sm_off or memory_off
+
+
+def _is_capped(identity: Identity, evidence: Evidence) -> bool:
+    """Return whether the power cap overruled a clock. At a limit that was asked for, the cap is what was asked for."""
+    return (
+        identity.operating_point.sm_clock_mhz is not None
+        and identity.operating_point.power_limit_w is None
         and (evidence.capped_fraction or 0.0) > MAX_CAPPED_FRACTION
     )
-    throttled = (evidence.thermal_fraction or 0.0) > MAX_THERMAL_SHARE
-    throttled |= (row["throttled_thermal_s"] or 0.0) > MAX_THERMAL_SHARE * duration_s
-    start_c, end_c = row["temperature_c_start"], row["temperature_c_end"]
-    limit_w, asked_limit_w = row["power_limit_w"], row["power_limit_w_requested"]
-    due_limit_w = evidence.power_limit_w_start if asked_limit_w is None else asked_limit_w
-    concurrency_mean = row["concurrency_mean"]
-    found: dict[Verdict, bool] = {
-        "window_too_short": "window_too_short" in evidence.source_problems,
-        "trace_gap": "trace_gap" in evidence.source_problems,
-        "edge_uncovered": "edge_uncovered" in evidence.source_problems,
-        "counter_backwards": "counter_backwards" in evidence.source_problems,
-        "energy_unknown": "energy_unknown" in evidence.source_problems,
-        "sources_disagree": abs(evidence.disagreement or 0.0) > MAX_DISAGREEMENT,
-        "clock_not_held": sm_off or memory_off,
-        "power_capped": capped,
-        "thermal_throttled": throttled,
-        "temperature_drift": start_c is not None and abs(end_c - start_c) > MAX_TEMPERATURE_CHANGE_C,
-        "limit_reverted": limit_w is not None
-        and due_limit_w is not None
-        and abs(limit_w - due_limit_w) > MAX_LIMIT_CHANGE_W,
-        "foreign_process": bool(evidence.foreign_process_ids),
-        "memory_left_behind": evidence.memory_left_behind,
-        # Where no prompt was found in the cache, keeping it has changed nothing; null: the engine does not say.
-        "prefix_cache_not_reset": not evidence.prefix_cache_reset and row["num_cached_tokens"] != 0,
-        "concurrency_not_reached": concurrency_mean is None
-        or concurrency_mean < MIN_CONCURRENCY_SHARE * row["concurrency"],
-        "pace_overrun": (row["pace_lost_s"] or 0.0) > MAX_PACE_LOST_SHARE * duration_s,
-        "requests_failed": row["num_failed_requests"] > 0,
-    }
-    return [code for code in VERDICTS if found.get(code)]
+
+
+def _is_too_hot(times: Times, gpu: GpuState, evidence: Evidence) -> bool:
+    return (evidence.thermal_fraction or 0.0) > MAX_THERMAL_SHARE or (
+        gpu.throttled_thermal_s or 0.0
+    ) > MAX_THERMAL_SHARE * times.duration_s
+
+
+def _is_drifting(gpu: GpuState) -> bool:
+    start_c, end_c = gpu.temperature_c_start, gpu.temperature_c_end
+    return start_c is not None and end_c is not None and abs(end_c - start_c) > MAX_TEMPERATURE_CHANGE_C
+
+
+def _is_limit_reverted(identity: Identity, gpu: GpuState, evidence: Evidence) -> bool:
+    limit_w, asked_w = gpu.power_limit_w, identity.operating_point.power_limit_w
+    due_w = evidence.power_limit_w_start if asked_w is None else asked_w
+    return limit_w is not None and due_w is not None and abs(limit_w - due_w) > MAX_LIMIT_CHANGE_W
+
+
+def _misses_load(identity: Identity, times: Times) -> bool:
+    mean = times.concurrency_mean
+    return mean is None or mean < MIN_CONCURRENCY_SHARE * identity.load.concurrency

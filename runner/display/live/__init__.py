@@ -1,1 +1,1 @@
-"""The dashboard of a run, and the same as lines of text."""
+"""The live view of a run: the dashboard, and lines of text where there is no terminal."""

@@ -1,7 +1,7 @@
-"""The live dashboard: how far the sweep is, what every GPU does, what happened last.
+"""The live dashboard: how far the sweep is, what every GPU does, and the last events.
 
-`SweepView`s enter, a screen leaves. `render_dashboard` is a pure function of the view and the size of the screen;
-`Dashboard` keeps it on a terminal. Where there is none, `plain.PlainLines` takes its place.
+`SweepView`s enter; a screen leaves. `render_dashboard` is a pure function of the view and the size of the screen.
+`Dashboard` keeps it on a terminal. Without a terminal, `plain_lines.PlainLines` takes its place.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,10 @@ from runner.display.live.panels import (
     render_two_lines,
 )
 from runner.display.text.quantities import format_duration, format_energy, format_timestamp
+from runner.display.text.simulated import SIMULATED_MEANING, SIMULATED_NOTICE
 from runner.results.live import Event, GpuView, SweepView
 
 REFRESHES_PER_S = 4
-SIMULATED_NOTICE = "SIMULATED GPU"
-SIMULATED_MEANING = "seconds and joules come from a GPU model, not from a GPU"
 
 _EVENT_LINES_MIN = 4
 _CHART_HEIGHT_MIN, _CHART_HEIGHT_MAX = 2, 6
@@ -35,9 +34,9 @@ _EVENT_MARKS = {"info": (" ", ""), "warning": ("!", "yellow"), "error": ("✗", 
 
 
 class Dashboard:
-    """Shows the latest view on the terminal's alternate screen, four times a second at most.
+    """Shows the latest view on the terminal's alternate screen, at most four times a second.
 
-    A context manager; on leaving, the last frame is printed so that it stays in the scrollback.
+    A context manager. On exit it prints the last frame, so that it stays in the scrollback.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -63,7 +62,7 @@ class Dashboard:
             self._console.print(self._render())
 
     def update(self, view: SweepView) -> None:
-        """Show this view from the next refresh on; any thread may call."""
+        """Show this view from the next refresh on. Any thread may call it."""
         self._view = view
 
     def _render(self) -> RenderableType:
@@ -74,9 +73,9 @@ class Dashboard:
 
 
 def render_dashboard(view: SweepView, width: int, height: int) -> Group:
-    """Draw a view so that no line is wider than `width` and there are `height` lines at most.
+    """Draw a view in at most `height` lines, none of them wider than `width`.
 
-    GPUs take the roomiest form that fits: panels with a power chart, two lines each, one line each.
+    GPUs take the largest form that fits: panels with a power chart, two lines each, or one line each.
     """
     header = _header(view, width)[: max(height - 1, 1)]
     room = height - len(header)
@@ -86,7 +85,7 @@ def render_dashboard(view: SweepView, width: int, height: int) -> Group:
 
 
 def _header(view: SweepView, width: int) -> list[RenderableType]:
-    """The lines at the top, most important first where the screen is too low for all of them."""
+    """Return the lines at the top, most important first: a low screen shows only the first ones."""
     lines: list[RenderableType] = [_title(view, width)]
     if view.simulated:
         lines.append(_simulated_banner(width))
@@ -113,7 +112,7 @@ def _simulated_banner(width: int) -> Text:
 
 
 def _progress(view: SweepView, width: int) -> Text:
-    """A bar that can be read without colours, and the count that it stands for."""
+    """Return a bar that can be read without colours, and the count of trials."""
     share = min(view.num_done / view.num_trials, 1.0) if view.num_trials else 0.0
     count = f"{view.num_done:,} of {view.num_trials:,} trials  {int(100 * share):3d} %"
     bar_width = width - len(count) - 2
@@ -125,7 +124,7 @@ def _progress(view: SweepView, width: int) -> Text:
 
 
 def _totals(view: SweepView, width: int) -> Text:
-    """Time left, energy and counts; what does not fit is left out, least important first."""
+    """Return time left, energy and counts; the least important are left out where there is no room."""
     parts = [(0, _time_left(view), ""), (3, format_energy(view.energy_j), "")]  # (rank when left out, text, style)
     if view.num_resumed:
         parts.append((4, f"{view.num_resumed:,} resumed", "dim"))
@@ -147,7 +146,7 @@ def _time_left(view: SweepView) -> str:
 
 
 def _arrange_gpus(gpus: tuple[GpuView, ...], width: int, room: int) -> tuple[list[RenderableType], int]:
-    """Return renderables for the GPUs and the number of lines that they take, at most `room`."""
+    """Return the GPUs and the number of lines that they take, at most `room`."""
     if not gpus or room < 1:
         return [], 0
     for num_columns in (1, 2):
@@ -162,7 +161,7 @@ def _arrange_gpus(gpus: tuple[GpuView, ...], width: int, room: int) -> tuple[lis
     shown = gpus if len(gpus) <= room else gpus[: room - 1]
     lines: list[RenderableType] = [render_one_line(gpu, width) for gpu in shown]
     if len(shown) < len(gpus):
-        lines.append(_cut(Text(f"and {len(gpus) - len(shown)} more GPUs; enlarge the window", style="dim"), width))
+        lines.append(_cut(Text(f"and {len(gpus) - len(shown)} more GPUs; enlarge the terminal", style="dim"), width))
     return lines, len(lines)
 
 
@@ -188,7 +187,7 @@ def _event_line(event: Event, start_ns: int | None, width: int) -> Text:
 
 
 def _cut(text: Text, width: int) -> Text:
-    """One line of at most `width` cells."""
+    """Return the text as one line of at most `width` cells."""
     text.truncate(width, overflow="ellipsis")
     text.no_wrap = True
     return text

@@ -1,6 +1,6 @@
 """One GPU of the dashboard at three sizes: a panel with a power chart, two lines, or one line.
 
-`GpuView` enters, rich renderables of a known height leave. Next: dashboard.
+A `GpuView` enters; rich renderables of a known height leave. Next: `dashboard.py`.
 """
 
 from rich import box
@@ -16,9 +16,9 @@ from runner.results.live import GpuPhase, GpuView
 
 HISTORY_S = 60
 PANEL_WIDTH = 58
-"""Least width of a panel; below it numbers would be cut."""
+"""The least width of a panel. A narrower one would cut numbers."""
 PANEL_HEIGHT = 6
-"""Lines of a panel around its chart: two borders, the work, a blank, labels and values."""
+"""The lines of a panel around its chart: two borders, the workload, a blank, labels and values."""
 TWO_LINES_WIDTH = 66
 
 _PHASE_STYLES: dict[GpuPhase, str] = {"measuring": "green", "idle": "dim", "lost": "bold red"}
@@ -32,8 +32,8 @@ def render_panel(gpu: GpuView, width: int, chart_height: int) -> Panel:
     """Draw a GPU as a panel of PANEL_HEIGHT + chart_height lines.
 
     Args:
-        width: PANEL_WIDTH at least.
-        chart_height: 2 at least.
+        width: cells, at least PANEL_WIDTH.
+        chart_height: lines, at least 2.
     """
     inner = width - 4
     title = Text.assemble(
@@ -74,7 +74,7 @@ def render_two_lines(gpus: tuple[GpuView, ...], width: int) -> RenderableType:
 
 
 def render_one_line(gpu: GpuView, width: int) -> Text:
-    """Draw a GPU as one line; what does not fit whole is left out, least important first."""
+    """Draw a GPU as one line; the least important fields are left out where there is no room."""
     line = Text.assemble((gpu.label, "bold"), " ", _phase(gpu))
     line.pad_right(max(cell_len(gpu.label) + 13 - line.cell_len, 0))
     fields = ((_power(gpu), 9), (_clock(gpu), 12), (_joules(gpu), 11), (_rate(gpu), 12))
@@ -100,7 +100,7 @@ def _simulated_mark(gpu: GpuView) -> str:
 
 
 def _work(gpu: GpuView, width: int) -> Text:
-    """What runs, in one line; a model's name gives way before the rest."""
+    """Return the workload in one line; the model's name is shortened first."""
     if gpu.model is None:
         return Text("no work", style="dim")
     rest = "".join(f" · {part}" for part in (_one_line(gpu.task or ""), _in_flight(gpu)) if part)
@@ -118,7 +118,7 @@ def _in_flight(gpu: GpuView) -> str:
 
 
 def _facts(gpu: GpuView, width: int) -> Table:
-    """Labels above values; a label carries the unit, so that values stay short."""
+    """Return labels above values. The labels have the units, so that values stay short."""
     wide = width >= 74
     facts = (  # label, value, width
         ("SM clock MHz", _clock(gpu, arrow=" → "), 17),
@@ -152,12 +152,12 @@ def _chart(gpu: GpuView, width: int, num_rows: int) -> Text:
 
 
 def _chart_top(gpu: GpuView) -> float:
-    """The power limit, as there is nothing above it to see, or what was drawn where no limit is known."""
+    """Return the power limit, or the greatest power where no limit is known or the power exceeds it."""
     return max(gpu.power_limit_w or 1.0, *gpu.power_history_w, 1.0)
 
 
 def _clock(gpu: GpuView, *, arrow: str = "→", unit: str = "") -> Text:
-    """The clock asked for and the clock observed; marked where they differ while it matters."""
+    """Return the requested and the observed clock, marked where they differ inside a window."""
     asked, observed = gpu.sm_clock_mhz_requested, gpu.sm_clock_mhz
     if gpu.task is None or observed is None:
         return Text(_whole(observed) + (unit if observed is not None else ""))
@@ -187,7 +187,7 @@ def _joules(gpu: GpuView, *, unit: str = " J/tok") -> Text:
 
 
 def _marked(text: str, is_warning: bool) -> Text:
-    """A mark beside the colour, as colours may be off."""
+    """Add a mark beside the colour, because colours may be off."""
     return Text(f"{text} !", style=_WARNING_STYLE) if is_warning else Text(text)
 
 
@@ -200,5 +200,5 @@ def _whole(value: float | None) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Fold whatever would break the line."""
+    """Replace line breaks and tabs by blanks."""
     return " ".join(text.split())

@@ -1,12 +1,15 @@
-"""The live view as lines of text, for pipes, logs and CI: the dashboard's interface without a screen."""
+"""The live view as lines of text for pipes, logs and CI.
+
+`SweepView`s enter; lines leave. `PlainLines` has the interface of `dashboard.Dashboard`.
+"""
 
 import sys
 from collections import Counter
 from types import TracebackType
 from typing import TextIO
 
-from runner.display.live.dashboard import SIMULATED_MEANING, SIMULATED_NOTICE
 from runner.display.text.quantities import format_duration, format_energy, format_power, format_timestamp
+from runner.display.text.simulated import SIMULATED_MEANING, SIMULATED_NOTICE
 from runner.results.live import Event, SweepView
 
 PROGRESS_PERIOD_S = 10.0
@@ -14,12 +17,12 @@ _MARKS = {"info": "", "warning": "warning: ", "error": "error: "}
 
 
 class PlainLines:
-    """Prints a line for each new event, and one of progress every PROGRESS_PERIOD_S of the view's time at most.
+    """Prints a line for each new event, and a line of progress at most every PROGRESS_PERIOD_S of the view's time.
 
-    A context manager; on leaving, the last state is printed once more.
+    A context manager. On exit it prints the progress once more.
 
     Args:
-        stream: where the lines go; standard output if None.
+        stream: where the lines go; standard output unless given.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -50,7 +53,7 @@ class PlainLines:
         self._view = view
 
     def _new_events(self, view: SweepView) -> tuple[Event, ...]:
-        """The events after the last one that was printed; all of them where that one is no longer in the view."""
+        """Return the events after the last printed one, or all of them if the view no longer has that one."""
         new = view.events
         if self._last_event in new:
             new = new[len(new) - new[::-1].index(self._last_event) :]

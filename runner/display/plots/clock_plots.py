@@ -1,6 +1,6 @@
-"""Energy and time against the clock, a plot a task and number of requests in flight: the U and its minimum.
+"""Energy and time against the SM clock, a plot for each task and load: the U and its minimum.
 
-Rows of `analysis.operating_points.OPERATING_POINTS` enter, `Plot`s leave. Next: page, plot_files.
+Rows of `operating_points.OPERATING_POINTS` enter; `Plot`s leave. Next: `all_plots.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,31 +11,19 @@ import altair as alt
 import polars as pl
 
 from runner.analysis.run.operating_points import POINT
-from runner.display.plots.plot import (
-    HEIGHT,
-    MAX_PLOTS,
-    Plot,
-    Row,
-    axis_for,
-    chart_of,
-    file_name,
-    is_simulated,
-    legend_for,
-    name_group,
-    scale_for,
-    short_point,
-    shortest_point,
-    spans_widely,
-)
-from runner.display.text.findings import short_names
+from runner.display.plots.axes import axis_for, legend_for, scale_for, spans_widely
+from runner.display.plots.plot import HEIGHT, MAX_PLOTS, Plot, chart_of, file_name, is_simulated
+from runner.display.text.names import Row, name_workload, short_names, short_point, shortest_point
 from runner.display.text.quantities import format_change, format_number
+from runner.spec.load import LOAD_COLUMNS
 
-_GROUP = ("task", "request_kind", "concurrency", "gpu_name")
+_GROUP = ("task", "request_kind", *LOAD_COLUMNS, "gpu_name")
+"""What one plot shows. Models share it where they fit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Quantity:
-    """What is drawn upwards."""
+    """What the vertical axis shows."""
 
     kind: str
     column: str
@@ -65,15 +53,15 @@ def plot_times(points: pl.DataFrame) -> list[Plot]:
 
 
 def _varied(points: pl.DataFrame) -> list[str]:
-    """What a title must name."""
+    """Return what titles must name because it varies."""
     return [name for name in ("model", "gpu_name") if points[name].n_unique() > 1]
 
 
 def _split(points: pl.DataFrame, column: str) -> list[pl.DataFrame]:
-    """What a plot each shows: models side by side where they fit on one axis, else apart, so that the U is seen."""
+    """Return the points of each plot: models together where they fit on one axis, else apart, so that the U is seen."""
     drawn = points.drop_nulls(["sm_clock_mhz", column])
     parts: list[pl.DataFrame] = []
-    is_curve = (pl.len() > 1).over(*_GROUP, "model")  # a single clock shows no course
+    is_curve = (pl.len() > 1).over(*_GROUP, "model")  # a single clock makes no curve
     for group in drawn.filter(is_curve).partition_by(*_GROUP, maintain_order=True):
         sound = group.filter("is_sound")[column].to_list()
         parts += group.partition_by("model", maintain_order=True) if spans_widely(sound) else [group]
@@ -116,8 +104,8 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, varied: Sequence[str]) -> Pl
         ("least", chart("least").mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="label:N")),
     )
     return Plot(
-        name=file_name(quantity.kind, *(group[name][0] for name in ("task", "concurrency")), *named),
-        title=" · ".join(part for part in (name_group(group.row(0, named=True)), *named) if part),
+        name=file_name(quantity.kind, *(group[name][0] for name in ("task", *LOAD_COLUMNS)), *named),
+        title=" · ".join(part for part in (name_workload(group.row(0, named=True)), *named) if part),
         note=_note(group, is_energy=quantity.is_energy),
         chart=alt.layer(*(layer for name, layer in layers if data[name])).properties(height=HEIGHT),
         data=data,
@@ -153,7 +141,7 @@ def _rows(group: pl.DataFrame, quantity: _Quantity) -> list[dict[str, Any]]:
 
 
 def _name_series(points: Sequence[Row], names: dict[str, str]) -> Iterator[str]:
-    """A curve is a model at a memory clock and a power limit; what does not vary is not named."""
+    """Name each point's curve by its model, memory clock and power limit, as far as they vary."""
     varies = {name: any(point[name] is not None for point in points) for name in POINT}
     several_models = len(names) > 1
     for point in points:
@@ -172,5 +160,5 @@ def _note(group: pl.DataFrame, *, is_energy: bool) -> str:
     notes += ["○ least energy"] if is_energy and group["is_least_energy"].any() else []
     notes += ["+ only trials with verdicts"] if not group["is_sound"].all() else []
     column = "joules_per_token_low" if is_energy else "latency_s_p50_low"
-    notes += ["bars: 95 %"] if group[column].count() else []
+    notes += ["bars: 95 % interval"] if group[column].count() else []
     return " · ".join(notes)

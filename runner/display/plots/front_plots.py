@@ -1,6 +1,6 @@
-"""What models and clocks trade against each other: the Pareto front, quality against energy, and what an input costs.
+"""What models and operating points trade against each other: the Pareto front, and quality against energy.
 
-Rows of `analysis.pareto.PARETO_POINTS` and `analysis.correlation.CORRELATIONS` enter, `Plot`s leave.
+Rows of `pareto.PARETO_POINTS` enter; `Plot`s leave. Next: `all_plots.py`.
 """
 
 from dataclasses import asdict
@@ -9,36 +9,19 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from runner.analysis.inputs.correlation import ALL_MODELS, make_heat_map
-from runner.analysis.inputs.prompt_costs import FEATURES, TARGETS
+from runner.display.plots.axes import axis_for, legend_for, scale_for
 from runner.display.plots.labels import FONT_SIZE, place_labels
-from runner.display.plots.plot import (
-    HEIGHT,
-    MAX_PLOTS,
-    Plot,
-    axis_for,
-    chart_of,
-    file_name,
-    is_simulated,
-    legend_for,
-    scale_for,
-    short_point,
-    shortest_point,
-)
-from runner.display.text.findings import short_names
-from runner.display.text.input_costs import BY_CONSTRUCTION, MAX_Q_VALUE, NAMES
-from runner.display.text.quantities import format_number
+from runner.display.plots.plot import HEIGHT, MAX_PLOTS, Plot, chart_of, file_name, is_simulated
+from runner.display.text.names import LOAD_HEADING, short_load, short_names, short_point, shortest_point
+from runner.display.text.quantities import UNKNOWN, format_number
+from runner.spec.load import LOAD_COLUMNS, read_load
 
 MAX_POINTS = 600
-"""Points behind the front that are drawn."""
+"""Points behind the front that are drawn at most."""
 _PADDING = 24
 _WIDTH = 270
 """Pixels between the axes of the narrowest plot, on a phone; labels that fit there fit everywhere."""
 _GROUP = ("task", "request_kind")
-_HEAT_MAP_NOTE = (
-    "partial correlation, with the lengths of prompt and output held constant · "
-    f"*: holds, with a share of false discoveries under {MAX_Q_VALUE}"
-)
 
 
 def plot_fronts(front: pl.DataFrame) -> list[Plot]:
@@ -51,17 +34,8 @@ def plot_quality(front: pl.DataFrame) -> list[Plot]:
     return [_plot_quality(group) for group in _compared(front.drop_nulls("quality"))]
 
 
-def plot_heat_maps(correlations: pl.DataFrame, *, simulated: bool) -> list[Plot]:
-    """Draw how each feature of a prompt goes with its energy, its latency and its score, with lengths held constant."""
-    return [
-        plot
-        for target in TARGETS
-        if correlations.height and (plot := _plot_heat_map(correlations, target, simulated)) is not None
-    ]
-
-
 def _compared(front: pl.DataFrame) -> list[pl.DataFrame]:
-    """The tasks of which there are two points to compare."""
+    """Return the points of each task that has two to compare."""
     groups = front.partition_by(*_GROUP, maintain_order=True)
     return [group for group in groups if group.height > 1][:MAX_PLOTS]
 
@@ -84,16 +58,16 @@ def _plot_front(group: pl.DataFrame) -> Plot:
     if not group["compares_quality"].any():
         layers.insert(0, front.mark_line(strokeDash=[4, 3], opacity=0.6, color="gray").encode(order="latency:Q"))
     with_clock = len({row["label"] for row in rows}) > 1
-    with_concurrency = group["concurrency"].n_unique() > 1
-    labelled = _label(on_front, behind, with_clock=with_clock, with_concurrency=with_concurrency)
+    with_load = group.select(LOAD_COLUMNS).n_unique() > 1
+    labelled = _label(on_front, behind, with_clock=with_clock, with_load=with_load)
     if labelled:
         align, dx, dy = (alt.expr(f"datum.{name}") for name in ("align", "dx", "dy"))
         text = chart_of("labelled").mark_text(fontSize=FONT_SIZE, baseline="middle", align=align, dx=dx, dy=dy)
         layers.append(text.encode(x=x, y=y, text="label:N"))
     compared = "energy, latency and quality" if group["compares_quality"].any() else "energy and latency"
     left_out = group.height - len(rows)
-    note = f"large: on the front; no other point is as good in {compared} and better in one"
-    note += f" · label: {'clock · ' if with_clock else ''}requests in flight" if with_concurrency else ""
+    note = f"large: on the front, where no other operating point is as good in {compared} and better in one"
+    note += f" · label: {'clock · ' if with_clock else ''}requests in flight" if with_load else ""
     return Plot(
         name=file_name("pareto", group["task"][0], group["request_kind"][0]),
         title=group["task"][0],
@@ -105,12 +79,12 @@ def _plot_front(group: pl.DataFrame) -> Plot:
 
 
 def _label(
-    on_front: list[dict[str, Any]], behind: list[dict[str, Any]], *, with_clock: bool, with_concurrency: bool
+    on_front: list[dict[str, Any]], behind: list[dict[str, Any]], *, with_clock: bool, with_load: bool
 ) -> list[dict[str, Any]]:
-    """The points of the front whose name has room beside them, of what varies; its two ends before the rest."""
+    """Return labels of points on the front where there is room for what varies; the two ends come first."""
     by_latency = sorted(on_front, key=lambda row: row["latency"])
     ordered = [*by_latency[:1], *by_latency[:0:-1]]
-    named = [name for name, varies in (("label", with_clock), ("in flight", with_concurrency)) if varies]
+    named = [name for name, varies in (("label", with_clock), (LOAD_HEADING, with_load)) if varies]
     if not named:
         return []
     texts = [" · ".join(str(row[name]) for name in named) for row in ordered]
@@ -140,18 +114,18 @@ def _plot_quality(group: pl.DataFrame) -> Plot:
     return Plot(
         name=file_name("quality", group["task"][0], group["request_kind"][0]),
         title=f"{group['task'][0]}: {metric} against energy",
-        note="each point a clock · bars: one standard error over documents",
+        note="one mark for each operating point · bars: one standard error over documents",
         chart=alt.layer(*layers).properties(height=HEIGHT),
         data={"points": rows, "bounded": bounded},
         simulated=is_simulated(group),
     )
 
 
-_TOOLTIP = [alt.Tooltip(f"{name}:N") for name in ("model", "point", "in flight", "J", "s", "score")]
+_TOOLTIP = [alt.Tooltip(f"{name}:N") for name in ("model", "point", LOAD_HEADING, "J", "s", "score")]
 
 
 def _rows(group: pl.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
-    """A plot's data, and the models' names in order."""
+    """Return a plot's data, and the models' names in order."""
     others = group.filter(~pl.col("is_on_front"))
     if others.height > MAX_POINTS:
         others = others.gather_every(-(-others.height // MAX_POINTS))
@@ -162,12 +136,12 @@ def _rows(group: pl.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
             "model": names[point["model"]],
             "point": short_point(point),
             "label": shortest_point(point),
-            "in flight": point["concurrency"],
+            LOAD_HEADING: short_load(read_load(point)),
             "energy": point["energy_j"],
             "latency": point["latency_s"],
             "J": format_number(point["energy_j"]),
             "s": format_number(point["latency_s"]),
-            "score": "–" if point["quality"] is None else f"{point['quality']:.3f}",
+            "score": UNKNOWN if point["quality"] is None else f"{point['quality']:.3f}",
             "quality": point["quality"],
             **_error(point),
             "on_front": point["is_on_front"],
@@ -187,45 +161,3 @@ def _error(point: dict[str, Any]) -> dict[str, float]:
 def _unit(group: pl.DataFrame) -> str:
     by_request = group["joules_per_request"].null_count() == 0 and group["latency_s_p50"].null_count() == 0
     return "request" if by_request else "output token"
-
-
-def _plot_heat_map(correlations: pl.DataFrame, target: str, simulated: bool) -> Plot | None:
-    matrix = make_heat_map(correlations, target)
-    short = short_names([name for name in matrix.columns if name not in ("feature", ALL_MODELS)])
-    cells = matrix.unpivot(index="feature", variable_name="model", value_name="coefficient").drop_nulls()
-    if cells.is_empty():
-        return None
-    held = correlations.filter(pl.col("partial_q_value") < MAX_Q_VALUE, target=target).filter(pl.col("scope") != "task")
-    stars = set(held.select("feature", pl.col("model").fill_null(ALL_MODELS)).rows())
-    models = [*short.values(), ALL_MODELS]
-    features = [name for name in FEATURES if name in set(cells["feature"])]
-    rows = [
-        {
-            "feature": row["feature"],
-            "model": short.get(row["model"], row["model"]),
-            "coefficient": row["coefficient"],
-            "text": f"{row['coefficient']:+.2f}{'*' if (row['feature'], row['model']) in stars else ''}".replace(
-                "-", "−"
-            ),
-            "is_strong": abs(row["coefficient"]) > 0.6,
-        }
-        for row in cells.to_dicts()
-    ]
-    base = chart_of("cells").encode(
-        x=alt.X("model:N", title=None, sort=models, axis=alt.Axis(labelAngle=-35, labelLimit=150, ticks=False)),
-        y=alt.Y("feature:N", title=None, sort=features, axis=alt.Axis(labelLimit=190)),
-    )
-    colour = alt.Color("coefficient:Q", scale=alt.Scale(scheme="blueorange", domain=[-1, 1]), legend=None)
-    text_colour = alt.condition("datum.is_strong", alt.value("white"), alt.value("black"))
-    return Plot(
-        name=file_name("features", target),
-        title=f"features of a prompt and its {NAMES[target]}",
-        note=f"{_HEAT_MAP_NOTE} · {BY_CONSTRUCTION}" if simulated else _HEAT_MAP_NOTE,
-        chart=alt.layer(
-            base.mark_rect().encode(color=colour),
-            base.mark_text(fontSize=11).encode(text="text:N", color=text_colour),
-        ).properties(height=24 * len(features)),
-        data={"cells": rows},
-        simulated=simulated,
-        is_broad=True,
-    )

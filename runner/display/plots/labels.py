@@ -1,13 +1,13 @@
-"""Where the labels of a plot's points stand: beside their point, off each other, inside the plot, or not at all.
+"""Places the labels of a plot's points beside their points, so that none overlaps another or leaves the plot.
 
-Points and their labels enter, `Label`s leave. Vega-Lite itself draws labels wherever they fall.
+Points and their labels enter; `Label`s leave. Vega-Lite itself would draw labels over each other.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from runner.display.plots.plot import domain_of, spans_widely
+from runner.display.plots.axes import domain_of, spans_widely
 
 FONT_SIZE = 11
 _LETTER_WIDTH = 6.4
@@ -24,7 +24,7 @@ _Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Label:
-    """Where the label of a point stands, in Vega's words."""
+    """Where the label of a point stands, as Vega describes it."""
 
     align: str
     dx: int
@@ -63,7 +63,7 @@ def place_labels(
 
 
 def _to_pixels(values: Sequence[float], length: float, padding: float) -> list[float]:
-    """Where values lie on an axis."""
+    """Return where values lie on an axis, in pixels from its start."""
     scale = math.log if spans_widely(values) else float
     least, greatest = map(scale, domain_of(values))
     return [padding + (scale(value) - least) / (greatest - least) * (length - 2 * padding) for value in values]

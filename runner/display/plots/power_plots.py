@@ -1,10 +1,9 @@
-"""Power over time, of a few trials that stand for the rest: the window shaded, and what the engine did in it.
+"""Power over time of a few trials that stand for the rest, with the window and the engine's phases in it.
 
-A `Study` and the run directory enter, `Plot`s leave. Next: page, plot_files.
+A `Study` and the run directory enter; `Plot`s leave. Next: `all_plots.py`.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import altair as alt
 import polars as pl
@@ -13,8 +12,9 @@ from runner.analysis.run.operating_points import BLOCK, POINT
 from runner.analysis.study import Study
 from runner.analysis.window.power_trace import find_phases, thin_power
 from runner.display.plots.plot import Plot, chart_of, file_name
-from runner.display.text.findings import name_block, name_point
+from runner.display.text.names import Row, name_block, name_point
 from runner.results.run_directory import RunStore
+from runner.spec.load import LOAD_COLUMNS
 
 _HEIGHT = 200
 _TRACE = "#d64550"
@@ -26,8 +26,8 @@ def plot_power(study: Study, store: RunStore) -> list[Plot]:
     return [plot for trial in _choose(study) if (plot := _plot(trial, store)) is not None]
 
 
-def _choose(study: Study) -> Iterator[Mapping[str, Any]]:
-    """For each kind of request the block that saves most, or the first one."""
+def _choose(study: Study) -> Iterator[Row]:
+    """Yield trials of the block that saves most, or else of the first one, for each kind of request."""
     sound = study.trials.filter(
         pl.col("status") == "ok", pl.col("verdicts").list.len() == 0, pl.col("phase_role").is_null()
     )
@@ -39,7 +39,7 @@ def _choose(study: Study) -> Iterator[Mapping[str, Any]]:
             yield from trials.filter(pl.col(name).eq_missing(point[name]) for name in POINT).head(1).to_dicts()
 
 
-def _plot(trial: Mapping[str, Any], store: RunStore) -> Plot | None:
+def _plot(trial: Row, store: RunStore) -> Plot | None:
     """None where there is no trace."""
     if trial["start_ns"] is None or trial["duration_s"] is None:
         return None
@@ -65,9 +65,11 @@ def _plot(trial: Mapping[str, Any], store: RunStore) -> Plot | None:
     )
     point = name_point(trial)
     return Plot(
-        name=file_name("power", trial["task"], trial["model"], trial["concurrency"], point.replace(" ", "_")),
+        name=file_name(
+            "power", trial["task"], trial["model"], *(trial[c] for c in LOAD_COLUMNS), point.replace(" ", "_")
+        ),
         title=f"{name_block(trial)}, {point}",
-        note="line: mean of some readings, with their least and greatest · shaded: the window and what went on in it",
+        note="line: mean of several readings, with their range · shaded: the window and the engine's phases",
         chart=chart.properties(height=_HEIGHT),
         data={"readings": trace.to_dicts(), "bands": bands},
         simulated=bool(trial["simulated"]),

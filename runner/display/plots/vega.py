@@ -1,4 +1,4 @@
-"""The JavaScript that draws plots, as one text that needs no network."""
+"""The JavaScript that draws plots, bundled into one text that needs no network."""
 
 import os
 from contextlib import suppress

@@ -1,1 +1,1 @@
-"""The report: one document, shown on the terminal and as a page."""
+"""The report: one document, rendered on the terminal and as a page."""

@@ -1,1 +1,1 @@
-"""Numbers and findings in words. Every other room of the display uses them."""
+"""What the displays say: numbers, names and sentences. Every other room of the display uses them."""

@@ -1,40 +1,38 @@
-"""What to do about it, in words: recommendations, models, requests in flight and routes, a sentence each.
+"""What to do, in words: recommendations, requests in flight and routes, a sentence each.
 
-Rows of a `Study`'s frames enter, text leaves. Next: report, page.
+A `Study` or rows of its frames enter; text leaves.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
 from runner.analysis.advice.limits import NO_LIMITS
 from runner.analysis.study import Study
-from runner.display.text.findings import describe_quality, format_amount, name_block, name_point
+from runner.display.text.findings import describe_quality, format_amount
+from runner.display.text.names import Row, name_block, name_point, name_workload
 from runner.display.text.quantities import format_change, format_number
-
-Row = Mapping[str, Any]
 
 _COMBINATIONS = "combinations of model, task and requests in flight"
 _OTHER_CLOCKS = (
-    "Whether another clock needs less energy is not known: name some in the sweep file (sm_clock) and run it where you "
-    "may set clocks; sweep doctor says what that takes here."
+    "This run does not show whether another clock needs less energy. List clocks in the sweep file (sm_clock) and run "
+    "it where you may set them; sweep doctor says what that takes on this machine."
 )
 ROUTING_MEANING = (
-    "This is a bound and no forecast: the router knows every score beforehand and costs nothing, all models stand "
-    "ready as they were measured, and a right answer by luck counts as right."
+    "These savings are upper bounds, not forecasts. They assume a router that costs nothing and knows every score in "
+    "advance, and that all models are loaded. An answer that is right by chance counts as right."
 )
 
 
 def describe_advice(study: Study) -> list[str]:
-    """Say what to do, first of all: a sentence for each kind of GPU, or for the one block that there is."""
+    """Say what to do: a sentence for each kind of GPU, or for the only block."""
     energy = study.recommendations.filter(goal="energy").to_dicts()
     limits = "" if study.limits == NO_LIMITS else f" Limits: {study.limits}."
     mixed = study.mixed_loads.to_dicts()
     num_saving = sum(row["conclusion"] == "saves" for row in energy)
     if mixed:
-        apart = f" Set for each of them apart, {num_saving} would save, as said below." if num_saving else ""
+        apart = f" Set separately, {num_saving} of them would save energy." if num_saving else ""
         shown = (describe_mixed_load(row) + ("" if row["conclusion"] == "saves" else apart) for row in mixed)
         return [sentence + limits for sentence in shown]
     said = [row for row in energy if row["conclusion"] != "none"]
@@ -46,11 +44,11 @@ def describe_advice(study: Study) -> list[str]:
 
 
 def describe_options(study: Study) -> str:
-    """Say how to state limits, to whom a recommendation without any may cost more time than he has."""
+    """Say how to set limits, where a recommendation without any could cost too much time; else nothing."""
     recommended = study.recommendations.filter(pl.col("conclusion").is_in(["saves", "unproven"]))
     if study.limits != NO_LIMITS or recommended.is_empty():
         return ""
-    return "No limit was stated: sweep report RUN --max-slowdown 5% (or --min-quality-change, --max-ttft, --max-tpot)."
+    return "No limit is set: sweep report RUN --max-slowdown 5% (or --min-quality-change, --max-ttft, --max-tpot)."
 
 
 def describe_mixed_load(row: Row) -> str:
@@ -62,9 +60,9 @@ def describe_mixed_load(row: Row) -> str:
     where, over = f"on {row['gpu_name']}", f"over {row['num_blocks']} {_COMBINATIONS}"
     left_out = f" {row['num_blocks_left_out']} more could not be compared." if row["num_blocks_left_out"] else ""
     if row["conclusion"] == "none":
-        return f"No one setting {where} is recommended {over}, since {row['reason']}.{left_out}"
+        return f"No single operating point is recommended {where} {over}: {row['reason']}.{left_out}"
     if row["conclusion"] == "default":
-        nothing = "nothing else that may be set in all of them saves energy"
+        nothing = "no other operating point that is allowed in all of them saves energy"
         return f"Leave the default clock {where}: {over}, {nothing}.{left_out}"
     costs = f"{_span(row['slowdown_least'], row['slowdown_most'])}{_worst_quality(row['quality_change_worst'])}"
     if row["conclusion"] == "saves":
@@ -85,7 +83,7 @@ def describe_recommendation(row: Row) -> str:
     if row["conclusion"] == "none":
         return f"no recommendation, since {row['reason']}."
     if row["conclusion"] == "default":
-        return f"leave the default clock; {row['reason'] or 'nothing else that was measured needs less'}."
+        return f"leave the default clock; {row['reason'] or 'no other measured operating point needs less'}."
     if row["conclusion"] == "unproven":
         less = "" if row["change"] is None else f" ({format_change(row['change'])}{_time(row)})"
         return f"least at {name_point(row)}{less}, but do not rely on it: {row['reason']}."
@@ -96,12 +94,12 @@ def describe_recommendation(row: Row) -> str:
 
 
 def describe_evidence(row: Row) -> str:
-    """Say in a few words how well a recommendation is shown.
+    """Say in a few words how good the evidence for a recommendation is.
 
     Args:
         row: of `recommendation.RECOMMENDATIONS`.
     """
-    meanings = {"saves": "shown", "unproven": "not shown", "default": "the default is best", "none": "nothing to say"}
+    meanings = {"saves": "shown", "unproven": "not shown", "default": "the default is best", "none": "no result"}
     reason = f": {row['reason']}" if row["reason"] else ""
     doubts = f"; may break the limit on {' and '.join(row['doubtful_limits'])}" if row["doubtful_limits"] else ""
     return f"{meanings[row['conclusion']]}{reason}{doubts}"
@@ -119,14 +117,14 @@ def describe_outputs(row: Row) -> str:
     if least == 1:
         return "identical"
     beside = "" if default is None else f", {100 * default:.1f} % between two default-clock trials"
-    return f"{100 * least:.1f} % identical at least{beside}"
+    return f"at least {100 * least:.1f} % identical{beside}"
 
 
 def describe_concurrency(row: Row) -> str:
     """Say how much more energy another number of requests in flight needs than the best one.
 
     Args:
-        row: of `models.CONCURRENCY_COMPARISONS`.
+        row: of `model_comparison.CONCURRENCY_COMPARISONS`.
     """
     best, other = row["reference_concurrency"], row["concurrency"]
     low, high = row["ratio_low"], row["ratio_high"]
@@ -138,15 +136,15 @@ def describe_concurrency(row: Row) -> str:
 
 
 def describe_route(row: Row) -> str:
-    """Say what a router could save at most.
+    """Say what a router between models could save at most.
 
     Args:
         row: of `routing.ROUTES`.
     """
     reference = row["reference_model"]
-    where = f"{row['task']}, {row['concurrency']} in flight"
+    where = name_workload(row)
     if row["models"][0] == reference:  # by their energy
-        return f"{where}: {reference} scores best and needs the least energy, so that there is nothing to route."
+        return f"{where}: {reference} scores best and needs the least energy, so there is nothing to route."
     others = ", ".join(model for model in row["models"] if model != reference)
     suffices = format_share(row["smaller_suffices"], row["smaller_suffices_low"], row["smaller_suffices_high"])
     saving = format_share(row["saving"], row["saving_low"], row["saving_high"])
@@ -154,7 +152,7 @@ def describe_route(row: Row) -> str:
     return (
         f"{where}: a smaller model does as well as {reference} on "
         f"{suffices} of {row['num_samples']} samples; an ideal router between it and {others} would save {saving} "
-        f"of the energy ({' against '.join(joules)} J a sample, {row['energy_method']})."
+        f"of the energy ({' against '.join(joules)} J per sample, {row['energy_method']})."
     )
 
 
@@ -164,7 +162,7 @@ def format_share(share: float, low: float, high: float) -> str:
 
 
 def is_default_only(study: Study) -> bool:
-    """Whether no other operating point was even tried, as where clocks may not be set."""
+    """Return whether the run tried no other operating point, for example because clocks could not be set."""
     return study.points.height > 0 and bool(study.points["is_default"].all())
 
 
@@ -180,32 +178,32 @@ def _describe_defaults(points: pl.DataFrame, num_blocks: int) -> str:
 
 
 def _explain_none(rows: Sequence[Row]) -> Iterator[str]:
-    """Of several blocks none of which has a recommendation, each reason once."""
+    """Say why no block has a recommendation, each reason once."""
     for reason, number in Counter(row["reason"] for row in rows).items():
         share = f"{number} of {len(rows)}" if number < len(rows) else f"any of {number}"
         yield f"No recommendation for {share} {_COMBINATIONS}: {reason}."
 
 
 def _explain_uncounted(study: Study) -> Iterator[str]:
-    """Why trials that were run tell nothing."""
+    """Say how many trials do not count, and why."""
     num_judged = study.trials.filter(pl.col("verdicts").list.len() > 0).height
     num_failed = study.trials.filter(status="failed").height
     if num_judged:
         codes = ", ".join(study.verdicts["verdict"])
-        yield f"{num_judged:,} of {study.trials.height:,} trials carry verdicts ({codes}) and do not count."
+        yield f"{num_judged:,} of {study.trials.height:,} trials have verdicts ({codes}) and do not count."
     if num_failed:
         yield f"{num_failed:,} of {study.trials.height:,} trials failed."
 
 
 def _worst_quality(change: float | None) -> str:
-    """The score in the block that loses most of it."""
+    """Say how much quality the block that loses most of it loses."""
     if change is None:
-        return ", quality not known for all of them"
+        return ", quality not known for at least one of them"
     return ", quality the same" if round(change, 3) == 0 else f", {format_change(change)} in quality at worst"
 
 
 def _span(least: float | None, most: float | None) -> str:
-    """How much slower, from the block that suffers least to the one that suffers most."""
+    """Say how much slower: the least and the most over all blocks."""
     if least is None or most is None:
         return ""
     if round(least, 3) == round(most, 3):
@@ -219,8 +217,8 @@ def _time(row: Row) -> str:
 
 def _doubts(row: Row) -> Iterator[str]:
     if row["num_compared"] > 1:
-        yield f"The interval allows for the choice among {row['num_compared']} points."
+        yield f"The interval allows for the choice among {row['num_compared']} operating points."
     if row["doubtful_limits"]:
-        yield f"By its interval it may break the limit on {' and '.join(row['doubtful_limits'])}."
+        yield f"Its interval reaches beyond the limit on {' and '.join(row['doubtful_limits'])}."
     if row["default_is_on_same_board"] is False:
-        yield "The default clock ran on another GPU, which the interval allows for."
+        yield "The default clock ran on another GPU; the interval allows for that."

@@ -1,24 +1,23 @@
-"""What the numbers say, in one plain sentence a block.
+"""What the numbers say: a sentence for a block, for two models, for a model's quality.
 
-Rows of `analysis.operating_points.OPERATING_POINTS` enter, text leaves. Next: report.
+Rows of `operating_points.OPERATING_POINTS`, `model_comparison.MODEL_COMPARISONS` and `common_samples.COMMON_QUALITY`
+enter; text leaves.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from runner.analysis.run.intervals import GPU_SPREAD
+from runner.display.text.names import Row, name_block, name_point, name_workload, one_line
 from runner.display.text.quantities import MINUS, UNKNOWN, format_change_interval, format_number
 
-Point = Mapping[str, Any]
-"""One row of `OPERATING_POINTS`."""
 Interval = tuple[float, float | None, float | None]
 """A fraction and its bounds, which may be unknown."""
 
-ON_EQUAL_SAMPLES = "on the samples that no model had to cut"
+ON_EQUAL_SAMPLES = "On the samples that no model had to cut."
 _GPU_PERCENT = f"{100 * GPU_SPREAD:.0f} %"
 
 
-def describe_block(points: Sequence[Point]) -> str:
+def describe_block(points: Sequence[Row]) -> str:
     """Say where a block needs the least energy, and what that costs in time and quality.
 
     Args:
@@ -27,49 +26,29 @@ def describe_block(points: Sequence[Point]) -> str:
     block = name_block(points[0])
     least = next((point for point in points if point["is_least_energy"]), None)
     if least is None:
-        return f"{block}: no sound trial with an energy reading, so nothing can be said."
+        return f"{block}: no sound trial has an energy reading, so there is no result."
     unit = "J/token" if least["token_kind"] == "output" else "J/prompt token"
     energy = f"{format_number(least['joules_per_token'])} {unit}"
     if len(points) == 1:
         return f"{block}: {energy} at {name_point(least)}; no other operating point was measured."
     if sum(point["is_sound"] for point in points) == 1:
-        return f"{block}: {energy} at {name_point(least)}, which alone has a sound trial, so nothing can be compared."
+        return (
+            f"{block}: {energy} at {name_point(least)}. No other operating point has a sound trial to compare it with."
+        )
     parts = [f"{block}: least energy at {name_point(least)}: {energy}"]
     if least["is_default"]:
-        return f"{parts[0]}; no other operating point that was measured needs less."
+        return f"{parts[0]}; no other measured operating point needs less."
     if least["joules_per_token_change"] is None:
         return f"{parts[0]}; there is no default-clock trial to compare it with."
     parts += [_energy_saved(least), _time_lost(least), describe_quality(least)]
     return ", ".join(part for part in parts if part) + "." + "".join(f" {doubt}" for doubt in _doubts(least))
 
 
-def name_block(point: Point) -> str:
-    """Name a block by its task, model and concurrency."""
-    in_flight = "" if point["concurrency"] is None else f", {point['concurrency']} in flight"
-    return f"{point['task']} on {point['model']}{in_flight}"
-
-
-def short_names(models: Sequence[str]) -> dict[str, str]:
-    """Return each model's name without its folder or owner, where that tells them apart."""
-    short = {model: model.rsplit("/", 1)[-1] for model in models}
-    return short if len(set(short.values())) == len(short) else {model: model for model in models}
-
-
-def name_point(point: Point) -> str:
-    """Name an operating point by what was asked for, e.g. "990 MHz, memory 2201 MHz"."""
-    asked = (
-        ("{} MHz", point["sm_clock_mhz_requested"]),
-        ("memory {} MHz", point["mem_clock_mhz_requested"]),
-        ("limit {:.0f} W", point["power_limit_w_requested"]),
-    )
-    return ", ".join(form.format(value) for form, value in asked if value is not None) or "the default clock"
-
-
-def describe_models(comparison: Mapping[str, Any]) -> str:
+def describe_models(comparison: Row) -> str:
     """Say how much more energy one model needs than the one that needs least.
 
     Args:
-        comparison: a row of `analysis.models.MODEL_COMPARISONS`.
+        comparison: a row of `model_comparison.MODEL_COMPARISONS`.
     """
     ratio, low, high = (comparison[name] for name in ("ratio", "ratio_low", "ratio_high"))
     model, reference = comparison["model"], comparison["reference_model"]
@@ -79,30 +58,29 @@ def describe_models(comparison: Mapping[str, Any]) -> str:
     if low is not None and low <= 1:
         finding = f"{model} and {reference} cannot be told apart by joules per request: {ratio:.2f}"
     remark = f" ({', '.join(notes)})" if notes else ""
-    return f"{comparison['task']}, {comparison['concurrency']} in flight: {finding}{remark}."
+    return f"{name_workload(comparison)}: {finding}{remark}."
 
 
-def describe_common_quality(row: Mapping[str, Any]) -> str:
+def describe_common_quality(row: Row) -> str:
     """Say how well a model does on the samples that fit every model.
 
     Args:
-        row: of `analysis.common_samples.COMMON_QUALITY`.
+        row: of `common_samples.COMMON_QUALITY`.
     """
     cut = f"{row['num_truncated_samples']} of its {row['num_samples']} samples were cut to fit it"
     subject = f"{row['task']} on {row['model']}"
     if row["quality"] is None:
         return f"{subject}: not compared, {row['reason']}; {cut}."
     stderr = "" if row["quality_stderr"] is None else f" ± {row['quality_stderr']:.3f}"
-    return (
-        f"{subject}: {row['quality']:.3f}{stderr} on the {row['num_common_samples']} that all models had whole; {cut}."
-    )
+    common = f"on the {row['num_common_samples']} samples that no model had to cut"
+    return f"{subject}: {row['quality']:.3f}{stderr} {common}; {cut}."
 
 
-def describe_quality(point: Point) -> str:
+def describe_quality(point: Row) -> str:
     """Say how a point's quality compares with the default clock's."""
     difference, stderr = point["quality_difference"], point["quality_difference_stderr"]
     if difference is None:
-        reason = " ".join((point["quality_reason"] or "").split())
+        reason = one_line(point["quality_reason"] or "")
         return f"quality not known ({reason})" if reason else "quality not known"
     if difference == 0:
         return "quality the same"
@@ -121,14 +99,14 @@ def format_difference(difference: float | None) -> str:
     return f"{round(difference, 3) + 0.0:+.3f}".replace("-", MINUS)
 
 
-def _energy_saved(least: Point) -> str:
+def _energy_saved(least: Row) -> str:
     interval = _interval(least, "joules_per_token_change")
     if _holds_zero(interval):
         return f"no different from the default clock within the error ({_format_signed(interval)})"
     return f"{format_amount(interval)} {'less' if interval[0] < 0 else 'more'} than the default clock"
 
 
-def _time_lost(least: Point) -> str:
+def _time_lost(least: Row) -> str:
     if least["slowdown"] is None:
         return ""
     interval = _interval(least, "slowdown")
@@ -139,21 +117,21 @@ def _time_lost(least: Point) -> str:
     return f"{format_amount(interval)} {'slower' if interval[0] > 0 else 'faster'}"
 
 
-def _doubts(least: Point) -> Iterator[str]:
+def _doubts(least: Row) -> Iterator[str]:
     if least["interval_reason"] is not None:
-        yield f"How sure the saving is cannot be told: {least['interval_reason']}."
+        yield f"The saving has no interval: {least['interval_reason']}."
     if least["default_is_on_same_board"] is False:
-        yield f"The default clock ran on another GPU: the interval allows for the {_GPU_PERCENT} that may differ."
+        yield f"The default clock ran on another GPU. The interval allows for {_GPU_PERCENT} between two GPUs."
     if not least["default_is_sound"]:
         yield "The default clock has no sound trial, so do not trust the comparison."
 
 
-def _interval(point: Point, name: str) -> Interval:
+def _interval(point: Row, name: str) -> Interval:
     return point[name], point[f"{name}_low"], point[f"{name}_high"]
 
 
 def _holds_zero(interval: Interval) -> bool:
-    """A change whose interval holds 0 is no change; one without an interval is what it seems."""
+    """Return whether a change may be none at all. A change without an interval is taken as it is."""
     _, low, high = interval
     return low is not None and high is not None and low <= 0 <= high
 

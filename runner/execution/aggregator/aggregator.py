@@ -1,8 +1,8 @@
-"""The aggregator: measurements in, Parquet out, and a live view for whoever asks.
+"""The aggregator: it analyses, scores and writes what the workers measured, and keeps the live view.
 
-One for each run, an actor beside the driver, so that scoring and writing never run in a worker's process. Power
-batches stream in once a second for the live view; when a window closes its whole `Measurement` follows, is analysed,
-scored and written as one trial. Next: results, and display through `snapshot`.
+Each run has one, an actor beside the driver, so that scoring and writing never run in a worker's process. Batches of
+power readings enter once a second, and a `Measurement` when a window closes. Trials in Parquet leave, and the live view
+through `snapshot`.
 """
 
 from collections import deque
@@ -13,10 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from runner.analysis.energy.attribution import attribute_energy
 from runner.analysis.run.drift import describe_drift
-from runner.analysis.window.gpu_state import find_foreign_processes
-from runner.analysis.window.trial_row import Scores, build_failed_row, build_requests_table, build_trial_row
+from runner.analysis.window.evidence import find_foreign_processes
+from runner.analysis.window.trial_row import TrialQuality, analyse_trial, build_failed_row
 from runner.analysis.window.verdicts import can_retry
 from runner.execution.aggregator.live_gpu import LiveGpu
 from runner.execution.aggregator.output_agreement import OutputAgreement
@@ -34,7 +33,7 @@ NUM_EVENTS = 50
 
 
 class Aggregator:
-    """Writes a run directory and keeps the live view. One caller at a time (an actor's method queue)."""
+    """Writes a run directory and keeps the live view. Calls run one at a time, as an actor queues them."""
 
     def __init__(self, directory: Path, view: SweepView) -> None:
         self._store = RunStore(directory)
@@ -48,9 +47,9 @@ class Aggregator:
         self._samples = self._store.read_samples()
 
     def load_tasks(self, sweep: SweepSpec) -> None:
-        """Load what scores the completions, before anything is measured.
+        """Load the tasks, which score the completions, before the first trial.
 
-        Raises: TaskError: a task does not exist or its data cannot be had.
+        Raises: TaskError: a task does not exist or its data is not available.
         """
         for spec in sweep.task:
             self._tasks[spec.display_name] = load_task(
@@ -60,57 +59,60 @@ class Aggregator:
                 fixed_output_length=sweep.fixed_output_length,
             )
 
-    # what workers say ------------------------------------------------------------------------------------------------
+    # calls by workers ------------------------------------------------------------------------------------------------
 
     def add_gpu(self, view: GpuView) -> None:
-        """A worker is there."""
+        """Add the GPU of a worker to the live view."""
         self._gpus[view.gpu_uuid] = LiveGpu(view)
 
     def add_power(self, gpu_uuid: str, batch: pl.DataFrame) -> None:
-        """Take a second's readings: [num_readings] rows of `tables.POWER`."""
+        """Take the readings of one second: [num_readings] rows of `tables.POWER`."""
         self._gpus[gpu_uuid].add_power(batch)
 
     def update_gpu(self, gpu_uuid: str, **changes: Any) -> None:
-        """Change fields of a GPU's view; a new phase closes the window that was open."""
+        """Change fields of a GPU's view. A new phase ends the window that was open."""
         self._gpus[gpu_uuid].update(changes)
 
     def report_progress(self, gpu_uuid: str, **progress: int) -> None:
-        """An open window so far; see `LiveGpu.report_progress`. Tokens are prompt tokens for log-likelihoods."""
+        """Take the progress of an open window, as `LiveGpu.report_progress` does."""
         self._gpus[gpu_uuid].report_progress(**progress)
 
     def report_event(self, event: Event) -> None:
-        """Keep an event, in events.jsonl and among the last ones."""
+        """Keep an event among the last ones, and append it to events.jsonl."""
         self._events.append(event)
         self._store.append_event(event)
 
     def add_samples(self, task: str, samples: list[Sample]) -> None:
-        """Take a task's documents, once; they are written to samples.parquet with their features."""
+        """Take a task's documents, once. They are written to samples.parquet with their features."""
         if task in self._samples_of:
             return
         self._samples_of.add(task)
-        # Another run's documents of this task may be fewer, or others (a new limit); those of other tasks stay.
+        # An earlier run may have had other documents of this task, with another limit. Those of other tasks stay.
         others = self._samples.filter(pl.col("task") != task)
         rows = [others, describe_samples(task, samples)]
         self._samples = pl.concat(rows, how="diagonal")  # an earlier release knew fewer features
         self._store.write_samples(self._samples)
 
     def finish_trial(self, measurement: Measurement) -> list[str]:
-        """Analyse, score and write a measured trial; returns its verdicts. One that is finished stays as it is.
+        """Analyse, score and write a measured trial. A finished trial is not written again.
 
-        One that cannot be analysed becomes a failed row: a mistake of ours costs this trial and neither row nor run.
+        A trial whose analysis raises becomes a failed row: an error of ours loses one trial, and not the run.
+
+        Returns: the trial's verdicts.
         """
         identity = measurement.identity
-        if self._store.is_finished(identity.row_id):  # handed over by a worker, or to an aggregator, that died since
+        if self._store.is_finished(identity.row_id):  # handed over before a worker or an aggregator died
             return []
         try:
-            row, requests = self._analyse(measurement)
+            analysed = analyse_trial(measurement, *self._score(measurement))
         except Exception as error:
             reason = f"what was measured could not be analysed: {type(error).__name__}: {error}"
             self.fail_trial(identity, measurement.placement, reason, measurement.start_ns)
             return []
-        self._store.write_trial(row, requests, measurement.power)
+        row = analysed.row
+        self._store.write_trial(row, analysed.requests, measurement.power)
         verdicts: list[str] = row["verdicts"]
-        if identity.attempt == 1:  # a retry is a row more, and no trial more
+        if identity.attempt == 1:  # a second attempt adds a row, and no trial
             self._gpus[measurement.placement.gpu_uuids[0]].count_trial()
             self._view = replace(
                 self._view,
@@ -139,16 +141,8 @@ class Aggregator:
                 self._warn(row, "sentinel_drift", message)
         return verdicts
 
-    def _analyse(self, measurement: Measurement) -> tuple[dict[str, Any], pl.DataFrame]:
-        """Return the trial's row and the table of its requests."""
-        scores = self._score(measurement)
-        row = build_trial_row(measurement, scores)
-        attribution = attribute_energy(measurement, row["energy_j"])
-        row["unattributed_energy_j"] = attribution.unattributed_j
-        return row, build_requests_table(measurement, scores.per_sample, attribution)
-
     def _warn(self, row: Mapping[str, Any], kind: str, message: str) -> None:
-        """Tell an event about a trial."""
+        """Report a warning about a trial."""
         self.report_event(
             Event(
                 time_ns=row["start_ns"],
@@ -161,17 +155,17 @@ class Aggregator:
         )
 
     def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
-        """Return those of some trials that have a row whose verdicts may all go away, and that were not yet retried.
+        """Return the trials whose verdicts may not come back, and that have no second attempt yet.
 
-        The run directory is asked, and not this run's memory: what a worker that died, or an earlier run, left undone
-        is taken up by whoever goes on with its block.
+        It reads the run directory. A worker that goes on with a block thus retries what a worker that died, or an
+        earlier run, has left.
         """
         rows = self._store.read_trials(trial_ids).select("trial_id", "verdicts").to_dicts()
         verdicts = {row["trial_id"]: row["verdicts"] for row in rows}
         return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and make_row_id(i, 2) not in verdicts)
 
     def fail_trial(self, identity: Identity, placement: Placement, error: str, time_ns: int) -> None:
-        """Write the row of a trial that came to nothing, unless it is finished."""
+        """Write the row of a failed trial, unless it is finished."""
         if self._store.is_finished(identity.row_id):
             return
         row = build_failed_row(identity, placement, error, time_ns)
@@ -189,51 +183,50 @@ class Aggregator:
             )
         )
 
-    # what the driver says and asks -----------------------------------------------------------------------------------
+    # calls by the driver -----------------------------------------------------------------------------------
 
     def remember_reference(self, block_id: str, trial_id: str) -> None:
-        """Resumed run: take the outputs of a block's first default-clock trial from disk."""
+        """In a resumed run, take the outputs of a block's first default-clock trial from disk."""
         requests = self._store.read_requests(trial_id).filter((pl.col("round") == 0) & pl.col("text").is_not_null())
         if requests.height:
             outputs = dict(zip(requests["request_id"], requests["text"], strict=True))
             self._agreement.remember(block_id, outputs)
 
     def set_times(self, elapsed_s: float, remaining_s: float | None) -> None:
-        """Take the driver's idea of how long the sweep has run and will run."""
+        """Take how long the sweep has run and will run, in s, by the driver's estimate."""
         self._view = replace(self._view, elapsed_s=elapsed_s, remaining_s=remaining_s)
 
     def snapshot(self) -> SweepView:
-        """Return what is happening now."""
+        """Return the live view."""
         gpus = tuple(sorted((gpu.draw() for gpu in self._gpus.values()), key=lambda gpu: gpu.label))
         return replace(self._view, gpus=gpus, events=tuple(self._events))
 
     # scores ----------------------------------------------------------------------------------------------------------
 
-    def _score(self, measurement: Measurement) -> Scores:
+    def _score(self, measurement: Measurement) -> tuple[TrialQuality, Mapping[str, float]]:
+        """Return the trial's quality, and the score of each sample by its id."""
         if measurement.identity.phase_role is not None:
-            return Scores(reason="its outputs were cut short to tell prefill from decoding")
+            return TrialQuality(quality_reason="its outputs were cut short to tell prefill from decoding"), {}
         first_round = [completion for completion in measurement.completions if completion.round == 0]
         task = self._tasks[measurement.identity.task]
         agreement, agreement_default = self._agreement.compare(measurement.identity, first_round)
         try:
             quality = task.score(first_round)
-        except Exception as error:  # a metric's own failure must not cost the energy that was measured
-            return Scores(
-                reason=f"scoring failed: {type(error).__name__}: {error}",
-                output_agreement=agreement,
-                output_agreement_default=agreement_default,
-            )
-        return Scores(
+        except Exception as error:  # an error in a metric must not lose the measured energy
+            reason = f"scoring failed: {type(error).__name__}: {error}"
+            return TrialQuality(
+                quality_reason=reason, output_agreement=agreement, output_agreement_default=agreement_default
+            ), {}
+        return TrialQuality(
             quality=quality.value,
-            metric=quality.metric,
-            higher_is_better=quality.higher_is_better,
-            stderr=quality.stderr,
-            reason=quality.reason,
-            chance=task.chance if quality.value is not None else None,
-            per_sample=quality.per_sample,
+            quality_metric=quality.metric,
+            quality_higher_is_better=quality.higher_is_better,
+            quality_stderr=quality.stderr,
+            quality_reason=quality.reason,
+            quality_chance=task.chance if quality.value is not None else None,
             output_agreement=agreement,
             output_agreement_default=agreement_default,
-        )
+        ), quality.per_sample
 
 
 def _describe_trial(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""One GPU as the dashboard sees it: the stream of its power and its progress become a `GpuView`."""
+"""One GPU in the live view: its power readings and its progress become a `GpuView`."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ _EDGE_NS = 200_000_000
 
 
 class LiveGpu:
-    """What is known of one GPU now: its view, its recent power, and the window that is open on it."""
+    """Holds one GPU's view, its recent power, and the progress of the window that is open on it."""
 
     def __init__(self, view: GpuView) -> None:
         self._view = view
@@ -25,35 +25,39 @@ class LiveGpu:
         self._num_tokens = 0
 
     def add_power(self, batch: pl.DataFrame) -> None:
-        """Take a second's readings: [num_readings] rows of `tables.POWER`."""
+        """Take the readings of one second: [num_readings] rows of `tables.POWER`."""
         power = pl.concat([self._power, batch])
         newest_ns = power["time_ns"].max()
         if not isinstance(newest_ns, int):
             return
-        # An open window is kept whole, for its joules so far; of the rest only what the sparkline shows.
+        # An open window is kept whole, for its joules. Before it, the sparkline shows the last minute alone.
         oldest_ns = newest_ns - HISTORY_S * _SECOND_NS
         if self._window_start_ns is not None:
             oldest_ns = min(oldest_ns, self._window_start_ns - _EDGE_NS)
         self._power = power.filter(pl.col("time_ns") >= oldest_ns)
 
     def update(self, changes: dict[str, Any]) -> None:
-        """Change fields of the view; a new phase closes the window that was open."""
+        """Change fields of the view. A new phase ends the window that was open."""
         if "phase" in changes:
             self._window_start_ns, self._num_tokens = None, 0
             changes = changes | {"num_requests_done": 0}
         self._view = replace(self._view, **changes)
 
     def report_progress(self, time_ns: int, window_start_ns: int, num_requests: int, num_tokens: int) -> None:
-        """Take the state of the open window at an instant."""
+        """Take the progress of the open window at an instant.
+
+        Args:
+            num_tokens: output tokens, or prompt tokens of log-likelihoods.
+        """
         self._window_start_ns, self._progress_ns, self._num_tokens = window_start_ns, time_ns, num_tokens
         self._view = replace(self._view, num_requests_done=num_requests)
 
     def count_trial(self) -> None:
-        """One more trial is written."""
+        """Count a trial that is written."""
         self._view = replace(self._view, num_trials_done=self._view.num_trials_done + 1)
 
     def draw(self) -> GpuView:
-        """Return the GPU at this instant."""
+        """Return the GPU's view at this instant."""
         changes = self._draw_power()
         for name in ("sm_clock_mhz", "temperature_c"):
             values = self._power[name].drop_nulls()
@@ -75,7 +79,10 @@ class LiveGpu:
         return {"power_history_w": tuple(seconds), "power_w": seconds[-1]}
 
     def _draw_window(self) -> dict[str, Any]:
-        """Rates of the open window so far. Power arrives up to a second late: its mean stands for that second."""
+        """Return the rates of the open window so far.
+
+        Power arrives up to a second late. The mean power so far stands for that second.
+        """
         start_ns, now_ns = self._window_start_ns, self._progress_ns
         if start_ns is None or now_ns <= start_ns or not self._num_tokens:
             return {"tokens_per_s": None, "joules_per_token": None}

@@ -1,1 +1,1 @@
-"""One run from first to last: Ray, the workers, the blocks, the manifest."""
+"""One run: Ray, the workers, the blocks, the manifest."""

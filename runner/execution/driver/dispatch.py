@@ -1,6 +1,6 @@
-"""Which block goes to which worker next: pure bookkeeping, no Ray in it.
+"""The queue of blocks: which block goes to which worker next. It uses no Ray.
 
-A block stays on one GPU. A worker keeps the model that it has loaded as long as there is work for it.
+A block stays on one GPU. A worker keeps its loaded model as long as blocks of that model wait.
 """
 
 from collections import Counter
@@ -10,19 +10,25 @@ from dataclasses import dataclass
 from runner.spec.trial import Block
 
 MAX_STRIKES = 2
-"""A trial that was running when this many workers died is at fault: it becomes a failed row."""
+"""A trial becomes a failed row when this many workers have died during it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """A block for a worker, and which of its trials are still to be run."""
+    """A block for a worker, and the ids of those of its trials that are to be run."""
 
     block: Block
     trial_ids: frozenset[str]
 
 
 class Queue:
-    """Blocks that wait; those begun on a GPU, in this run or an earlier one, wait for it while it is there."""
+    """Blocks that wait. A block that this run or an earlier one began on a GPU waits for that GPU, unless it is lost.
+
+    Args:
+        finished: ids of trials that are not run again.
+        begun_on: the GPU's UUID, by block id.
+        gpus: the UUIDs of the run's GPUs.
+    """
 
     def __init__(
         self, blocks: Iterable[Block], finished: Collection[str], begun_on: Mapping[str, str], gpus: Collection[str]
@@ -38,17 +44,17 @@ class Queue:
 
     @property
     def trial_ids(self) -> frozenset[str]:
-        """Trials that wait."""
+        """The ids of the trials that wait."""
         return frozenset().union(*(assignment.trial_ids for assignment in self._waiting.values()))
 
     @property
     def num_models_waiting(self) -> int:
-        """Models with work that no worker has loaded."""
+        """The number of models with waiting blocks that no worker has loaded."""
         waiting = {assignment.block.model.label for assignment in self._waiting.values()}
         return len(waiting - set(self._model_of_worker.values()))
 
     def limit(self, num_trials: int) -> None:
-        """Keep the first `num_trials` trials that wait and forget the rest until a later run."""
+        """Keep the first `num_trials` trials that wait. The rest is left to a later run."""
         for block_id, assignment in list(self._waiting.items()):
             ordered = [t.trial_id for t in assignment.block.trials if t.trial_id in assignment.trial_ids]
             kept = frozenset(ordered[:num_trials])
@@ -59,9 +65,10 @@ class Queue:
                 del self._waiting[block_id]
 
     def take(self, gpu: str) -> Assignment | None:
-        """Return the next block for a GPU's worker, None if there is none for it.
+        """Return the next block for the worker of a GPU; None if no block waits for it.
 
-        First the model that it has loaded, then a model that nobody has, then the one with most blocks a worker.
+        A block of its loaded model comes first, then one of a model that no worker has loaded, then one of the model
+        with the most blocks for each worker.
         """
         free = [a for a in self._waiting.values() if self._gpu_of.get(a.block.block_id, gpu) == gpu]
         if not free:
@@ -80,9 +87,10 @@ class Queue:
         return self._waiting.pop(chosen.block.block_id)
 
     def give_back(self, assignment: Assignment, finished: Collection[str]) -> str | None:
-        """Take a block back whose worker died, without its finished trials.
+        """Take back a block whose worker died, without its finished trials.
 
-        Returns: the id of a trial that has now cost `MAX_STRIKES` workers, which is not run again; None otherwise.
+        Returns: the id of the trial that was running, if `MAX_STRIKES` workers have died during it. It is not run
+            again. None otherwise.
         """
         left = [
             t.trial_id
@@ -102,6 +110,6 @@ class Queue:
         return suspect
 
     def lose_gpu(self, gpu: str) -> None:
-        """A GPU is gone for good: the blocks that waited for it may go elsewhere."""
+        """Let the blocks that waited for a lost GPU go to other GPUs."""
         self._gpu_of = {block_id: owner for block_id, owner in self._gpu_of.items() if owner != gpu}
         self._model_of_worker.pop(gpu, None)

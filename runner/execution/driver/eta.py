@@ -1,4 +1,4 @@
-"""How long a run still takes, by how long its trials and its loads of models took. Views enter, seconds leave."""
+"""The remaining time of a run, from how long its trials and loads have taken. Live views enter, seconds leave."""
 
 from runner.results.live import GpuPhase, SweepView
 
@@ -7,7 +7,7 @@ _WORKING: tuple[GpuPhase, ...] = ("settling", "warming up", "measuring")
 
 
 class RemainingTime:
-    """Keeps account of what the GPUs of one run spend their time on; loads and trials each have their own pace."""
+    """Adds up the time that the GPUs of one run spend on loading models and on trials."""
 
     def __init__(self) -> None:
         self._elapsed_s = 0.0
@@ -18,13 +18,13 @@ class RemainingTime:
     def estimate(
         self, view: SweepView, elapsed_s: float, *, num_done: int, num_left: int, num_models_waiting: int
     ) -> float | None:
-        """Add the time since the last view to the account, and return how many seconds are left; None before any trial.
+        """Add the time since the last view, and return how many seconds are left; None before the first trial ends.
 
         Args:
-            elapsed_s: since this run began.
+            elapsed_s: seconds since this run began.
             num_done: trials that this run has finished.
-            num_left: trials that it has not.
-            num_models_waiting: models that still have to be loaded somewhere.
+            num_left: trials that it has not finished.
+            num_models_waiting: models that no worker has loaded yet.
         """
         step_s, self._elapsed_s = elapsed_s - self._elapsed_s, elapsed_s
         for gpu in view.gpus:

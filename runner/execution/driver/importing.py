@@ -1,4 +1,4 @@
-"""A published grid becomes a run directory, which every other command reads as it reads one of ours."""
+"""Importing a published table: it becomes a run directory, which every other command reads like any other."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -15,14 +15,14 @@ from runner.results.tables import POWER, REQUESTS
 
 
 def import_published(path: Path, store: RunStore, command: str) -> pl.DataFrame:
-    """Write a published grid into a run directory; an earlier import there is replaced.
+    """Write a published table into a run directory. It replaces an earlier import there.
 
     Args:
         path: a CSV file in the form of `read_published`.
         store: held by the caller.
         command: the command line, for the manifest.
     Returns: [num_trials] rows of `tables.TRIALS`, as written.
-    Raises: PublishedFileError: the file is not in the form. RunDirectoryError: the directory holds a run.
+    Raises: PublishedFileError: the file is not in that form. RunDirectoryError: the directory holds a measured run.
     """
     trials = mark_impossible_clocks(read_published(path))
     earlier = store.read_manifest()
@@ -53,7 +53,7 @@ def import_published(path: Path, store: RunStore, command: str) -> pl.DataFrame:
 
 
 def _name_default(trials: pl.DataFrame) -> list[str]:
-    """The clocks of the rows that stand for the default clock, where the file names no default."""
+    """Return the clocks of the rows that stand for the default clock, where the file has no default."""
     stand_in = trials.filter(pl.all_horizontal(pl.col(name).is_null() for name in POINT))
     clocks = stand_in.select("sm_clock_mhz", "mem_clock_mhz").unique(maintain_order=True).rows()
     return [

@@ -1,4 +1,4 @@
-"""The manifest: what was asked for, with what it was measured, where and when."""
+"""The manifest: what was asked for, with which versions, on which GPUs, and when."""
 
 import hashlib
 import json
@@ -7,52 +7,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from runner.analysis.run.completion import complete_trials
+from runner.analysis.run.completed_trials import complete_trials
+from runner.execution.gpu_group import GpuDescription
 from runner.execution.worker.fingerprint import DECISIVE_PACKAGES
-from runner.hardware.gpu import GpuInfo
-from runner.results.measurement import Placement
 from runner.results.run_directory import RunDirectoryError, RunStore
 from runner.results.sensors import SensorFindings
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
 
 
-class Description(NamedTuple):
-    """What a worker says of its GPU."""
-
-    info: GpuInfo
-    placement: Placement
-    versions: dict[str, str]
-    sensors: SensorFindings
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """How a sweep is run, beside what it measures."""
+    """How a sweep is run. The sweep file says what it measures."""
 
     engine: str
     read_only: bool
     limit: int | None = None
     command: str = ""
     commits: Mapping[str, str] = field(default_factory=dict)
-    """What each model of the hub is pinned to for the whole run, by label."""
+    """The commit that each model of the hub is pinned to for the whole run, by label."""
 
 
 def build_manifest(
     sweep: SweepSpec,
-    descriptions: Sequence[Description],
+    descriptions: Sequence[GpuDescription],
     *,
     options: RunOptions,
     num_trials: int,
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the manifest of a run that begins, or goes on from `earlier`.
+    """Return the manifest of a run that begins, or that resumes the run of `earlier`.
 
     Args:
-        descriptions: what each worker says of its GPU and its versions.
-    Raises: RunDirectoryError: the earlier part was measured with another GPU, driver or version.
+        descriptions: one for each worker.
+        earlier: the manifest in the run directory; None where there is none.
+    Raises: RunDirectoryError: the earlier run used another kind of GPU driver, engine or version.
     """
     placements = [description.placement for description in descriptions]
     fingerprints = {placement.gpu_name: placement.fingerprint for placement in placements}
@@ -75,11 +66,11 @@ def build_manifest(
 
 
 def keep_commits(sweep: SweepSpec, commits: Mapping[str, str], earlier: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the commits of a run that goes on: those of its earlier part, whatever its models' branches hold by now.
+    """Return the commits of a resumed run: those of the earlier run, even if the branches have moved on.
 
     Args:
-        commits: what the models' revisions stand for today, by label.
-        earlier: the manifest of the earlier part; None where there is none.
+        commits: the commit of each model's revision today, by label.
+        earlier: the manifest of the earlier run; None where there is none.
     """
     before = {
         (model["id"], model["revision"]): model["commit"]
@@ -91,7 +82,7 @@ def keep_commits(sweep: SweepSpec, commits: Mapping[str, str], earlier: Mapping[
 
 
 def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block], *, options: RunOptions) -> bool:
-    """Return whether every trial is finished already; nothing is left then but to gather and to note the run."""
+    """Return whether every trial is finished. If so, gather the trials and add this run to the manifest."""
     trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
     earlier = store.read_manifest()
     if earlier is None or (earlier["options"]["engine"], earlier["options"]["read_only"]) != (
@@ -103,7 +94,7 @@ def close_finished_run(store: RunStore, sweep: SweepSpec, blocks: Sequence[Block
         return False
     store.gather_trials(trial_ids, complete_trials)
     runs = [*earlier["runs"], {"start": _now(), "command": options.command, "end": None}]
-    renewed = {**earlier, **_describe_sweep(sweep, len(trial_ids)), "runs": runs}  # the file may name fewer trials now
+    renewed = {**earlier, **_describe_sweep(sweep, len(trial_ids)), "runs": runs}  # the file may have fewer trials now
     store.write_manifest(close_manifest(renewed, "done"))
     return True
 
@@ -113,7 +104,7 @@ def close_manifest(manifest: dict[str, Any], outcome: str, sensors: Sequence[Sen
 
     Args:
         outcome: done, failed or interrupted.
-        sensors: what the workers know of their GPUs' sensors by now; those of a GPU without stay as they were.
+        sensors: the workers' latest findings. A GPU without any keeps those in the manifest.
     """
     *before, last = manifest["runs"]
     known = {findings.gpu_uuid: {"sensors": findings.to_json()} for findings in sensors}
@@ -135,7 +126,7 @@ def _describe_sweep(sweep: SweepSpec, num_trials: int) -> dict[str, Any]:
 
 
 def _describe_models(sweep: SweepSpec, commits: Mapping[str, str]) -> list[dict[str, str | None]]:
-    """Each model with the revision that was asked for and the commit that it is; null for a folder or a shape."""
+    """Return each model with its revision and its commit. Both are null for a folder or a shape."""
     return [{"id": model.id, "revision": model.revision, "commit": commits.get(model.label)} for model in sweep.model]
 
 
@@ -157,7 +148,7 @@ def _require_same_fingerprints(
 
 
 def _list_decisive(manifest: Mapping[str, Any]) -> dict[str, str | None]:
-    """What a fingerprint is made of, by name."""
+    """Return what a fingerprint is made of, by name."""
     versions: Mapping[str, str] = manifest.get("versions", {})
     return {
         **{package: versions.get(package) for package in DECISIVE_PACKAGES},
@@ -166,9 +157,10 @@ def _list_decisive(manifest: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[Description]) -> list[dict[str, Any]]:
+def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[GpuDescription]) -> list[dict[str, Any]]:
     gpus = {gpu["uuid"]: dict(gpu) for gpu in earlier}
-    for info, placement, _, sensors in descriptions:
+    for description in descriptions:
+        info, placement = description.info, description.placement
         clocks = info.sm_clocks_mhz
         shown = {key: value for key, value in asdict(info).items() if key != "sm_clocks_mhz"}
         gpus[info.uuid] = {
@@ -178,13 +170,13 @@ def _merge_gpus(earlier: Iterable[Mapping[str, Any]], descriptions: Iterable[Des
             "num_sm_clocks": len(clocks),
             "host": placement.host,
             "fingerprint": placement.fingerprint,
-            "sensors": sensors.to_json(),
+            "sensors": description.sensors.to_json(),
         }
     return list(gpus.values())
 
 
 def _git_revision() -> str | None:
-    """The revision of this program's own checkout; None where it was installed without one."""
+    """Return the revision of this program's checkout; None where it was installed without one."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)

@@ -1,7 +1,7 @@
-"""The models to come are downloaded while the present one is measured.
+"""Prefetch: later models are downloaded while the present one is measured.
 
-The driver polls; each download is a Ray task, a process of its own at the lowest priority, one at a time on each node.
-A download that fails is an event and no more: when its model's turn comes, its worker tries again and says why not.
+The driver polls. Each download is a Ray task in a process of its own at the lowest priority, one at a time on a node. A
+failed download is reported as an event alone: the worker downloads again when the model's turn comes.
 """
 
 import os
@@ -23,16 +23,16 @@ from runner.spec.trial import Block
 
 _LOWEST_PRIORITY = 19
 Told = tuple[EventLevel, str, str]
-"""An event's level, kind and message."""
+"""The level, kind and message of an event."""
 
 
 class Prefetch:
     """Downloads some models on some nodes, in the order given.
 
     Args:
-        models: of the hub, each once.
-        commits: of the models that have one, by label.
-        node_ids: Ray's nodes with a worker; None for a machine of our own.
+        models: models of the hub, each once.
+        commits: the commits of the models that have one, by label.
+        node_ids: Ray's nodes with a worker. None is this machine alone.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Prefetch:
         self._running: dict[str | None, Any] = {}
 
     def poll(self) -> Iterator[Told]:
-        """Take note of what has ended, and start what comes next; yields what is to be told. Waits for nothing."""
+        """Start the downloads that are due, and yield an event for each that has ended. It does not wait."""
         for node_id, waiting in self._waiting.items():
             task = self._running.get(node_id)
             if task is not None and ray.wait([task], timeout=0)[0]:
@@ -53,7 +53,7 @@ class Prefetch:
                 self._running[node_id] = _start(node_id, *waiting.popleft())
 
     def stop(self) -> None:
-        """End the downloads in progress; what they have got so far is kept, and goes on from there another time."""
+        """End the downloads in progress. A later download goes on from what they have stored."""
         for task in self._running.values():
             with suppress(RayError):
                 ray.cancel(task, force=True)
@@ -61,12 +61,12 @@ class Prefetch:
 
 
 def list_ahead(blocks: Iterable[Block], trial_ids: Collection[str], engine: str) -> list[ModelSpec]:
-    """Return the models on the hub whose turn comes later: the first is wanted at once, by its worker.
+    """Return the models of the hub whose turn comes later. The worker downloads the first one itself.
 
     Args:
         blocks: in the order in which they are due.
-        trial_ids: those that are to be run.
-        engine: "simulated" loads no model.
+        trial_ids: the trials that are to be run.
+        engine: "vllm" or "simulated", which loads no model.
     """
     due = [block.model for block in blocks if any(trial.trial_id in trial_ids for trial in block.trials)]
     models = {model.label: model for model in due}
@@ -78,7 +78,7 @@ def _not_here(models: Iterable[tuple[str, str | None]]) -> list[tuple[str, str |
 
 
 def _start(node_id: str | None, model_id: str, revision: str | None) -> Any:
-    # One call a process: its low priority must not stick to a process that Ray uses again.
+    # One call a process, since Ray would use a process of low priority again.
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_download_quietly)
     if node_id is not None:
         task = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
@@ -94,7 +94,7 @@ def _ask(task: Any) -> Told:
 
 
 def _download_quietly(model_id: str, revision: str | None) -> Told:
-    """Runs on a node. What the hub raises becomes words there: its errors do not travel between processes."""
+    """Runs on a node. It returns errors of the hub as text, since they cannot be sent between processes."""
     os.nice(_LOWEST_PRIORITY)
     start_s = time.monotonic()
     try:

@@ -1,6 +1,6 @@
-"""The driver: blocks to workers until every trial has its row, whatever dies on the way.
+"""The driver: it deals out blocks to workers until every trial has its row, even when processes die.
 
-A sweep and its GPU groups enter; a filled run directory and a `RunOutcome` leave. Ray is up already (`cluster.py`).
+A sweep and its GPU groups enter. A filled run directory and a `RunOutcome` leave. `cluster.py` has started Ray before.
 """
 
 import os
@@ -8,24 +8,27 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from runner.analysis.run.completion import complete_trials
+from runner.analysis.run.completed_trials import complete_trials
 from runner.analysis.run.operating_points import POINT
 from runner.execution.driver.actors import await_answer, start_aggregator, tell
-from runner.execution.driver.cluster import ClusterError, GpuGroup
+from runner.execution.driver.cluster import ClusterError
 from runner.execution.driver.dispatch import Queue
 from runner.execution.driver.eta import RemainingTime
+from runner.execution.driver.leftovers import list_not_restored
 from runner.execution.driver.manifest import RunOptions, build_manifest, close_manifest
 from runner.execution.driver.prefetch import Prefetch, list_ahead
 from runner.execution.driver.worker_pool import WorkerPool
+from runner.execution.gpu_group import GpuGroup
 from runner.execution.worker.worker import WorkerConfig
 from runner.results.live import SweepView
+from runner.results.outcome import RunOutcome
 from runner.results.run_directory import RunStore
 from runner.results.sensors import SensorFindings
 from runner.spec.sweep import SweepSpec
@@ -35,27 +38,16 @@ POLL_S = 0.25
 SNAPSHOT_LIMIT_S = 10.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunOutcome:
-    """How a run ended."""
-
-    num_ok: int
-    num_failed: int
-    num_left: int
-    """Trials that this run set out to do and that have no row; those beyond --limit are not among them."""
-    interrupted: bool
-
-
 @dataclass(kw_only=True)
 class _Run:
-    """What is going on: the driver's own state, in one thread."""
+    """The driver's state. One thread uses it."""
 
     aggregator: Any
     queue: Queue
     workers: WorkerPool
     num_before: int
     planned: frozenset[str]
-    """The trials that this run set out to do."""
+    """The ids of the trials that this run is to measure."""
     show: Callable[[SweepView], None]
     prefetch: Prefetch
     remaining: RemainingTime = field(default_factory=RemainingTime)
@@ -74,10 +66,11 @@ def run_sweep(
     """Run every trial that the run directory does not hold yet.
 
     Args:
-        store: held for writing; what is finished in it is not repeated, what failed is tried again.
-        show: takes the live view, a few times a second.
-    Raises: RunDirectoryError: the directory was measured with something else; TaskError: a task cannot be had;
-        GpuError, LeaseHeldError: a GPU cannot be had.
+        store: held for writing. Finished trials in it are not repeated, failed ones are.
+        show: called with the live view, a few times a second.
+    Raises: RunDirectoryError: its trials were measured with other versions or another driver. TaskError: a task's data
+        is not available. GpuError, LeaseHeldError: a GPU is not available. ClusterError: the aggregator died, or a
+        worker at its start.
     """
     trial_ids = [trial.trial_id for block in blocks for trial in block.trials]
     known = store.read_trials(trial_ids).filter(attempt=1)
@@ -105,7 +98,9 @@ def run_sweep(
     finally:
         sensors = _close(run)
     trials = store.gather_trials(trial_ids, complete_trials)
-    outcome = _count(run, trials, interrupted)
+    outcome = _count(run, trials, num_in_sweep=len(trial_ids))
+    if interrupted:
+        outcome = replace(outcome, interrupted=True, not_restored=list_not_restored(groups))
     if manifest is not None:
         word = "interrupted" if interrupted else "failed" if outcome.num_failed or outcome.num_left else "done"
         store.write_manifest(close_manifest(manifest, word, sensors))
@@ -122,7 +117,7 @@ def _start_run(
     options: RunOptions,
     show: Callable[[SweepView], None],
 ) -> _Run:
-    """Put the aggregator and the workers to work; they get ready while the driver goes on."""
+    """Start the aggregator and the workers. They get ready while the driver goes on."""
     view = SweepView(
         name=sweep.name,
         simulated=any(group.info.simulated for group in groups),
@@ -166,7 +161,7 @@ def _start_run(
 
 
 def _dispatch(run: _Run) -> None:
-    """Keep every worker at work until no block is left."""
+    """Give blocks to the workers until no block is left."""
     while run.workers.assign():
         run.workers.collect(POLL_S)
         for event in run.prefetch.poll():
@@ -175,7 +170,7 @@ def _dispatch(run: _Run) -> None:
 
 
 def _refresh(run: _Run) -> None:
-    """Show what is happening, and how long the rest may take.
+    """Show the live view, with an estimate of the remaining time.
 
     Raises: ClusterError: the aggregator died.
     """
@@ -195,9 +190,9 @@ def _refresh(run: _Run) -> None:
 
 
 def _close(run: _Run) -> list[SensorFindings]:
-    """End the downloads, the workers and the aggregator; a second Ctrl-C ends the wait for them.
+    """End the downloads, the workers and the aggregator. A second Ctrl-C ends the wait for them.
 
-    Returns: what the workers have learnt of their GPUs' sensors.
+    Returns: what the workers have learnt about their GPUs' sensors.
     """
     with suppress(KeyboardInterrupt):
         run.prefetch.stop()
@@ -209,15 +204,15 @@ def _close(run: _Run) -> list[SensorFindings]:
     return sensors
 
 
-def _count(run: _Run, trials: pl.DataFrame, interrupted: bool) -> RunOutcome:
-    """Count what was asked for: a retry is a row more, and no trial more."""
+def _count(run: _Run, trials: pl.DataFrame, *, num_in_sweep: int) -> RunOutcome:
+    """Count the trials. A second attempt adds a row, and no trial."""
     trials = trials.filter(attempt=1)
     num_ok = trials.filter(pl.col("status") == "ok").height
     return RunOutcome(
         num_ok=num_ok,
         num_failed=trials.height - num_ok,
         num_left=len(run.planned - set(trials["trial_id"])),
-        interrupted=interrupted,
+        num_in_sweep=num_in_sweep,
     )
 
 
@@ -230,7 +225,7 @@ def _tell_start(run: _Run, num_failed_before: int) -> None:
 
 
 def _remember_references(aggregator: Any, finished: pl.DataFrame) -> None:
-    """Let the aggregator compare outputs with those of the default-clock trials that an earlier run has measured."""
+    """Give the aggregator the outputs of default-clock trials of earlier runs, for comparison."""
     is_default = pl.all_horizontal(pl.col(name).is_null() for name in POINT)
     whole = finished.filter(is_default & pl.col("phase_role").is_null())
     for row in whole.sort("start_ns").unique("block_id", keep="first").to_dicts():

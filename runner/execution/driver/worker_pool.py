@@ -1,6 +1,6 @@
-"""The workers of a run: one on each GPU group, given blocks while any wait, and started again when their process dies.
+"""The workers of a run, one for each GPU group: they get blocks, and are started again when their process dies.
 
-Blocks come from the queue, and go back to it where a worker did not finish them. Next: the worker itself.
+Blocks come from the queue. A block that a worker did not finish goes back to it. Next: the worker itself.
 """
 
 import time
@@ -13,9 +13,10 @@ import polars as pl
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from runner.execution.driver.actors import await_answer, describe_death, start_worker, tell
+from runner.execution.driver.actors import await_answer, start_worker, tell
 from runner.execution.driver.dispatch import Assignment, Queue
-from runner.execution.driver.manifest import Description
+from runner.execution.driver.ray_compat import describe_death
+from runner.execution.gpu_group import GpuDescription
 from runner.execution.worker.trial_identity import identify_without_point
 from runner.execution.worker.worker import WorkerConfig
 from runner.results.measurement import Placement
@@ -40,10 +41,10 @@ class _Worker:
 
 
 class WorkerPool:
-    """Starts a worker for each configuration; they get ready while the caller goes on.
+    """Starts a worker for each configuration. The workers get ready while the caller goes on.
 
     Args:
-        store: where the aggregator writes; read to tell what a worker that died had finished.
+        store: where the aggregator writes. It shows what a worker had finished before it died.
         aggregator: an actor handle.
     """
 
@@ -57,10 +58,10 @@ class WorkerPool:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def describe(self) -> list[Description]:
-        """Return what each worker says of its GPU, once it has it.
+    def describe(self) -> list[GpuDescription]:
+        """Return the description of each worker's GPU, once the worker has it.
 
-        Raises: GpuError, LeaseHeldError, ValueError: a GPU cannot be had. ClusterError: a worker's process died.
+        Raises: GpuError, LeaseHeldError, ValueError: a GPU is not available. ClusterError: a worker's process died.
         """
         return [
             await_answer(
@@ -71,7 +72,7 @@ class WorkerPool:
         ]
 
     def assign(self) -> bool:
-        """Give every idle worker its next block. Returns: whether any is at work."""
+        """Give every idle worker its next block. Returns: whether any worker has a block."""
         for worker in self._workers:
             if worker.task is None and (assignment := self._queue.take(worker.config.group.info.uuid)):
                 worker.assignment = assignment
@@ -79,7 +80,7 @@ class WorkerPool:
         return any(worker.task is not None for worker in self._workers)
 
     def collect(self, timeout_s: float) -> None:
-        """Wait until a worker is done with its block, or has died over it; `timeout_s` at most."""
+        """Wait until a worker has finished its block or died, at most `timeout_s`."""
         busy = [worker for worker in self._workers if worker.task is not None]
         done, _ = ray.wait([worker.task for worker in busy], timeout=timeout_s)
         for worker in busy:
@@ -87,11 +88,11 @@ class WorkerPool:
                 self._take_back(worker)
 
     def close(self) -> list[SensorFindings]:
-        """Stop what runs, restore every GPU, end every engine; whoever does not answer in time is ended by force.
+        """Stop the trials, restore every GPU and end every engine. A worker that does not answer in time is killed.
 
-        A Ctrl-C ends the wait. The guard of each lease restores the GPU and ends the engine in any case.
+        A Ctrl-C ends the wait. The guard of each lease restores the GPU and ends the engine even then.
 
-        Returns: what the workers that answered have learnt of their GPUs' sensors.
+        Returns: what the workers that answered have learnt about their GPUs' sensors.
         """
         sensors: list[SensorFindings] = []
         with suppress(KeyboardInterrupt):
@@ -118,7 +119,7 @@ class WorkerPool:
             if ray.get(task):
                 return
             reason, can_restart = "it was stopped", False
-        except RayTaskError as error:  # before RayActorError: the cause may be that of another actor
+        except RayTaskError as error:  # before RayActorError, since its cause may be the death of another actor
             reason, can_restart = str(error.cause), False
         except RayActorError as error:
             reason, can_restart = f"{describe_death(error)} on {worker.config.group.host}", True
@@ -142,15 +143,15 @@ class WorkerPool:
             self._fail(worker, left[0], f"the last GPU was lost while it ran: {reason}")
 
     def _give_back(self, worker: _Worker, assignment: Assignment, reason: str) -> list[Trial]:
-        """Return a block to the queue; a trial that has cost too many workers becomes a failed row.
+        """Return a block to the queue. A trial during which too many workers died becomes a failed row.
 
-        Returns: the trials that are still to be run; the first of them was in progress.
+        Returns: the trials that are still to be run. The first of them was in progress.
         """
-        with suppress(GetTimeoutError):  # the aggregator answers once it has written what the worker had handed over
+        with suppress(GetTimeoutError):  # the aggregator first writes what the worker had handed over
             await_answer(self._aggregator.snapshot.remote(), timeout_s=WRITE_LIMIT_S)
         trials = assignment.block.trials
         rows = self._store.read_trials([trial.trial_id for trial in trials])
-        # Rows that failed in an earlier run are not the work of this worker: those trials are still to be run again.
+        # Trials that failed in an earlier run are still to be run.
         is_finished = (pl.col("status") == "ok") | (pl.col("start_ns") >= self._start_ns)
         finished = set(rows.filter(is_finished)["trial_id"])
         suspect = self._queue.give_back(assignment, finished)
@@ -161,7 +162,7 @@ class WorkerPool:
         return [trial for trial in trials if trial.trial_id in left]
 
     def _fail(self, worker: _Worker, trial: Trial, error: str) -> None:
-        """Let the aggregator write the row of a trial that no worker can write any more."""
+        """Let the aggregator write the row of a trial whose worker died."""
         group = worker.config.group
         identity = identify_without_point(trial, describe_task(trial.task.name).request_kind)
         placement = Placement(

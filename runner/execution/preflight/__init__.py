@@ -1,1 +1,1 @@
-"""What is known before anything is held: the plan, and whether the machine can do it."""
+"""Before a run: the plan, and the checks that it can be carried out."""

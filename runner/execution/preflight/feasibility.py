@@ -1,16 +1,16 @@
-"""What can be known before any engine is loaded: whether what a sweep names is there, and GPUs can be set to it.
+"""Checks before any engine is loaded: the names in a sweep exist, and the GPUs can be set to its operating points.
 
-A sweep, or its blocks and GPU groups, enter; nothing leaves, or one message with everything that is wrong.
+A sweep, or its blocks and GPU groups, enter. Nothing leaves, or one error with everything that is wrong.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.execution.driver.cluster import GpuGroup
+from runner.execution.gpu_group import GpuGroup
 from runner.hardware.access.permission import denied
 from runner.hardware.gpu import NotSupportedError
-from runner.hardware.operating_point import resolve_clocks
-from runner.inference.vllm.engine import SHAPES_PREFIX
+from runner.hardware.operating_point import resolve_operating_point
+from runner.inference.vllm.shapes import SHAPES_PREFIX
 from runner.physics.shape import shape_names
 from runner.spec.problems import did_you_mean
 from runner.spec.sweep import SweepFileError, SweepSpec
@@ -19,8 +19,8 @@ from runner.tasks.loading import check_task_name, read_metric_names
 from runner.tasks.task import TaskError
 
 
-def require_known_names(sweep: SweepSpec, path: Path) -> None:
-    """Refuse a sweep whose tasks, metrics, shapes, twins or folders of models do not exist; the hub is not asked.
+def require_known_names(sweep: SweepSpec, path: Path | None) -> None:
+    """Refuse a sweep that names a task, metric, shape or folder that does not exist. The hub is not asked.
 
     Raises: SweepFileError: all of them, each with its field in the file at `path`.
     """
@@ -62,8 +62,8 @@ def _find_unknown_tasks(sweep: SweepSpec) -> Iterator[str]:
             )
 
 
-def require_tokenizers(sweep: SweepSpec, path: Path) -> None:
-    """Refuse a sweep that asks texts of models without a tokenizer; only the simulated engine makes up tokens for them.
+def require_tokenizers(sweep: SweepSpec, path: Path | None) -> None:
+    """Refuse a sweep that gives texts to models without a tokenizer. Only the simulated engine can tokenize for them.
 
     Raises: SweepFileError: all such models, each with its field in the file at `path`.
     """
@@ -79,12 +79,13 @@ def require_tokenizers(sweep: SweepSpec, path: Path) -> None:
 
 
 def require_settable(blocks: Sequence[Block], groups: Sequence[GpuGroup]) -> None:
-    """Refuse a sweep that a GPU cannot be set to; one that asks for default clocks alone needs nothing.
+    """Refuse a sweep with an operating point that a GPU cannot be set to.
 
-    Raises: PermissionDeniedError: settings are not permitted on a GPU's host. NotSupportedError: a GPU lacks an
-        axis. ValueError: a value lies outside a GPU's range.
+    Raises: PermissionDeniedError: clocks may not be set on a GPU's host. NotSupportedError: a GPU lacks an axis.
+        ValueError: a value is outside a GPU's range.
     """
-    points = dict.fromkeys(trial.point for block in blocks for trial in block.trials if not trial.point.is_default)
+    asked = (trial.requested_point for block in blocks for trial in block.trials)
+    points = dict.fromkeys(requested for requested in asked if not requested.is_default)
     if not points:
         return
     for group in groups:
@@ -93,9 +94,9 @@ def require_settable(blocks: Sequence[Block], groups: Sequence[GpuGroup]) -> Non
     missing: dict[str, None] = {}
     wrong: dict[str, None] = {}
     for info in {group.info.name: group.info for group in groups}.values():
-        for point in points:
+        for requested in points:
             try:
-                resolve_clocks(info, point.sm_clock, point.mem_clock, point.power_limit)
+                resolve_operating_point(info, requested)
             except NotSupportedError as error:
                 missing[str(error)] = None
             except ValueError as error:

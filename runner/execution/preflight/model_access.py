@@ -1,6 +1,6 @@
-"""May this machine have the models of a sweep? Known at plan time, before any GPU is held.
+"""Access to a sweep's models on Hugging Face, checked before any GPU is held.
 
-Models of a sweep enter; for each one on Hugging Face its commit leaves, or what is wrong and what to do about it.
+The models of a sweep enter. For each model of the hub, its commit leaves, or what is wrong and what to do about it.
 """
 
 import difflib
@@ -14,31 +14,31 @@ from runner.inference.engine import EngineError
 from runner.spec.sweep import ModelSpec
 
 Problem = Literal["wrong", "denied", "unreachable"]
-"""wrong: no such model or revision. denied: it is gated or disabled. unreachable: the hub does not answer."""
+"""wrong: there is no such model or revision. denied: the model is gated or disabled. unreachable: no answer came."""
 _HUB = "https://huggingface.co"
 _TIMEOUT_S = 10.0
 _NUM_SUGGESTIONS_LOOKED_AT = 50
 
 
 class ModelAccessError(Exception):
-    """A model that exists cannot be had from here. The message says what to do next."""
+    """A model exists, but cannot be downloaded. The message says what to do next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelAccess:
-    """What the hub says of one model."""
+    """The hub's answer about one model."""
 
     label: str
     commit: str | None
-    """What its revision stands for; None where there is a problem."""
+    """The commit of its revision; None where there is a problem."""
     problem: Problem | None = None
     message: str = ""
 
 
 def check_access(models: Sequence[ModelSpec]) -> list[ModelAccess]:
-    """Ask the hub for each model that lies there; one that is whole in the cache needs no answer.
+    """Ask the hub about each of its models. A model that is complete in the cache needs no answer.
 
-    Raises nothing; after the first silence the hub is not asked again.
+    It raises nothing. After the first request without an answer, it asks no more.
     """
     found: list[ModelAccess] = []
     silence: Exception | None = None
@@ -46,14 +46,14 @@ def check_access(models: Sequence[ModelSpec]) -> list[ModelAccess]:
         if not is_on_hub(model.id):
             continue
         cached = find_cached(model.id, model.revision)
-        if cached is not None and cached.name == model.revision:  # a commit stays what it is
+        if cached is not None and cached.name == model.revision:  # a commit never changes
             found.append(ModelAccess(label=model.label, commit=cached.name))
             continue
         try:
             if silence is not None:
                 raise silence
             found.append(ModelAccess(label=model.label, commit=_ask_commit(model)))
-        except Exception as error:  # the hub's own, and whatever a network may raise
+        except Exception as error:  # errors of the hub, and of the network
             problem, message = explain(model.id, model.revision, error)
             silence = error if problem == "unreachable" else silence
             if cached is not None:
@@ -66,7 +66,8 @@ def check_access(models: Sequence[ModelSpec]) -> list[ModelAccess]:
 def require_access(found: Sequence[ModelAccess]) -> dict[str, str]:
     """Return the commit of each model by its label.
 
-    Raises: ValueError: no such model; ModelAccessError: one that exists cannot be had. All problems are in one message.
+    Raises: ValueError: there is no such model. ModelAccessError: a model exists, but cannot be downloaded. One message
+        holds all problems.
     """
     problems = [access for access in found if access.problem is not None]
     message = "\n".join(access.message for access in problems)
@@ -80,10 +81,10 @@ def require_access(found: Sequence[ModelAccess]) -> dict[str, str]:
 def locate(model_id: str, revision: str | None) -> str:
     """Return what an engine opens: a folder, or shapes/NAME.
 
-    A repository that is not here is downloaded first: that may take longer than any engine may take to load, and an
-    engine that gets a folder asks the network for nothing.
+    A repository that is not in the cache is downloaded first. Its time does not count as loading the engine, and an
+    engine that opens a folder uses no network.
 
-    Raises: EngineError: it cannot be downloaded.
+    Raises: EngineError: the model cannot be downloaded.
     """
     if not is_on_hub(model_id):
         return model_id
@@ -96,7 +97,7 @@ def locate(model_id: str, revision: str | None) -> str:
 
 
 def explain(model_id: str, revision: str | None, error: Exception) -> tuple[Problem, str]:
-    """Return what an error of huggingface_hub means for a model, in a sentence that says what to do."""
+    """Return what an error of huggingface_hub means for a model, and a message that says what to do."""
     from huggingface_hub import errors
 
     problem: Problem
@@ -138,7 +139,7 @@ def explain(model_id: str, revision: str | None, error: Exception) -> tuple[Prob
 
 
 def _ask_commit(model: ModelSpec) -> str | None:
-    """Ask for a file's header alone, which is allowed to whoever may download it, and which names the commit."""
+    """Return a model's commit, from the header of a file. The hub sends it only to users who may download the file."""
     from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 
     url = hf_hub_url(model.id, "config.json", revision=model.revision)
@@ -156,11 +157,11 @@ def _say_how_to_unlock(model_id: str) -> str:
 
 
 def _suggest(model_id: str) -> str:
-    """Return '; did you mean X?' for the nearest names that the hub knows, or nothing."""
+    """Return '; did you mean X?' for the nearest names on the hub, or ""."""
     from huggingface_hub import HfApi
 
     names: list[str] = []
-    with suppress(Exception):  # a suggestion is not worth an error of its own
+    with suppress(Exception):  # an error here must not hide the one that is explained
         search = model_id.rpartition("/")[2]
         names = [model.id for model in HfApi().list_models(search=search, limit=_NUM_SUGGESTIONS_LOOKED_AT)]
     near = difflib.get_close_matches(model_id, names, n=2, cutoff=0.6)

@@ -1,31 +1,31 @@
-"""A model's files: which of a Hugging Face repository's an engine needs, whether they are here, and how they get here.
+"""The files of a model: which files of a Hugging Face repository an engine needs, and where they are on this machine.
 
-The token for gated models is the hub's usual one (HF_TOKEN, or what `hf auth login` has stored); it is never written
-anywhere. Models that are folders or shapes need nothing.
+For gated models it uses the hub's token (HF_TOKEN, or the one that `hf auth login` has stored), and never writes it
+anywhere. Models that are folders or shapes need no download.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.inference.vllm.engine import SHAPES_PREFIX
+from runner.inference.vllm.shapes import SHAPES_PREFIX
 
 _WEIGHTS = ("safetensors", "bin")
-"""In the order of preference: a repository that has both holds everything twice."""
+"""In order of preference. A repository with both holds the weights twice."""
 _BESIDE_WEIGHTS = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".py")
-"""Configuration, tokenizer, chat template, and code of models that bring their own."""
+"""Configuration, tokenizer, chat template, and the code of models that have their own."""
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
 def is_on_hub(model_id: str) -> bool:
-    """Return whether a model's id means a repository, and neither a folder of this machine nor shapes/NAME."""
+    """Return whether a model's id names a repository, and not a folder of this machine or shapes/NAME."""
     return not model_id.startswith(SHAPES_PREFIX) and not Path(model_id).is_dir()
 
 
 def choose_files(names: Iterable[str]) -> list[str]:
-    """Return those of a repository's files that an engine needs: the weights once, and what is small beside them.
+    """Return the files of a repository that an engine needs: the weights, once, and the small files beside them.
 
-    Folders are left out: they hold the same model for other programs.
+    Folders are left out, since they hold the same model for other programs.
     """
     top = [name for name in names if "/" not in name]
     weights = ([name for name in top if name.endswith(f".{suffix}")] for suffix in _WEIGHTS)
@@ -33,10 +33,10 @@ def choose_files(names: Iterable[str]) -> list[str]:
 
 
 def find_cached(model_id: str, revision: str | None) -> Path | None:
-    """Return the folder in the hub's cache that holds a whole model, None where there is none, or only part of it.
+    """Return the folder in the hub's cache that holds a complete model; None where there is none.
 
     Args:
-        revision: a commit, branch or tag; None for the default branch, or else the newest that is here.
+        revision: a commit, branch or tag; None for the default branch, or else the newest one in the cache.
     Returns: a folder whose name is the commit.
     """
     from huggingface_hub import constants, try_to_load_from_cache
@@ -47,16 +47,16 @@ def find_cached(model_id: str, revision: str | None) -> Path | None:
     except HFValidationError:
         return None
     folders = [Path(config).parent] if isinstance(config, str) else []
-    if revision is None:  # a download by commit leaves no note of what the branch was
+    if revision is None:  # a download by commit does not record the branch
         snapshots = Path(constants.HF_HUB_CACHE, f"models--{model_id.replace('/', '--')}", "snapshots")
         folders += sorted(snapshots.glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next((folder for folder in folders if _is_whole(folder)), None)
 
 
 def download(model_id: str, revision: str | None) -> Path:
-    """Return the folder in the hub's cache with a model's files, downloaded where they are missing.
+    """Return the folder in the hub's cache with a model's files, after downloading those that are missing.
 
-    Raises: whatever huggingface_hub raises; `model_access.explain` puts it into words.
+    Raises: the errors of huggingface_hub, which `model_access.explain` explains.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -70,7 +70,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _has_weights(folder: Path, suffix: str) -> bool:
-    """Whether every file of weights is there: those that an index lists, else at least one."""
+    """Whether all files of weights are there: those that an index lists, or else at least one."""
     for index in folder.glob(f"*.{suffix}.index.json"):
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         return all((folder / name).exists() for name in names)

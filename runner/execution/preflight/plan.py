@@ -1,7 +1,7 @@
-"""What a sweep would do: every trial, the clock that it becomes on the GPU, and about how long and how much energy.
+"""The plan of a sweep: every trial with its operating point on the GPU, and an estimate of its duration and energy.
 
-Estimates come from the GPU model (docs/physics.md): the fitted H200 for a model of the same shape where the shape is
-known, else for a stand-in. They say whether a sweep takes minutes or days, and nothing finer.
+Estimates come from the GPU model (docs/physics.md) of a fitted H200 and the shape of the model, or a modelled shape.
+They tell minutes from days, and no more.
 """
 
 import math
@@ -9,25 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from runner.analysis.window.phases import MIN_BATCHES
-from runner.execution.worker.engines import find_modelled_shape
-from runner.hardware.gpu import ClockRequest, GpuError, GpuInfo
-from runner.hardware.operating_point import resolve_clocks
-from runner.physics.gpu_model import GpuModel, OperatingPoint, find_gpu_model, load_gpu_model
-from runner.physics.shape import ModelShape, decode_work, get_shape, prefill_work
+from runner.hardware.gpu import GpuError, GpuInfo
+from runner.hardware.operating_point import resolve_operating_point
+from runner.physics.gpu_model import GpuModel, find_gpu_model, load_gpu_model
+from runner.physics.shape import ModelShape, decode_work, find_modelled_shape, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
+from runner.spec.operating_point import OperatingPoint, RequestedPoint
 from runner.spec.request import RequestKind, paired_length
 from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
-from runner.spec.trial import Block, Point, Trial
+from runner.spec.trial import MIN_BATCHES, Block, Trial
 from runner.tasks.loading import describe_task
 
 OVERHEAD_S = 1.0
-"""Settling, ticks of the counter and the trace's margin, for each trial."""
+"""Settling, ticks of the energy counter and the trace before the window, for each trial."""
 ASSUMED_DOCUMENTS, ASSUMED_CHOICES = 1000, 4
 ASSUMED_PROMPT_TOKENS, ASSUMED_OUTPUT_TOKENS = 200, 64
-"""Where a task does not say before its data is read."""
+"""For tasks that are known only once their data is read."""
 LOAD_S = 75.0
-"""For each model and GPU; measured on H200s: 39 to 67 s alone, 63 to 100 s where two loaded at once."""
+"""For each model and GPU. Measured on H200s: 39 to 67 s alone, 63 to 100 s where two load at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,34 +40,38 @@ class _Work:
 def plan_sweep(
     sweep: SweepSpec, blocks: Sequence[Block], gpus: Sequence[GpuInfo], *, read_only: bool, finished: frozenset[str]
 ) -> Plan:
-    """Return what would run, in order. Raises: TaskError: no such task."""
+    """Return the trials that would run, in order. Raises: TaskError: there is no such task."""
     works = {task.display_name: _estimate_work(task, sweep) for task in sweep.task}
-    shapes = {model.label: get_shape(find_modelled_shape(model)) for model in sweep.model}
+    shapes = {model.label: get_shape(find_modelled_shape(model.id, model.twin)) for model in sweep.model}
     gpu = gpus[0]
     gpu_model = load_gpu_model(find_gpu_model(gpu.name))
 
     @cache
-    def resolve(point: Point) -> tuple[ClockRequest, str | None]:
+    def resolve(requested: RequestedPoint) -> tuple[OperatingPoint, str | None]:
         try:
-            return resolve_clocks(gpu, point.sm_clock, point.mem_clock, point.power_limit), None
+            return resolve_operating_point(gpu, requested), None
         except (GpuError, ValueError) as error:
-            return ClockRequest(), str(error)
+            return OperatingPoint(), str(error)
 
     trials: list[PlannedTrial] = []
     for block in blocks:
         work, shape = _cut(works[block.task.display_name], block.model), shapes[block.model.label]
-        # Repeats share a point's estimate: it is made once a block, not once a trial.
+        # Repeats share the estimate of their operating point.
         estimates = {}
-        # Static batches are not bound to whole rounds of the prompts.
+        # Windows of static batches need not hold whole rounds.
         is_static = block.task.phases == "static_batches"
         in_flight = block.load.concurrency if is_static else min(block.load.concurrency, work.num_requests)
         num_waves = 1.0 if is_static else work.num_requests / in_flight
-        for point, role in {(trial.point, trial.phase_role) for trial in block.trials}:
-            request, problem = resolve(point)
+        for requested, role in {(trial.requested_point, trial.phase_role) for trial in block.trials}:
+            operating_point, problem = resolve(requested)
             own_work = replace(work, num_output_tokens=paired_length(work.num_output_tokens, role))
-            wave = _estimate_wave(gpu_model, shape, own_work, in_flight, request)
-            estimates[point, role] = (request, problem, *_estimate_trial(wave, num_waves, block.task, sweep))
-        trials += [_plan_trial(trial, *estimates[trial.point, trial.phase_role]) for trial in block.trials]
+            wave = _estimate_wave(gpu_model, shape, own_work, in_flight, operating_point)
+            estimates[requested, role] = (
+                operating_point,
+                problem,
+                *_estimate_trial(wave, num_waves, block.task, sweep),
+            )
+        trials += [_plan_trial(trial, *estimates[trial.requested_point, trial.phase_role]) for trial in block.trials]
     left = [trial for trial in trials if trial.trial_id not in finished]
     num_loads = len({trial.model for trial in left})
     return Plan(
@@ -84,7 +87,7 @@ def plan_sweep(
 
 
 def _plan_trial(
-    trial: Trial, request: ClockRequest, problem: str | None, duration_s: float, energy_j: float
+    trial: Trial, operating_point: OperatingPoint, problem: str | None, duration_s: float, energy_j: float
 ) -> PlannedTrial:
     return PlannedTrial(
         trial_id=trial.trial_id,
@@ -94,9 +97,7 @@ def _plan_trial(
         load=trial.load,
         repeat=trial.repeat,
         is_sentinel=trial.is_sentinel,
-        sm_clock_mhz=request.sm_clock_mhz,
-        mem_clock_mhz=request.mem_clock_mhz,
-        power_limit_w=request.power_limit_w,
+        operating_point=operating_point,
         problem=problem,
         estimated_duration_s=duration_s,
         estimated_energy_j=energy_j,
@@ -104,17 +105,14 @@ def _plan_trial(
 
 
 def _estimate_wave(
-    gpu_model: GpuModel, shape: ModelShape, work: _Work, in_flight: int, request: ClockRequest
+    gpu_model: GpuModel, shape: ModelShape, work: _Work, in_flight: int, operating_point: OperatingPoint
 ) -> tuple[float, float]:
-    """Seconds and joules of a wave: so many prompts, prefilled whole in one step and then decoded together."""
-    point = OperatingPoint(
-        sm_clock_mhz=request.sm_clock_mhz, mem_clock_mhz=request.mem_clock_mhz, power_limit_w=request.power_limit_w
-    )
-    prefill = gpu_model.step(shape, prefill_work(in_flight, work.num_prompt_tokens), point)
+    """Return seconds and joules of a wave: `in_flight` prompts, prefilled in one step and then decoded together."""
+    prefill = gpu_model.step(shape, prefill_work(in_flight, work.num_prompt_tokens), operating_point)
     wave_s, wave_j = prefill.duration_s, prefill.duration_s * prefill.power_w
     if work.kind == "generate" and work.num_output_tokens > 1:
         context = work.num_prompt_tokens + work.num_output_tokens / 2
-        decode = gpu_model.step(shape, decode_work(in_flight, context), point)
+        decode = gpu_model.step(shape, decode_work(in_flight, context), operating_point)
         wave_s += (work.num_output_tokens - 1) * decode.duration_s
         wave_j += (work.num_output_tokens - 1) * decode.duration_s * decode.power_w
     return wave_s, wave_j
@@ -123,7 +121,7 @@ def _estimate_wave(
 def _estimate_trial(
     wave: tuple[float, float], num_waves: float, task: TaskSpec, sweep: SweepSpec
 ) -> tuple[float, float]:
-    """Seconds and joules of a trial: one wave to warm up, whole rounds of `num_waves`, and the time around them."""
+    """Return seconds and joules of a trial: a wave to warm up, whole rounds of `num_waves`, and the overhead."""
     wave_s, wave_j = wave
     if task.repeat_each_s is not None:
         num_waves *= max(math.ceil(task.repeat_each_s / wave_s), 1)
@@ -153,7 +151,7 @@ def _estimate_work(task: TaskSpec, sweep: SweepSpec) -> _Work:
 
 
 def _estimate_output_tokens(task: TaskSpec, sweep: SweepSpec, usual: float | None) -> int:
-    """What a request generates: a set length, or what is usual, as far as the limit lets it."""
+    """Return how many tokens a request generates: the fixed length, or the usual one within the limit."""
     limit = task.max_output_tokens or sweep.max_output_tokens
     if limit is not None and (sweep.fixed_output_length or usual is None):
         return limit
@@ -161,7 +159,7 @@ def _estimate_output_tokens(task: TaskSpec, sweep: SweepSpec, usual: float | Non
 
 
 def _cut(work: _Work, model: ModelSpec) -> _Work:
-    """The work as a model sees it: a prompt beyond the length that its engine is given is cut."""
+    """Return the work of a model. Its engine cuts prompts that are longer than its context."""
     max_model_len = model.engine.get("max_model_len")
     if not isinstance(max_model_len, int):
         return work

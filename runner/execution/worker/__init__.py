@@ -1,1 +1,1 @@
-"""One GPU's worker: it holds the GPU, keeps an engine loaded and measures trials."""
+"""The worker of one GPU: it holds the GPU, keeps an engine loaded and measures trials."""

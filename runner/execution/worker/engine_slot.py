@@ -1,6 +1,6 @@
-"""The one engine of a worker: kept over blocks, and replaced when another model's turn comes.
+"""The one engine of a worker: it stays loaded over blocks, and another model replaces it.
 
-A model enters, a `TrialContext` with its engine leaves. Next: `measure.py` runs trials on it.
+A model enters. A `TrialContext` with its engine leaves. Next: `measure.py` runs trials on it.
 """
 
 import time
@@ -33,15 +33,16 @@ class EngineSlot:
         self._process_ids: frozenset[int] | None = frozenset()
 
     def open(self, model: ModelSpec) -> TrialContext:
-        """Return the trial context of a model's engine. The engine is loaded first if it is not the loaded one.
+        """Return the trial context of a model's engine, loading the engine unless it is loaded already.
 
+        Each load makes a new trial context: what a trial context has learnt holds for its engine alone.
 
-        What a trial context has learnt holds for its engine alone: each load makes a new one.
+        Raises: EngineError: the engine does not load, now or at an earlier try of this run.
         """
         if self._context is not None and self._loaded == model:
             return self._context
         self.close()
-        if model.label in self._unloadable:  # a second try takes as long as the first; a later run may try again
+        if model.label in self._unloadable:  # a second try would take as long; a later run tries again
             raise EngineError(self._unloadable[model.label])
         self._reporter.update(phase="loading")
         self._reporter.say("info", "engine_loading", f"loading {model.label}")
@@ -70,7 +71,7 @@ class EngineSlot:
         return self._context
 
     def close(self) -> None:
-        """End the engine, if there is one, and wait until the GPU's memory is free again."""
+        """End the engine, if one is loaded, and wait until the GPU's memory is free again."""
         engine, self._engine, self._context, self._loaded = self._engine, None, None, None
         if engine is None:
             return
@@ -80,7 +81,10 @@ class EngineSlot:
             self._reporter.say("warning", "memory_left_behind", "memory is still held after the engine has ended")
 
     def _note_processes(self, others: frozenset[int] | None) -> None:
-        """What came to the GPU during a load is ours: a container's process ids are not those of the driver."""
+        """Take the processes that appeared on the GPU during a load for the engine's.
+
+        In a container, a process's own id differs from the one that the NVIDIA driver lists.
+        """
         now = read_process_ids(self._session.gpu)
         if now is None or others is None or self._process_ids is None:
             self._process_ids = None
@@ -88,7 +92,7 @@ class EngineSlot:
             self._process_ids |= now - others
 
     def _await_free_memory(self) -> bool:
-        """False: the GPU still holds more than before the first engine, and the next load finds less room."""
+        """Wait until the GPU uses no more memory than before the first engine. Returns: False: it still does."""
         deadline_s = time.monotonic() + MEMORY_LIMIT_S
         while self._holds_memory():
             if time.monotonic() > deadline_s:

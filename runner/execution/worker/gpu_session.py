@@ -1,24 +1,28 @@
-"""A GPU in a worker's hands: opened, leased, its sensors looked at, and sampled until the worker lets it go.
+"""A GPU in a worker's hands: opened, leased, probed, and sampled until the worker releases it.
 
-A GPU group enters; what a trial context needs of the GPU leaves. Next: `engine_slot.py` loads an engine on it.
+A GPU group enters. A `GpuSession` leaves. Next: `engine_slot.py` loads an engine on the GPU.
 """
 
+import fcntl
+import itertools
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from runner.execution.driver.cluster import GpuGroup
+from runner.execution.gpu_group import GpuGroup
 from runner.execution.worker.fingerprint import fingerprint
 from runner.execution.worker.reporter import Reporter
-from runner.execution.worker.virtual_state import borrow_virtual_state
 from runner.hardware.clocks.lease import ClockLease
-from runner.hardware.gpu import GpuInfo
+from runner.hardware.factory import open_gpu
+from runner.hardware.gpu import Gpu, GpuInfo
 from runner.hardware.nvml.cuda_device import require_same_gpu
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.sampler import PowerSampler
+from runner.physics.gpu_state import simulated_state_dir
 from runner.results.live import GpuView
 from runner.results.measurement import Placement
 from runner.results.sensors import SensorFindings
@@ -29,16 +33,16 @@ from runner.timebase import TimeSource
 class GpuSession:
     """One GPU, its lease and its sampler."""
 
-    gpu: NvmlGpu
+    gpu: Gpu
     placement: Placement
     lease: ClockLease
     sampler: PowerSampler
     sensors_at_rest: SensorFindings
-    """What the probe found before there was any load."""
+    """The probe's findings without any load."""
 
     @property
     def info(self) -> GpuInfo:
-        """What the GPU is."""
+        """The GPU's fixed facts."""
         return self.gpu.info
 
 
@@ -52,21 +56,22 @@ def hold_gpu(
     read_only: bool,
     driver_process_id: int | None,
 ) -> Iterator[GpuSession]:
-    """Take a GPU group's GPU; at the end put it back as it was.
+    """Take a GPU group's GPU. At the end, restore its settings.
 
     Args:
-        reporter: tells that the GPU is there, and streams its power.
-        engine: "vllm", or "simulated" for a GPU of virtual time, whose state nobody else may share.
-        driver_process_id: the driver, if it is on this host: when it dies, the guard restores the GPU.
-    Raises: GpuError, LeaseHeldError, ValueError: the GPU cannot be had; GpuError, at the end: it cannot be put back.
+        reporter: announces the GPU, and streams its power.
+        engine: "vllm", or "simulated" for a GPU in virtual time, whose state belongs to one worker alone.
+        driver_process_id: the driver, if it is on this host. When it dies, the guard restores the GPU.
+    Raises: GpuError, LeaseHeldError, ValueError: the GPU is not available. GpuError, at the end: its settings could
+        not be restored.
     """
     with ExitStack() as resources:
         if not group.info.simulated:
-            # NVML counts GPUs in the order of the PCI bus; CUDA does so only when told to.
+            # NVML counts GPUs in the order of the PCI bus. CUDA does so only with this variable.
             os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(group.info.index)}
             require_same_gpu(group.info.uuid)
-        state_dir = None if engine == "vllm" else resources.enter_context(borrow_virtual_state())
-        gpu = NvmlGpu(open_nvml(group.gpu_request, time_source, state_dir), group.info.uuid, read_only=read_only)
+        state_dir = None if engine == "vllm" else resources.enter_context(_borrow_virtual_state())
+        gpu = open_gpu(group.gpu_request, group.info.uuid, time_source, read_only=read_only, state_dir=state_dir)
         info = gpu.info
         placement = Placement(
             gpu_uuids=(info.uuid,),
@@ -92,3 +97,24 @@ def hold_gpu(
         sampler.start()
         resources.callback(sampler.stop)
         yield GpuSession(gpu=gpu, placement=placement, lease=lease, sampler=sampler, sensors_at_rest=sensors)
+
+
+@contextmanager
+def _borrow_virtual_state() -> Iterator[Path]:
+    """Lend the first free folder for the state of GPUs in virtual time, without what its last holder left.
+
+    Such a GPU runs ahead of the machine's time, so the next run must not find its future. Folders are numbered and used
+    again, so that they do not pile up when runs are killed.
+    """
+    for number in itertools.count():
+        directory = simulated_state_dir() / f"virtual-{number}"
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / "holder.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            for gpu in directory.glob("GPU-*"):
+                shutil.rmtree(gpu, ignore_errors=True)
+            yield directory
+            return

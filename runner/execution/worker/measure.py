@@ -1,7 +1,7 @@
-"""One trial, from clock to raw data: the loop at the heart of the program, with no Ray in it.
+"""One trial, from setting the clocks to the raw data. It uses no Ray.
 
-A loaded engine, a sampled GPU and a round of requests enter; a `Measurement` leaves. Next: the aggregator, which
-makes a row of it.
+A loaded engine, a sampled GPU and a round of requests enter. A `Measurement` leaves. Next: the aggregator makes a row
+of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,13 @@ import polars as pl
 from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
 from runner.execution.worker.settle import Settling
 from runner.hardware.clocks.lease import ClockLease
-from runner.hardware.gpu import ClockRequest, Gpu, GpuError, GpuLostError
+from runner.hardware.gpu import Gpu, GpuError, GpuLostError
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.results.live import GpuPhase
 from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, Placement
 from runner.spec.load import Load
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Request
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
@@ -25,17 +26,17 @@ from runner.tasks.features.tokens import token_entropy_bits
 from runner.timebase import TimeSource
 
 TRACE_MARGIN_S = 0.3
-"""Trace kept from before the window."""
+"""How much of the trace before the window is kept."""
 IDLE_S = 1.0
-"""How long idle power is watched,"""
+"""How long idle power is measured."""
 IDLE_DELAY_S = 0.2
-"""and how long after the last request: ten samples of the driver's, past the fall from work to rest. A reading that is
-the mean of some time before it has to leave that behind as well."""
+"""The wait between the last request and measuring idle power: ten samples of the sample buffer, past the fall from work
+to rest. A sensor that averages over the past adds its averaging window."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialContext:
-    """What a trial is measured with: one GPU, held, watched, and an engine loaded on it."""
+    """What a trial is measured with: one GPU, leased and sampled, and an engine loaded on it."""
 
     engine: Engine
     gpu: Gpu
@@ -44,27 +45,27 @@ class TrialContext:
     time_source: TimeSource
     placement: Placement
     engine_process_ids: frozenset[int] | None = None
-    """Our own processes on the GPU; None where the driver does not say."""
+    """The engine's processes on the GPU; None where the NVIDIA driver does not list processes."""
     memory_left_behind: bool = False
-    """Whether the engine before this one had ended and its memory was still held."""
-    idle_power_w: dict[ClockRequest, float | None] = field(default_factory=dict)
-    """With this engine loaded and nothing to do, by operating point: watched at the first visit of each."""
+    """Whether memory of the engine before this one was still in use after that engine had ended."""
+    idle_power_w: dict[OperatingPoint, float | None] = field(default_factory=dict)
+    """Idle power with this engine loaded, by operating point. The first trial at each measures it."""
     prompt_likelihood_nats: dict[str, Mapping[str, float | None]] = field(default_factory=dict)
-    """How unlikely this engine's model finds prompts: by task, then by request_id; only of tasks that ask for it."""
+    """The likelihood of each prompt: by task, then by request_id. It holds only tasks that ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Procedure:
-    """How a trial is measured; the same for every trial of a block."""
+    """How a trial is measured. It is the same for every trial of a block."""
 
     sampling: Sampling
     min_window_s: float
     num_warmup_requests: int
     deadline_s: float
     static_batches: bool = False
-    """Requests start together and drain, batch after batch, so that prefill and decoding stand apart."""
+    """Whether requests run in static batches, so that prefill and decoding do not overlap."""
     repeat_each_s: float | None = None
-    """Each prompt is repeated for so long before the next one."""
+    """How long each prompt is repeated before the next one."""
 
 
 def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
@@ -81,7 +82,7 @@ def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
 
 
 class InterruptedTrialError(Exception):
-    """The run was asked to stop; the trial in progress is given up and counts as not yet run."""
+    """The run was interrupted. The trial in progress counts as not run."""
 
 
 def measure_trial(
@@ -94,39 +95,87 @@ def measure_trial(
     on_progress: Callable[[int, int], None] | None = None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Measurement:
-    """Measure one trial: set the clock, warm up, open the window, keep the requests in flight, close the window.
+    """Measure one trial: set the operating point, warm up, open the window, run the requests, close the window.
 
     Args:
-        requests: one round of the task, [num_requests]; repeated in whole rounds for `min_window_s`.
-        on_phase: told which part of the trial begins.
-        on_progress: told (requests finished, output tokens) while the window is open.
-        is_interrupted: asked before each request; once true, no further request starts.
-    Raises: GpuError, EngineError, InterruptedTrialError; the sampler's error: without samples the trial has no energy.
+        requests: one round of the task, [num_requests]. The window repeats it in whole rounds for `min_window_s`.
+        on_phase: called when a part of the trial begins.
+        on_progress: called with (requests finished, output tokens) while the window is open.
+        is_interrupted: asked before each request. Once it returns True, no further request starts.
+    Raises: GpuError, EngineError, InterruptedTrialError. The sampler's error: without samples the trial has no energy.
     """
-    time_source = context.time_source
     on_phase("settling")
-    point = ClockRequest(
-        sm_clock_mhz=identity.sm_clock_mhz_requested,
-        mem_clock_mhz=identity.mem_clock_mhz_requested,
-        power_limit_w=identity.power_limit_w_requested,
-    )
-    context.lease.apply(point)
-    settling = Settling(context.sampler, time_source, point)
-
+    context.lease.apply(identity.operating_point)
+    settling = Settling(context.sampler, context.time_source, identity.operating_point)
     on_phase("warming up")
     warmup = until_interrupted(is_interrupted, settling.warm_up(requests, procedure.num_warmup_requests))
     context.engine.run(warmup, identity.load, procedure.sampling, deadline_s=procedure.deadline_s)
     if is_interrupted():
         raise InterruptedTrialError
-    if context.idle_power_w.get(point) is None:
-        context.idle_power_w[point] = measure_idle_power(context.sampler, time_source)
+    idle_power_w = _find_idle_power(context, identity.operating_point)
     prefix_cache_reset = context.engine.reset_prefix_cache()
 
     on_phase("measuring")
+    window = _measure_window(
+        context, identity.load, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
+    )
+    return Measurement(
+        identity=identity,
+        placement=context.placement,
+        start_ns=window.run.start_ns,
+        end_ns=window.run.end_ns,
+        completions=window.run.completions,
+        steps=window.run.steps,
+        power=window.power,
+        counter_start=window.counter_start,
+        counter_end=window.counter_end,
+        idle_power_w=idle_power_w,
+        edge_start=window.edge_start,
+        edge_end=window.edge_end,
+        settle_s=settling.settle_s,
+        persistence_mode=context.gpu.info.persistence_mode,
+        engine_process_ids=context.engine_process_ids,
+        memory_left_behind=context.memory_left_behind,
+        prefix_cache_reset=prefix_cache_reset,
+        pace_lost_s=window.run.pace_lost_s,
+        sensors=context.sampler.sensors,
+        shape=context.engine.shape,
+        batch_edges_ns=window.batch_edges_ns,
+        prompt_token_entropy_bits={request.request_id: token_entropy_bits(request) for request in requests},
+        prompt_surprise_nats=context.prompt_likelihood_nats.get(identity.task, {}),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    """What is read in a window and at its edges."""
+
+    run: EngineRun
+    batch_edges_ns: EdgesNs | None
+    power: pl.DataFrame
+    counter_start: CounterTick | None
+    counter_end: CounterTick | None
+    edge_start: EdgeReading
+    edge_end: EdgeReading
+
+
+def _measure_window(
+    context: TrialContext,
+    load: Load,
+    requests: Sequence[Request],
+    procedure: Procedure,
+    *,
+    on_progress: Callable[[int, int], None] | None,
+    is_interrupted: Callable[[], bool],
+) -> _Window:
+    """Open the window, run its requests, close it, and take its trace from the sampler.
+
+    Raises: GpuError, EngineError, InterruptedTrialError; the sampler's error.
+    """
     edge_start = _read_edge(context.gpu)
     counter_start = _mark_tick(context.sampler)
-    run, batch_edges_ns = _run_window(
-        context, identity.load, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
+    run, batch_edges_ns = _run_requests(
+        context, load, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
     )
     if is_interrupted():
         raise InterruptedTrialError
@@ -138,35 +187,19 @@ def measure_trial(
         raise context.sampler.error
     margin_ns = round(TRACE_MARGIN_S * 1e9)
     first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - margin_ns
-    power = context.sampler.take().filter(pl.col("time_ns") >= first_ns)  # up to now, so far as an average reaches
-    return Measurement(
-        identity=identity,
-        placement=context.placement,
-        start_ns=run.start_ns,
-        end_ns=run.end_ns,
-        completions=run.completions,
-        steps=run.steps,
-        power=power,
+    return _Window(
+        run=run,
+        batch_edges_ns=batch_edges_ns,
+        # Up to now: readings that average over the past reach that far.
+        power=context.sampler.take().filter(pl.col("time_ns") >= first_ns),
         counter_start=counter_start,
         counter_end=counter_end,
-        idle_power_w=context.idle_power_w[point],
         edge_start=edge_start,
         edge_end=edge_end,
-        settle_s=settling.settle_s,
-        persistence_mode=context.gpu.info.persistence_mode,
-        engine_process_ids=context.engine_process_ids,
-        memory_left_behind=context.memory_left_behind,
-        prefix_cache_reset=prefix_cache_reset,
-        pace_lost_s=run.pace_lost_s,
-        sensors=context.sampler.sensors,
-        shape=context.engine.shape,
-        batch_edges_ns=batch_edges_ns,
-        prompt_token_entropy_bits={request.request_id: token_entropy_bits(request) for request in requests},
-        prompt_surprise_nats=context.prompt_likelihood_nats.get(identity.task, {}),
     )
 
 
-def _run_window(
+def _run_requests(
     context: TrialContext,
     load: Load,
     requests: Sequence[Request],
@@ -175,7 +208,7 @@ def _run_window(
     on_progress: Callable[[int, int], None] | None,
     is_interrupted: Callable[[], bool],
 ) -> tuple[EngineRun, EdgesNs | None]:
-    """Let the window's requests run; returns the edges of its static batches too, None where there are none."""
+    """Run the window's requests. Returns the run, and the edges of its static batches, or None without such batches."""
     if procedure.static_batches:
         return run_batches(
             context.engine,
@@ -201,20 +234,27 @@ def _run_window(
     return run, None
 
 
+def _find_idle_power(context: TrialContext, point: OperatingPoint) -> float | None:
+    """Return idle power at the operating point in force, in W, measured unless an earlier trial has done so."""
+    if context.idle_power_w.get(point) is None:
+        context.idle_power_w[point] = measure_idle_power(context.sampler, context.time_source)
+    return context.idle_power_w[point]
+
+
 def measure_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float | None:
-    """Return the GPU's mean power over `IDLE_S` with nothing to do, in W; None where it has neither sensor."""
+    """Return the GPU's mean power over `IDLE_S` without requests, in W; None where no sensor shows it."""
     time_source.sleep(IDLE_DELAY_S + sampler.reach_s)
     start_ns = time_source.now_ns()
     time_source.sleep(IDLE_S)
     end_ns = time_source.now_ns()
     sampler.wait_covered(end_ns)
-    readings = sampler.look_back(start_ns)  # kept: the last of them lie before the window that comes next
+    readings = sampler.look_back(start_ns)  # and leave them to the sampler: the next window needs the last of them
     mean_w = readings.filter(pl.col("time_ns") <= end_ns)["power_w"].drop_nulls().mean()
     return mean_w if isinstance(mean_w, float) else _count_idle_power(sampler, time_source)
 
 
 def _count_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float | None:
-    """The same by the energy counter, for GPUs that show no power."""
+    """Return idle power by the energy counter, for GPUs that report no power."""
     start = _mark_tick(sampler)
     time_source.sleep(IDLE_S)
     end = _mark_tick(sampler)
@@ -224,7 +264,7 @@ def _count_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float |
 
 
 def read_process_ids(gpu: Gpu) -> frozenset[int] | None:
-    """Return the processes on the GPU; None where the driver does not say. Raises: GpuLostError."""
+    """Return the processes on the GPU; None where the NVIDIA driver does not list them. Raises: GpuLostError."""
     try:
         return frozenset(gpu.read_process_ids())
     except GpuLostError:

@@ -1,4 +1,4 @@
-"""How unlikely a model finds the prompts of a task, asked of the engine before any window opens.
+"""The likelihood of a task's prompts, measured by the engine before any window opens.
 
 A trial context and a round of requests enter. The mean negative log-likelihoods stay in the trial context, for every
 trial of the task.
@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
 from runner.execution.worker.rounds import until_interrupted
-from runner.hardware.gpu import ClockRequest
 from runner.spec.load import SINGLE
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Request
 from runner.tasks.features.tokens import make_likelihood_request, prompt_likelihood_nats
 
@@ -22,19 +22,19 @@ def note_likelihoods(
     *,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Ask for the surprise at each prompt of a task, once for each engine, at the GPU's default clock.
+    """Measure the likelihood of each prompt of a task, once for each engine, at the default clock.
 
-    Prompts are asked one at a time: in a batch, the last digits would depend on the company. Null (None) where the
-    request failed, where a prompt has one token, and where the engine knows no log-likelihoods.
+    Prompts run one at a time: in a batch, the last digits would depend on the other prompts. A likelihood is None where
+    the request failed, where a prompt has one token, and where the engine computes no log-likelihoods.
 
     Args:
-        task: its name in tables.
-        requests: one round of the task; prompts that several of them share (choices of a question) are asked once.
+        task: the task's name in tables.
+        requests: one round of the task. A prompt that several requests share (choices of a question) runs once.
     Raises: GpuError, EngineError, InterruptedTrialError.
     """
     if task in context.prompt_likelihood_nats:
         return
-    context.lease.apply(ClockRequest())
+    context.lease.apply(OperatingPoint())
     asked = {request.request_id: make_likelihood_request(request) for request in requests}
     distinct = {request.prompt_token_ids: request for request in asked.values() if request is not None}
     run = context.engine.run(

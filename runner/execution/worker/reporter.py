@@ -1,4 +1,4 @@
-"""What a worker tells the aggregator: the state of its GPU, events, and trials that are done."""
+"""What a worker tells the aggregator: the state of its GPU, events, and trials that have ended."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,11 +11,15 @@ from runner.tasks.task import Sample
 from runner.timebase import TimeSource
 
 MAX_UNWRITTEN = 1
-"""Trials that may be on their way to disk: a kill costs that many more, and a full disk is noticed that late."""
+"""Trials that may wait for the disk. A kill loses so many more, and a full disk shows so many trials later."""
 
 
 class Reporter:
-    """One GPU's voice. `aggregator` is an actor handle; only trials are waited for, and any thread may speak."""
+    """Reports on one GPU. It waits for trials alone, and any thread may use it.
+
+    Args:
+        aggregator: an actor handle.
+    """
 
     def __init__(self, aggregator: Any, gpu_uuid: str, time_source: TimeSource) -> None:
         self._aggregator = aggregator
@@ -24,7 +28,7 @@ class Reporter:
         self._unwritten: list[Any] = []
 
     def add_gpu(self, view: GpuView) -> None:
-        """Say that the worker is there."""
+        """Tell the aggregator that the worker has its GPU."""
         self._aggregator.add_gpu.remote(view)
 
     def add_samples(self, task: str, samples: Sequence[Sample]) -> None:
@@ -36,11 +40,11 @@ class Reporter:
         self._aggregator.update_gpu.remote(self._gpu_uuid, **changes)
 
     def send_power(self, batch: pl.DataFrame) -> None:
-        """Stream a second's readings: [num_readings] rows of `tables.POWER`."""
+        """Stream the readings of one second: [num_readings] rows of `tables.POWER`."""
         self._aggregator.add_power.remote(self._gpu_uuid, batch)
 
     def send_progress(self, *, window_start_ns: int, num_requests: int, num_tokens: int) -> None:
-        """Tell how far the open window is."""
+        """Tell how far the open window has come."""
         self._aggregator.report_progress.remote(
             self._gpu_uuid,
             time_ns=self._time_source.now_ns(),
@@ -50,19 +54,19 @@ class Reporter:
         )
 
     def say(self, level: EventLevel, kind: str, message: str) -> None:
-        """Tell an event."""
+        """Report an event."""
         event = Event(
             time_ns=self._time_source.now_ns(), level=level, kind=kind, message=message, gpu_uuid=self._gpu_uuid
         )
         self._aggregator.report_event.remote(event)
 
     def finish(self, measurement: Measurement) -> None:
-        """Hand over a measured trial, once the one before is written."""
+        """Hand over a measured trial, once the trial before it is written."""
         self.await_writes(MAX_UNWRITTEN)
         self._unwritten.append(self._aggregator.finish_trial.remote(measurement))
 
     def fail(self, identity: Identity, placement: Placement, error: Exception) -> None:
-        """Hand over a trial that came to nothing, once the one before is written."""
+        """Hand over a failed trial, once the trial before it is written."""
         self.await_writes(MAX_UNWRITTEN)
         message = str(error) or type(error).__name__
         self._unwritten.append(
@@ -70,7 +74,7 @@ class Reporter:
         )
 
     def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
-        """Return which of some trials are to be measured once more; see `Aggregator.list_retries`."""
+        """Return the trials that are to be measured once more, as `Aggregator.list_retries` decides."""
         import ray
 
         self.await_writes()
@@ -78,7 +82,7 @@ class Reporter:
         return answer
 
     def await_writes(self, num_left: int = 0) -> None:
-        """Wait until at most so many trials are still to be written. Raises what writing raised."""
+        """Wait until at most `num_left` trials are not written yet. Raises the errors of writing."""
         import ray
 
         while len(self._unwritten) > num_left:

@@ -1,6 +1,6 @@
-"""Which request comes next while a window is open, and when no more come.
+"""The order of requests in a window: whole rounds, each prompt repeated, or static batches.
 
-One round of a task's requests enters. It is repeated whole, or prompt by prompt, or in static batches.
+One round of a task's requests enters. The requests of a window leave. Next: `measure.py` hands them to the engine.
 """
 
 from collections import Counter
@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 
-from runner.analysis.window.phases import MIN_BATCHES
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.spec.load import Load
 from runner.spec.request import Completion, PhaseRole, Request, paired_length
+from runner.spec.trial import MIN_BATCHES
 from runner.timebase import TimeSource
 
 EdgesNs = tuple[tuple[int, int], ...]
 
 
 def shorten(requests: Sequence[Request], role: PhaseRole | None) -> Sequence[Request]:
-    """Return a paired trial trial's requests: the same prompts, with fewer tokens to generate."""
+    """Return the requests of a paired trial: the same prompts, with fewer tokens to generate."""
     if role is None:
         return requests
     return [replace(request, max_output_tokens=paired_length(request.max_output_tokens, role)) for request in requests]
 
 
 def until_interrupted(is_interrupted: Callable[[], bool], requests: Iterator[Request]) -> Iterator[Request]:
-    """Yield the requests until `is_interrupted` says so; it is asked before each."""
+    """Yield the requests until `is_interrupted` returns True. It is called before each request."""
     for request in requests:
         if is_interrupted():
             return
@@ -38,7 +38,7 @@ def repeat_rounds(
     """Yield whole rounds until `min_window_s` have passed, so that every window holds the same mix of prompts.
 
     Args:
-        repeat_each_s: each prompt of a round is repeated until so many seconds have passed, before the next one.
+        repeat_each_s: how long each prompt of a round is repeated before the next one, in s.
     """
     start_ns = time_source.now_ns()
     while True:
@@ -60,11 +60,11 @@ def run_batches(
     on_progress: Callable[[int, int], None] | None = None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[EngineRun, EdgesNs]:
-    """Run static batches back to back: as many requests as the load has in flight start together, and all end.
+    """Run static batches back to back: the requests of a batch start together, and all end before the next batch.
 
     Args:
-        min_window_s: no batch begins after it but those that an interval needs; the one that runs is finished.
-        deadline_s: for all batches together.
+        min_window_s: how long batches start, in s, and longer until an interval has enough batches. The last one ends.
+        deadline_s: the limit for all batches together, in s.
     Returns: the batches as one run, and the start and end of each in ns since the epoch.
     """
     source = cycle(requests)
@@ -89,14 +89,14 @@ def run_batches(
 
 def _repeat(request: Request, time_source: TimeSource, min_s: float) -> Iterator[Request]:
     yield request
-    # Counted from the first one's end: the engine stamps its start when it is handed in, a moment after it leaves here.
+    # Counted from the end of the first one: the engine stamps its start a moment after it leaves this generator.
     start_ns = time_source.now_ns()
     while (time_source.now_ns() - start_ns) * 1e-9 < min_s:
         yield request
 
 
 def _add_progress(on_progress: Callable[[int, int], None], runs: Sequence[EngineRun]) -> Callable[[int, int], None]:
-    """Count on from what the batches before have done."""
+    """Return a callback that adds the work of the batches before."""
     before = [completion for run in runs for completion in run.completions]
     num_tokens_before = sum(completion.num_output_tokens for completion in before)
     return lambda num_requests, num_tokens: on_progress(len(before) + num_requests, num_tokens_before + num_tokens)
@@ -114,7 +114,7 @@ def _join(runs: Sequence[EngineRun], start_ns: int) -> EngineRun:
 
 
 def _number_rounds(runs: Sequence[EngineRun]) -> list[Completion]:
-    """Go on counting the rounds of each request, which every run counts from 0."""
+    """Number the rounds of each request across batches. Each run counts them from 0."""
     before: Counter[str] = Counter()
     completions: list[Completion] = []
     for run in runs:

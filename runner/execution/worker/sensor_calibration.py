@@ -1,7 +1,7 @@
-"""The sensors under a first load: some irregular spells of work on a GPU that rests before, between and after.
+"""The sensors under a first load: irregular spells of work, with rests before, between and after them.
 
-A trial context and the probe's findings at rest enter. Better findings leave, before the first window opens. The time
-that a reading averages over shows only when power steps, and against another source.
+A trial context and the probe's findings at rest enter. Better findings leave, before the first window opens. The
+averaging window of a sensor shows only in steps of power, and against another sensor.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +18,12 @@ from runner.spec.request import Request
 from runner.timebase import TimeSource
 
 REST_BEFORE_S = 1.1
-"""The longest average that is known, and an update."""
+"""The longest known averaging window, and one update period."""
 SPELLS_S = ((0.43, 0.31), (0.17, 0.59), (0.71, 1.23))
-"""(work, rest), some five seconds in all: of different lengths, so that no step falls on the same place of a period as
-another; the last rest is longer than the longest average."""
+"""(work, rest), about five seconds in all. Their lengths differ, so that each step falls on another place of a period.
+The last rest is longer than the longest averaging window."""
 MAX_OUTPUT_TOKENS = 16
-"""A spell ends when its last request has."""
+"""Short, since a spell of work lasts until its last request ends."""
 
 
 def watch_first_load(
@@ -35,7 +35,7 @@ def watch_first_load(
     *,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> SensorFindings:
-    """Let the engine work and rest for some five seconds, and return what is known of the sensors by then.
+    """Let the engine work and rest for about five seconds, and return what is known about the sensors afterwards.
 
     Raises: EngineError, InterruptedTrialError; GpuLostError: the GPU no longer answers.
     """

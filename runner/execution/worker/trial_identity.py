@@ -1,9 +1,9 @@
-"""Who a trial is: as the sweep asks for it, with the operating point in the values of the GPU that runs it."""
+"""The identity of a trial: what the sweep asks for, with the operating point in the values of the GPU that runs it."""
 
 from dataclasses import replace
 
 from runner.hardware.gpu import GpuInfo
-from runner.hardware.operating_point import resolve_clocks
+from runner.hardware.operating_point import resolve_operating_point
 from runner.results.measurement import Identity
 from runner.spec.request import RequestKind
 from runner.spec.trial import Trial
@@ -13,21 +13,15 @@ def identify(trial: Trial, kind: RequestKind, info: GpuInfo, *, attempt: int = 1
     """Return a trial's identity on a GPU.
 
     Args:
-        attempt: 2 for its one retry, which is a trial with a row of its own.
+        attempt: 2 where the trial is measured once more. Each attempt has a row of its own.
     Raises: GpuError, ValueError: the GPU cannot be set to what the trial asks for.
     """
-    point = trial.point
-    request = resolve_clocks(info, point.sm_clock, point.mem_clock, point.power_limit)
-    return replace(
-        identify_without_point(trial, kind, attempt=attempt),
-        sm_clock_mhz_requested=request.sm_clock_mhz,
-        mem_clock_mhz_requested=request.mem_clock_mhz,
-        power_limit_w_requested=request.power_limit_w,
-    )
+    operating_point = resolve_operating_point(info, trial.requested_point)
+    return replace(identify_without_point(trial, kind, attempt=attempt), operating_point=operating_point)
 
 
 def identify_without_point(trial: Trial, kind: RequestKind, *, attempt: int = 1) -> Identity:
-    """Return a trial's identity where no GPU can say what its operating point would be."""
+    """Return a trial's identity without its operating point, where no GPU resolves it."""
     return Identity(
         trial_id=trial.trial_id,
         block_id=trial.block_id,

@@ -7,8 +7,9 @@ from pathlib import Path
 from runner.hardware.access.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.access.sudo import SETTER_VARIABLE, find_forbidden, uses_sudo
 from runner.hardware.gpu import GpuInfo, PermissionDeniedError
-from runner.hardware.simulated.module import PERMISSION_VARIABLE
 
+PERMISSION_VARIABLE = "SWEEP_SIMULATED_PERMISSION"
+"""With the value "denied", the simulated driver refuses every setting, as a real one refuses a user who is not root."""
 WAYS_OUT = (
     f"run as root; or {SETTER_VARIABLE}=sudo with a narrow sudoers rule; or measure at the GPU's own clocks with "
     "--clocks read-only (docs/permissions.md)"

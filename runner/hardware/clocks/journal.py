@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.hardware.clocks.processes import ProcessId, is_alive, read_boot_id
-from runner.hardware.gpu import GpuError, Setting
+from runner.hardware.gpu import GpuAddress, GpuError
+from runner.spec.operating_point import Setting
 
 JOURNAL_DIR_VARIABLE = "SWEEP_LEASE_DIR"
 
@@ -34,7 +35,7 @@ class LeaseJournal:
     descendants: tuple[ProcessId, ...] = ()
     """The worker's children and theirs, as the guard saw them last: orphans by the time they have to be ended."""
     nvml_request: str
-    """What `open_nvml` takes to reach the GPU."""
+    """What `factory.open_gpu` takes to reach the GPU."""
     state_dir: str | None
     """A simulated GPU's."""
     read_only: bool
@@ -75,10 +76,10 @@ def find_journal_dir(journal_dir: Path | None = None) -> Path:
     return directory
 
 
-def journal_path(directory: Path, gpu_uuid: str, state_dir: str | None) -> Path:
-    """Return where a GPU's journal lies; simulated GPUs of two state folders are two GPUs."""
-    suffix = "" if state_dir is None else f"-{zlib.crc32(state_dir.encode()):08x}"
-    return directory / f"{gpu_uuid}{suffix}.json"
+def journal_path(directory: Path, address: GpuAddress) -> Path:
+    """Return the file of a GPU's journal. Simulated GPUs of two state folders are two GPUs."""
+    suffix = "" if address.state_dir is None else f"-{zlib.crc32(str(address.state_dir).encode()):08x}"
+    return directory / f"{address.uuid}{suffix}.json"
 
 
 def read_journal(path: Path) -> LeaseJournal | None:

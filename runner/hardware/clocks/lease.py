@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import runner
 from runner.hardware.clocks.gpu_lock import find_locker, lock_gpu
 from runner.hardware.clocks.journal import (
     LeaseJournal,
@@ -33,15 +32,8 @@ from runner.hardware.clocks.journal import (
 )
 from runner.hardware.clocks.processes import ProcessId, identify_process, is_alive, read_boot_id
 from runner.hardware.clocks.recovery import GUARD_MODULE, LEASE_VARIABLE, end_orphans, restore_gpu
-from runner.hardware.gpu import (
-    ClockRequest,
-    GpuError,
-    NotSupportedError,
-    PermissionDeniedError,
-    ReadOnlyError,
-    Setting,
-)
-from runner.hardware.nvml.gpu import NvmlGpu
+from runner.hardware.gpu import Gpu, GpuError, NotSupportedError, PermissionDeniedError, ReadOnlyError
+from runner.spec.operating_point import OperatingPoint, Setting
 
 GUARD_START_LIMIT_S = 30.0
 GUARD_AT_WORK_LIMIT_S = 10.0
@@ -68,12 +60,11 @@ class ClockLease:
     """
 
     def __init__(
-        self, gpu: NvmlGpu, *, owner_pids: Sequence[int], journal_dir: Path | None = None, guarded: bool = True
+        self, gpu: Gpu, *, owner_pids: Sequence[int], journal_dir: Path | None = None, guarded: bool = True
     ) -> None:
         self._gpu = gpu
         self._owners = tuple(_identify_owner(pid) for pid in owner_pids)
-        self._state_dir = str(gpu.nvml.state_dir) if gpu.info.simulated else None
-        self._path = journal_path(find_journal_dir(journal_dir), gpu.info.uuid, self._state_dir)
+        self._path = journal_path(find_journal_dir(journal_dir), gpu.address)
         self._lease_id = uuid.uuid4().hex
         self._guarded = guarded
         self._guard: ProcessId | None = None
@@ -119,10 +110,10 @@ class ClockLease:
             self._guard_watcher = threading.Thread(target=self._watch_guard, name="guard-watcher", daemon=True)
             self._guard_watcher.start()
 
-    def apply(self, request: ClockRequest) -> None:
+    def apply(self, request: OperatingPoint) -> None:
         """Set the GPU to an operating point, journalled first; None leaves what it had before the lease.
 
-        Raises: ReadOnlyError: something is asked for in read-only mode. As `NvmlGpu.apply` otherwise.
+        Raises: ReadOnlyError: something is asked for in read-only mode. As `Gpu.apply` otherwise.
         """
         if request.is_default and not self._changed:
             return
@@ -221,15 +212,16 @@ class ClockLease:
         return self._journal.prior_power_limit_w if self._journal else None
 
     def _new_journal(self) -> LeaseJournal:
+        address = self._gpu.address
         return LeaseJournal(
             lease_id=self._lease_id,
-            gpu_uuid=self._gpu.info.uuid,
+            gpu_uuid=address.uuid,
             host=socket.gethostname(),
             boot_id=read_boot_id(),
             since_ns=time.time_ns(),
             owners=self._owners,
-            nvml_request=self._gpu.nvml.request if self._gpu.info.simulated else "nvml",
-            state_dir=self._state_dir,
+            nvml_request=address.request,
+            state_dir=None if address.state_dir is None else str(address.state_dir),
             read_only=self._gpu.read_only,
             prior_power_limit_w=self._gpu.read_power_limit_w(),
         )
@@ -262,7 +254,7 @@ class ClockLease:
         """Start a guard and wait until it is on duty."""
         words = (str(self._path), self._lease_id)
         environment = {name: value for name, value in os.environ.items() if name != LEASE_VARIABLE}
-        root = str(Path(runner.__file__).parent.parent)
+        root = str(Path(__file__).parents[3])  # the folder that holds the package `runner`
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         log_path = self._path.with_suffix(".guard.log")
         try:

@@ -20,8 +20,8 @@ from runner.hardware.clocks.processes import (
     runs_module,
     wait_gone,
 )
-from runner.hardware.gpu import GpuError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_gpu
+from runner.hardware.gpu import Gpu, GpuError
 from runner.timebase import WallTime
 
 LEASE_VARIABLE = "SWEEP_LEASE_ID"
@@ -47,7 +47,7 @@ def end_orphans(journal: LeaseJournal) -> list[ProcessId]:
             return sorted(ended)
 
 
-def restore_gpu(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
+def restore_gpu(journal: LeaseJournal, gpu: Gpu | None = None) -> None:
     """Reset what a lease changed, on a GPU that is open already or is opened for it; a read-only lease owes nothing.
 
     Raises: ReadOnlyError: SWEEP_CLOCKS forbids it now. GpuError: the GPU refuses.
@@ -56,7 +56,7 @@ def restore_gpu(journal: LeaseJournal, gpu: NvmlGpu | None = None) -> None:
         return
     if gpu is None:
         state_dir = None if journal.state_dir is None else Path(journal.state_dir)
-        gpu = NvmlGpu(open_nvml(journal.nvml_request, WallTime(), state_dir), journal.gpu_uuid, read_only=False)
+        gpu = open_gpu(journal.nvml_request, journal.gpu_uuid, WallTime(), read_only=False, state_dir=state_dir)
     gpu.reset(journal.prior_power_limit_w, journal.changed)
 
 

@@ -1,5 +1,6 @@
 """Calls of NVML with typed errors, and its power readings: mW, µs and codes enter, W, ns and `GpuError`s leave."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from runner.hardware.access.permission import WAYS_OUT
@@ -13,7 +14,7 @@ from runner.hardware.gpu import (
 )
 
 _VALUE_FIELDS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
-"""Members of NVML's value union that can hold a GPU's mW, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
+"""Members of NVML's value union that can hold mW or ns, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
 MAX_POWER_W = 10_000.0
 """More than any GPU draws; a union that was filled as another type than it says decodes to anything from 0 up."""
 
@@ -30,6 +31,16 @@ def call_nvml(nvml: Any, function: str, *args: Any) -> Any:
         return implementation(*args)
     except nvml.NVMLError as error:
         raise typed_error(nvml, error, function) from error
+
+
+def read_or_none(nvml: Any, function: str, *args: Any) -> Any:
+    """Return what `call_nvml` returns; None where the call fails. Raises: GpuLostError."""
+    try:
+        return call_nvml(nvml, function, *args)
+    except GpuLostError:
+        raise
+    except GpuError:
+        return None
 
 
 def typed_error(nvml: Any, error: Any, function: str) -> GpuError:
@@ -78,6 +89,33 @@ def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
     if field.nvmlReturn != 0:  # the call succeeds even where a field of it does not
         raise typed_error(nvml, nvml.NVMLError(field.nvmlReturn), field_name)
     return PowerReading(time_ns=field.timestamp * 1000, power_w=_decode_power(field_name, field.valueType, field.value))
+
+
+def read_counter_fields(nvml: Any, handle: Any, field_names: Sequence[str]) -> list[int | GpuError]:
+    """Return the counters of some fields, in their own unit; the error of each that has no answer.
+
+    Raises: NotSupportedError: this nvidia-ml-py lacks one of them. GpuLostError. GpuError: the call as a whole failed.
+    """
+    field_ids = [getattr(nvml, name, None) for name in field_names]
+    if None in field_ids:
+        raise NotSupportedError(f"this version of nvidia-ml-py has no {field_names[field_ids.index(None)]}")
+    fields = call_nvml(nvml, "nvmlDeviceGetFieldValues", handle, field_ids)
+    counters = [_decode_counter(nvml, name, field) for name, field in zip(field_names, fields, strict=True)]
+    for counter in counters:
+        if isinstance(counter, GpuLostError):
+            raise counter
+    return counters
+
+
+def _decode_counter(nvml: Any, name: str, field: Any) -> int | GpuError:
+    if field.nvmlReturn == nvml.NVML_ERROR_INVALID_ARGUMENT:  # of a driver that does not know the field
+        return NotSupportedError(f"{name}: not supported by this GPU or driver")
+    if field.nvmlReturn != 0:
+        return typed_error(nvml, nvml.NVMLError(field.nvmlReturn), name)
+    member = _VALUE_FIELDS.get(field.valueType)
+    if member is None:
+        return GpuError(f"{name}: a counter in value type {field.valueType}, which cannot hold it")
+    return int(getattr(field.value, member))
 
 
 def _decode_power(source: str, value_type: int, value: Any) -> float:

@@ -1,84 +1,60 @@
-"""NvmlGpu: the one real implementation of `Gpu`, over the `pynvml` module or the simulated one.
+"""NvmlGpu: the one real implementation of `Gpu`, over the `pynvml` module or a stand-in for it.
 
 In: NVML's milliwatts, millijoules, microseconds and error codes. Out: W, J, ns and typed `GpuError`s.
 """
 
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from runner.hardware.access.read_only import CLOCKS_VARIABLE, environment_forbids_setting
-from runner.hardware.access.sudo import SudoNvml, uses_sudo
 from runner.hardware.gpu import (
-    ClockRequest,
-    GpuError,
+    GpuAddress,
     GpuInfo,
-    GpuLostError,
-    NoGpuError,
     NotSupportedError,
     PowerReading,
     ReadOnlyError,
-    Setting,
     StateReading,
     ThrottleTimes,
 )
-from runner.hardware.nvml.calls import call_nvml, read_power_field, read_power_samples
-from runner.hardware.simulated.module import SimulatedNvml
+from runner.hardware.nvml.calls import call_nvml, read_or_none, read_power_field, read_power_samples
+from runner.hardware.nvml.info import as_watts, open_handle, read_info
+from runner.hardware.nvml.renewed import RenewedReading
+from runner.hardware.nvml.throttle import read_times_by_fields, read_times_by_policies, translate_reasons
+from runner.spec.operating_point import OperatingPoint, Setting
 from runner.timebase import TimeSource, WallTime
-
-_POWER_POLICY, _THERMAL_POLICY = 0, 1
-_OTHER_POLICIES = (2, 3, 5)
-"""nvmlPerfPolicyType_t: sync boost, GPU limit, reliability. The others are no throttling (low use) or sums."""
-
-
-def open_nvml(request: str, time_source: TimeSource, state_dir: Path | None = None) -> Any:
-    """Return the NVML to use: a `SimulatedNvml` for "sim", "sim:h200x4" and the like, else `pynvml`, initialised.
-
-    With SWEEP_SETTER=sudo, what sets or resets a real GPU goes through sudo.
-
-    Args:
-        clock: the time of simulated GPUs; real ones keep their own.
-        state_dir: where simulated GPUs keep their state; by default SWEEP_SIMULATED_STATE's.
-    Raises: NoGpuError: there is no NVIDIA driver here. ValueError: as `SimulatedNvml`.
-    """
-    if is_simulated(request):
-        return SimulatedNvml(request, time_source, state_dir)
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        raise NoGpuError(
-            f"no NVIDIA driver answers here (nvmlInit: {error}); use a machine with one, "
-            "or --gpu sim for the simulated GPU"
-        ) from error
-    return SudoNvml(pynvml) if uses_sudo() else pynvml
-
-
-def is_simulated(request: str) -> bool:
-    """Return whether a `--gpu` value asks for simulated GPUs."""
-    return request == "sim" or request.startswith("sim:")
 
 
 class NvmlGpu:
     """One GPU behind NVML (the `Gpu` protocol).
 
     Args:
-        nvml: the `pynvml` module, initialised, or a `SimulatedNvml`; see `open_nvml`.
-        index_or_uuid: NVML's index, or the GPU's full UUID.
-        read_only: refuse every setting before NVML is called; SWEEP_CLOCKS=read-only does so too.
+        nvml: the `pynvml` module, initialised, or a stand-in, which may say `simulated`, and with which `time_source`,
+            `request` and `state_dir` it was opened (`factory.open_nvml`).
+        uuid_or_index: the GPU's full UUID, or NVML's index.
+        read_only: refuse every setting before NVML is called. SWEEP_CLOCKS=read-only does so too.
     Raises: NotSupportedError: the GPU is split by MIG, whose instances have no power or clocks of their own.
     """
 
-    def __init__(self, nvml: Any, index_or_uuid: int | str, *, read_only: bool) -> None:
+    def __init__(self, nvml: Any, uuid_or_index: str | int, *, read_only: bool) -> None:
         self._nvml = nvml
         self._time_source: TimeSource = getattr(nvml, "time_source", None) or WallTime()
         self._read_only = read_only
-        kind = "Index" if isinstance(index_or_uuid, int) else "UUID"
-        self._handle = call_nvml(nvml, f"nvmlDeviceGetHandleBy{kind}", index_or_uuid)
-        self._refuse_mig()
-        self._info = self._read_info()
+        self._handle = open_handle(nvml, uuid_or_index)
+        self._info = read_info(nvml, self._handle)
+        self._temperature_c = RenewedReading(
+            partial(self._call, "nvmlDeviceGetTemperatureV", nvml.NVML_TEMPERATURE_GPU),
+            partial(self._call, "nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        )
+        self._reason_bits = RenewedReading(
+            partial(self._call, "nvmlDeviceGetCurrentClocksEventReasons"),
+            partial(self._call, "nvmlDeviceGetCurrentClocksThrottleReasons"),
+        )
+        self._throttle_times = RenewedReading(
+            partial(read_times_by_fields, nvml, self._handle),
+            partial(read_times_by_policies, nvml, self._handle),
+        )
 
     @property
     def info(self) -> GpuInfo:
@@ -86,13 +62,17 @@ class NvmlGpu:
         return self._info
 
     @property
-    def nvml(self) -> Any:
-        """The NVML that it speaks to."""
-        return self._nvml
+    def address(self) -> GpuAddress:
+        """How another process opens this GPU."""
+        return GpuAddress(
+            request=getattr(self._nvml, "request", "nvidia"),
+            uuid=self._info.uuid,
+            state_dir=getattr(self._nvml, "state_dir", None),
+        )
 
     @property
     def read_only(self) -> bool:
-        """Whether settings are refused, by the caller's wish or by SWEEP_CLOCKS."""
+        """Whether settings are refused, by whoever opened the GPU or by SWEEP_CLOCKS."""
         return self._read_only or environment_forbids_setting()
 
     def read_power_samples(self, after_ns: int) -> list[PowerReading]:
@@ -115,17 +95,22 @@ class NvmlGpu:
         return PowerReading(time_ns=self._time_source.now_ns(), power_w=power_w)
 
     def read_state(self) -> StateReading:
-        """Return clocks, temperature and event reasons now; a reading that fails is None.
+        """Return clocks, temperature and throttle reasons now; a reading that fails is None.
 
         Raises: GpuLostError: the GPU no longer answers at all.
         """
         nvml = self._nvml
+        time_ns = self._time_source.now_ns()
+        sm_clock_mhz = self._read_or_none("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
+        mem_clock_mhz = self._read_or_none("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)
+        temperature_c = self._temperature_c.read()
+        bits = self._reason_bits.read()
         return StateReading(
-            time_ns=self._time_source.now_ns(),
-            sm_clock_mhz=self._read_or_none("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-            mem_clock_mhz=self._read_or_none("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-            temperature_c=self._read_or_none("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-            event_reasons=self._read_event_reasons(),
+            time_ns=time_ns,
+            sm_clock_mhz=sm_clock_mhz,
+            mem_clock_mhz=mem_clock_mhz,
+            temperature_c=temperature_c,
+            throttle_reasons=None if bits is None else translate_reasons(int(bits)),
         )
 
     def read_energy_counter_j(self) -> float:
@@ -135,19 +120,13 @@ class NvmlGpu:
     def read_throttle_times(self) -> ThrottleTimes:
         """Return the GPU's cumulative counters of throttling, since the driver loaded; None where it has none.
 
-        Source: nvmlDeviceGetViolationStatus, whose violation times are ns.
+        Source: the fields NVML_FI_DEV_CLOCKS_EVENT_REASON_* where they answer, else nvmlDeviceGetViolationStatus.
         """
-        others_s = [self._read_violation_s(policy) for policy in _OTHER_POLICIES]
-        known_s = [seconds for seconds in others_s if seconds is not None]
-        return ThrottleTimes(
-            power_s=self._read_violation_s(_POWER_POLICY),
-            thermal_s=self._read_violation_s(_THERMAL_POLICY),
-            other_s=sum(known_s) if known_s else None,
-        )
+        return self._throttle_times.read() or ThrottleTimes(power_s=None, thermal_s=None, other_s=None)
 
     def read_power_limit_w(self) -> float | None:
         """Return the limit in force, None where the GPU has none."""
-        return _watts(self._read_or_none("nvmlDeviceGetPowerManagementLimit"))
+        return as_watts(self._read_or_none("nvmlDeviceGetPowerManagementLimit"))
 
     def read_memory_used_bytes(self) -> int | None:
         """Return the memory in use by anybody, None where the GPU does not say."""
@@ -158,7 +137,7 @@ class NvmlGpu:
         """Return the ids of the processes that compute on the GPU, as the driver's own PID namespace counts them."""
         return [process.pid for process in self._call("nvmlDeviceGetComputeRunningProcesses")]
 
-    def check(self, request: ClockRequest) -> None:
+    def check(self, request: OperatingPoint) -> None:
         """Refuse what this GPU does not support; nothing is set. Raises: NotSupportedError, ValueError."""
         info = self._info
         _check_clock("SM", request.sm_clock_mhz, info.sm_clocks_at(request.mem_clock_mhz))
@@ -171,7 +150,7 @@ class NvmlGpu:
         if not low_w <= limit_w <= high_w:
             raise ValueError(f"a power limit of {limit_w:g} W is outside this GPU's {low_w:g} to {high_w:g} W")
 
-    def apply(self, request: ClockRequest) -> None:
+    def apply(self, request: OperatingPoint) -> None:
         """Lock clocks and set the limit as asked; what is None is left as it is.
 
         Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
@@ -210,22 +189,7 @@ class NvmlGpu:
         return call_nvml(self._nvml, function, self._handle, *args)
 
     def _read_or_none(self, function: str, *args: Any) -> Any:
-        try:
-            return self._call(function, *args)
-        except GpuLostError:
-            raise
-        except GpuError:
-            return None
-
-    def _read_violation_s(self, policy: int) -> float | None:
-        status = self._read_or_none("nvmlDeviceGetViolationStatus", policy)
-        return None if status is None else status.violationTime * 1e-9
-
-    def _read_event_reasons(self) -> int | None:
-        reasons = self._read_or_none("nvmlDeviceGetCurrentClocksEventReasons")
-        if reasons is None:  # drivers before 535 know it by its older name
-            reasons = self._read_or_none("nvmlDeviceGetCurrentClocksThrottleReasons")
-        return None if reasons is None else int(reasons)
+        return read_or_none(self._nvml, function, self._handle, *args)
 
     def _require_may_set(self) -> None:
         if self._read_only:
@@ -246,43 +210,6 @@ class NvmlGpu:
         if limit_w != self.read_power_limit_w():
             self._set("nvmlDeviceSetPowerManagementLimit", round(limit_w * 1000))
 
-    def _refuse_mig(self) -> None:
-        try:
-            mode = self._call("nvmlDeviceGetMigMode")
-        except NotSupportedError:  # a GPU that cannot be split
-            return
-        if mode[0] == 1:
-            raise NotSupportedError(
-                "this GPU is split by MIG, and its instances have no power or clocks of their own; "
-                "choose another GPU, or switch MIG off"
-            )
-
-    def _read_sm_clocks(self, mem_clock_mhz: int) -> tuple[int, ...]:
-        return tuple(sorted(set(self._read_or_none("nvmlDeviceGetSupportedGraphicsClocks", mem_clock_mhz) or ())))
-
-    def _read_info(self) -> GpuInfo:
-        mem_clocks_mhz = sorted(set(self._read_or_none("nvmlDeviceGetSupportedMemoryClocks") or ()))
-        sm_clocks_mhz = {mhz: self._read_sm_clocks(mhz) for mhz in mem_clocks_mhz}
-        highest_mhz = sm_clocks_mhz[mem_clocks_mhz[-1]] if mem_clocks_mhz else ()
-        constraints = self._read_or_none("nvmlDeviceGetPowerManagementLimitConstraints") or (None, None)
-        memory = self._read_or_none("nvmlDeviceGetMemoryInfo")
-        persistence = self._read_or_none("nvmlDeviceGetPersistenceMode")
-        return GpuInfo(
-            uuid=_text(self._call("nvmlDeviceGetUUID")),
-            index=self._call("nvmlDeviceGetIndex"),
-            name=_text(self._call("nvmlDeviceGetName")),
-            driver_version=_text(call_nvml(self._nvml, "nvmlSystemGetDriverVersion")),
-            simulated=getattr(self._nvml, "simulated", False),
-            sm_clocks_mhz=highest_mhz,
-            mem_clocks_mhz=tuple(mem_clocks_mhz),
-            sm_clocks_at_mem_mhz=tuple((mem, sm) for mem, sm in sm_clocks_mhz.items() if sm != highest_mhz),
-            power_limit_min_w=_watts(constraints[0]),
-            power_limit_max_w=_watts(constraints[1]),
-            power_limit_default_w=_watts(self._read_or_none("nvmlDeviceGetPowerManagementDefaultLimit")),
-            memory_total_bytes=None if memory is None else int(memory.total),
-            persistence_mode=None if persistence is None else persistence == 1,
-        )
-
 
 def _check_clock(what: str, clock_mhz: int | None, supported_mhz: tuple[int, ...]) -> None:
     if clock_mhz is None or clock_mhz in supported_mhz:
@@ -293,11 +220,3 @@ def _check_clock(what: str, clock_mhz: int | None, supported_mhz: tuple[int, ...
         f"{clock_mhz} MHz is not a {what} clock of this GPU, which has {len(supported_mhz)} of them "
         f"from {supported_mhz[0]} to {supported_mhz[-1]} MHz"
     )
-
-
-def _watts(milliwatts: int | None) -> float | None:
-    return None if milliwatts is None else milliwatts / 1000
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -14,9 +14,10 @@ from statistics import median
 import polars as pl
 
 from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, StateReading
+from runner.hardware.sensors.counter import EnergyCounter
+from runner.hardware.sensors.power_rows import PowerRows
 from runner.hardware.sensors.reader import POLL_S, PowerReader
 from runner.results.sensors import SensorFindings
-from runner.results.tables import POWER
 from runner.timebase import TimeSource, VirtualTime
 
 TICK_S = 0.1
@@ -25,19 +26,12 @@ POLLS_PER_TICK = round(TICK_S / POLL_S)
 TICKS_PER_DRAIN = 5
 """The driver's buffer holds 2.4 s, so that a drain may come almost two seconds late and lose nothing."""
 TICKS_PER_BATCH = 10
-COUNTER_POLL_S = 0.001
-COUNTER_TICK_LIMIT_S = 0.25
-"""The energy counter ticks every 100 ms; one that stands still for longer does not tick."""
 STATES_KEPT = 300
 """Half a minute of them, for whoever waits for a clock to settle."""
 COVER_POLL_S = 0.01
 COVER_LIMIT_S = 2.0
 SET_BACK_S = 1.0
 """No reading is stamped so far ahead: if the newest one is, the machine's clock has been set back since."""
-
-_Row = tuple[int, float | None, int | None, int | None, float | None, float | None, int | None]
-"""A row of the power table without its gpu_uuid, which is the same in all of them."""
-_COLUMNS = [name for name in POWER if name != "gpu_uuid"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,17 +70,15 @@ class PowerSampler:
         self._sensors = sensors
         self._reader = PowerReader(gpu, sensors)
         self._time_source = time_source
-        self._on_batch = on_batch
-        self._lock = threading.RLock()
-        self._rows: list[_Row] = []
-        self._batch: list[_Row] = []
+        self._rows = PowerRows(gpu.info.uuid, on_batch)
+        self._draining = threading.RLock()
         self._states: deque[StateReading] = deque(maxlen=STATES_KEPT)
         self._num_beats = self._num_ticks = 0
         self._last_sample_ns = 0
         self._period_ns = self._reader.period_ns
         self._num_samples = self._num_lost = self._num_failed_reads = 0
         self._max_lateness_s = 0.0
-        self._has_counter = True
+        self._counter = EnergyCounter(gpu, time_source)
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -113,7 +105,7 @@ class PowerSampler:
         return SamplerStats(
             num_samples=self._num_samples,
             num_lost=self._num_lost,
-            num_failed_reads=self._num_failed_reads,
+            num_failed_reads=self._num_failed_reads + self._counter.num_failed_reads,
             max_lateness_s=self._max_lateness_s,
             sample_period_s=None if self._period_ns is None else self._period_ns * 1e-9,
         )
@@ -136,7 +128,7 @@ class PowerSampler:
 
         Not inside a window, nor shortly before one: it waits until the new source has covered this moment.
         """
-        with self._lock:
+        with self._draining:
             before, self._reader = self._reader, PowerReader(self._gpu, sensors)
             self._sensors, self._period_ns = sensors, self._reader.period_ns
             is_another = self._reader.source != before.source
@@ -155,41 +147,31 @@ class PowerSampler:
             self._thread.join()
         if self._error is None:
             self._drain()
-            self._send_batch()
+            self._rows.send_batch()
 
     def take(self) -> pl.DataFrame:
         """Return everything since the last call: [num_rows] rows of `tables.POWER`, sorted by time_ns."""
-        with self._lock:
-            rows, self._rows = self._rows, []
-        return _make_frame(rows, self._gpu.info.uuid)
+        with self._draining:  # of a drain, all readings or none
+            return self._rows.take()
 
     def look_back(self, time_ns: int) -> pl.DataFrame:
         """Return what was read since an instant, and keep it for `take`: [num_rows] rows of `tables.POWER`."""
-        with self._lock:
-            rows = [row for row in self._rows if row[0] >= time_ns]
-        return _make_frame(rows, self._gpu.info.uuid)
+        with self._draining:
+            return self._rows.look_back(time_ns)
 
     def mark_counter_tick(self) -> tuple[int, float] | None:
         """Wait for the energy counter to tick (100 ms at most, as a rule) and return when it did and what it shows.
 
-        Returns: ns since the epoch, midway between the last reading before the tick and the first after it, and J;
-            None where the GPU has no counter, or one that stood still for a quarter of a second.
+        Returns: ns since the epoch and J; None where the counter does not tick, or the GPU was lost.
         """
-        before_j = self._read_counter()
-        before_ns = self._time_source.now_ns()
-        limit_ns = before_ns + round(COUNTER_TICK_LIMIT_S * 1e9)
-        while before_j is not None and before_ns < limit_ns:
-            self._time_source.sleep(COUNTER_POLL_S)
-            counter_j = self._read_counter()
-            now_ns = self._time_source.now_ns()
-            if counter_j is None:
-                return None
-            if counter_j != before_j:
-                tick_ns = (before_ns + now_ns) // 2
-                self._add((tick_ns, None, None, None, None, counter_j, None))
-                return tick_ns, counter_j
-            before_ns = now_ns
-        return None
+        try:
+            tick = self._counter.wait_for_tick()
+        except GpuLostError as error:
+            self._error = error
+            return None
+        if tick is not None:
+            self._rows.add_counter(*tick)
+        return tick
 
     def wait_covered(self, time_ns: int) -> bool:
         """Wait until what was drawn up to `time_ns` can be told from what came after it.
@@ -243,10 +225,17 @@ class PowerSampler:
         if not self._reader.is_polled and self._num_ticks % TICKS_PER_DRAIN == 0:
             self._drain()
         if self._num_ticks % TICKS_PER_BATCH == 0:
-            counter_j = self._read_counter()
-            if counter_j is not None:
-                self._add((self._time_source.now_ns(), None, None, None, None, counter_j, None))
-            self._send_batch()
+            self._read_counter()
+            self._rows.send_batch()
+
+    def _read_counter(self) -> None:
+        try:
+            counter_j = self._counter.read_j()
+        except GpuLostError as error:
+            self._error = error
+            return
+        if counter_j is not None:
+            self._rows.add_counter(self._time_source.now_ns(), counter_j)
 
     def _read_state(self) -> None:
         try:
@@ -257,27 +246,13 @@ class PowerSampler:
             self._num_failed_reads += 1
             return
         self._states.append(state)
-        values = (state.sm_clock_mhz, state.mem_clock_mhz, state.temperature_c)
-        if None in values or state.event_reasons is None:
+        if None in (state.sm_clock_mhz, state.mem_clock_mhz, state.temperature_c, state.throttle_reasons):
             self._num_failed_reads += 1
-        self._add((state.time_ns, None, *values, None, state.event_reasons))
-
-    def _read_counter(self) -> float | None:
-        if not self._has_counter:
-            return None
-        try:
-            return self._gpu.read_energy_counter_j()
-        except NotSupportedError:
-            self._has_counter = False
-        except GpuLostError as error:
-            self._error = error
-        except GpuError:
-            self._num_failed_reads += 1
-        return None
+        self._rows.add_state(state)
 
     def _drain(self) -> None:
         """Take what is new of the power; both the sampling thread and a waiting caller come here."""
-        with self._lock:
+        with self._draining:
             if self._last_sample_ns > (now_ns := self._time_source.now_ns()) + SET_BACK_S * 1e9:
                 self._last_sample_ns = now_ns
             try:
@@ -295,9 +270,8 @@ class PowerSampler:
                 return
             self._count_lost([reading.time_ns for reading in readings])
             self._num_samples += len(readings)
+            self._rows.add_power(readings)
             self._last_sample_ns = readings[-1].time_ns
-            for reading in readings:
-                self._add((reading.time_ns, reading.power_w, None, None, None, None, None))
 
     def _count_lost(self, times_ns: list[int]) -> None:
         """Compare the distance to the last drain's samples with the distance of samples within a drain."""
@@ -307,21 +281,3 @@ class PowerSampler:
             gap_ns = times_ns[0] - self._last_sample_ns
             if gap_ns > 2 * self._period_ns:
                 self._num_lost += round(gap_ns / self._period_ns) - 1
-
-    def _add(self, row: _Row) -> None:
-        with self._lock:
-            self._rows.append(row)
-            if self._on_batch is not None:
-                self._batch.append(row)
-
-    def _send_batch(self) -> None:
-        with self._lock:
-            rows, self._batch = self._batch, []
-        if rows and self._on_batch is not None:
-            self._on_batch(_make_frame(rows, self._gpu.info.uuid))
-
-
-def _make_frame(rows: list[_Row], gpu_uuid: str) -> pl.DataFrame:
-    columns: dict[str, list[object]] = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=False))
-    columns["gpu_uuid"] = [gpu_uuid] * len(rows)
-    return pl.DataFrame({name: columns.get(name, []) for name in POWER}, schema=POWER).sort("time_ns")

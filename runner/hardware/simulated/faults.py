@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any
 
-from runner.hardware.simulated.module import SimulatedNvml, SimulatedNvmlError
+from runner.hardware.simulated.constants import SimulatedNvmlError
+from runner.hardware.simulated.module import SimulatedNvml
 
 Effect = Callable[[Callable[[], Any]], Any]
 """Takes the true call and answers in its place: by raising, by another answer, or by its own."""

@@ -9,18 +9,25 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from runner.hardware.simulated.sensor_profiles import Habit
 from runner.physics.gpu_model import GpuModel
 from runner.physics.gpu_state import Activity, GpuState
+from runner.spec.throttle import ThrottleReason
 
 IDLE_CLOCK_AFTER_S = 10.0
 """An unlocked GPU falls to its lowest clock after this long without work."""
-GPU_IDLE = 0x1
-"""NVML's event reason for a clock that is low because there is nothing to do."""
-VIOLATION_BITS = {0: 0x4 | 0x80, 1: 0x20 | 0x40}
-"""By NVML's performance policy (0 power, 1 thermal): the event reasons that its cumulative time counts."""
+COUNTED_REASONS = (
+    (ThrottleReason.POWER_CAP, ThrottleReason.POWER_BRAKE),
+    (ThrottleReason.SOFTWARE_THERMAL, ThrottleReason.HARDWARE_THERMAL),
+    (ThrottleReason.SYNC_BOOST,),
+)
+"""The reasons whose cumulative times the driver counts, in groups.
+
+Of a group, the first reason that holds is counted: the times of a group add up to the time in which any of it held.
+"""
 AMBIENT_C = 28.0
 KELVIN_PER_WATT = 0.055
 THERMAL_TIME_CONSTANT_S = 25.0
@@ -33,7 +40,7 @@ class Instant:
     power_w: float
     sm_clock_mhz: int
     mem_clock_mhz: int
-    event_reasons: int
+    throttle_reasons: ThrottleReason
     temperature_c: float
 
 
@@ -59,7 +66,7 @@ class GpuHistory:
             power_w=self._power_w[i],
             sm_clock_mhz=self._sm_clock_mhz[i],
             mem_clock_mhz=self._mem_clock_mhz[i],
-            event_reasons=self._event_reasons[i],
+            throttle_reasons=ThrottleReason(self._throttle_reasons[i]),
             temperature_c=_relax(self._temperature_c[i], self._power_w[i], (time_ns - self._start_ns[i]) * 1e-9),
         )
 
@@ -96,12 +103,12 @@ class GpuHistory:
         seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
         return seen_j * (self._counter.period_ns / self._counter.window_ns)
 
-    def violation_ns(self, policy: int, time_ns: int) -> int:
-        """Return for how long, from the driver's load to an instant, a policy of `VIOLATION_BITS` held a clock down."""
+    def throttled_ns(self, reason: ThrottleReason, time_ns: int) -> int:
+        """Return for how long, from the driver's load to an instant, a reason of `COUNTED_REASONS` was counted."""
         self._refresh()
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
-        lasts = self._event_reasons[i] & VIOLATION_BITS[policy]
-        return self._violation_ns[policy][i] + (max(time_ns - self._start_ns[i], 0) if lasts else 0)
+        lasts = reason in _find_counted(self._throttle_reasons[i])
+        return self._throttled_ns[reason][i] + (max(time_ns - self._start_ns[i], 0) if lasts else 0)
 
     def _energy_at(self, time_ns: int) -> float:
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
@@ -114,11 +121,11 @@ class GpuHistory:
         self._power_w = array("d")
         self._sm_clock_mhz = array("l")
         self._mem_clock_mhz = array("l")
-        self._event_reasons = array("l")
+        self._throttle_reasons = array("l")
         self._energy_j = array("d")
         self._seen_j = array("d")
         self._temperature_c = array("d")
-        self._violation_ns = {policy: array("q") for policy in VIOLATION_BITS}
+        self._throttled_ns = {reason: array("q") for group in COUNTED_REASONS for reason in group}
         self._num_settled = 0
         """Steps that precede the open idle tail, which is drawn anew whenever something happens."""
         self._worked_until_ns = 0
@@ -162,11 +169,11 @@ class GpuHistory:
             activity.power_w,
             round(activity.sm_clock_mhz),
             round(activity.mem_clock_mhz),
-            activity.event_reasons,
+            activity.throttle_reasons,
         )
         self._worked_until_ns = end_ns
 
-    def _idle_steps(self, start_ns: int, end_ns: int | None) -> Iterator[tuple[int, float, int, int, int]]:
+    def _idle_steps(self, start_ns: int, end_ns: int | None) -> Iterator[tuple[int, float, int, int, ThrottleReason]]:
         """Yield the steps of a stretch without work, up to `end_ns` or for ever."""
         model = self._model
         settle_ns = round(model.settle_s * 1e9)
@@ -183,26 +190,29 @@ class GpuHistory:
             sm_clock_mhz, reasons = conditions.hold_down(point.sm_clock_mhz or unlocked_mhz)
             mem_clock_mhz = point.mem_clock_mhz or model.mem_clocks_mhz[-1]
             power_w = model.idle_power_w(sm_clock_mhz, mem_clock_mhz) + conditions.foreign_power_w
-            yield time_ns, power_w, sm_clock_mhz, mem_clock_mhz, reasons | (GPU_IDLE if is_idle else 0)
+            yield time_ns, power_w, sm_clock_mhz, mem_clock_mhz, reasons | ThrottleReason.IDLE if is_idle else reasons
 
-    def _append(self, start_ns: int, power_w: float, sm_clock_mhz: int, mem_clock_mhz: int, event_reasons: int) -> None:
+    def _append(
+        self, start_ns: int, power_w: float, sm_clock_mhz: int, mem_clock_mhz: int, reasons: ThrottleReason
+    ) -> None:
         if self._start_ns:
             lasted_s = (start_ns - self._start_ns[-1]) * 1e-9
             energy_j = self._energy_j[-1] + self._power_w[-1] * lasted_s
             seen_j = self._seen_j[-1] + self._power_w[-1] * self._seen_ns(self._start_ns[-1], start_ns) * 1e-9
             temperature_c = _relax(self._temperature_c[-1], self._power_w[-1], lasted_s)
-            for policy, bits in VIOLATION_BITS.items():
-                lasted_ns = start_ns - self._start_ns[-1] if self._event_reasons[-1] & bits else 0
-                self._violation_ns[policy].append(self._violation_ns[policy][-1] + lasted_ns)
+            counted = _find_counted(self._throttle_reasons[-1])
+            for reason, throttled_ns in self._throttled_ns.items():
+                lasted_ns = start_ns - self._start_ns[-1] if reason in counted else 0
+                throttled_ns.append(throttled_ns[-1] + lasted_ns)
         else:
             energy_j, seen_j, temperature_c = 0.0, 0.0, _steady_temperature_c(self._model.idle_low_w)
-            for violation_ns in self._violation_ns.values():
-                violation_ns.append(0)
+            for throttled_ns in self._throttled_ns.values():
+                throttled_ns.append(0)
         self._start_ns.append(start_ns)
         self._power_w.append(power_w)
         self._sm_clock_mhz.append(sm_clock_mhz)
         self._mem_clock_mhz.append(mem_clock_mhz)
-        self._event_reasons.append(event_reasons)
+        self._throttle_reasons.append(reasons)
         self._energy_j.append(energy_j)
         self._seen_j.append(seen_j)
         self._temperature_c.append(temperature_c)
@@ -221,14 +231,21 @@ class GpuHistory:
             self._power_w,
             self._sm_clock_mhz,
             self._mem_clock_mhz,
-            self._event_reasons,
+            self._throttle_reasons,
             self._energy_j,
             self._seen_j,
             self._temperature_c,
-            *self._violation_ns.values(),
+            *self._throttled_ns.values(),
         ]
         for column in columns:
             del column[self._num_settled :]
+
+
+@cache
+def _find_counted(reasons: int) -> frozenset[ThrottleReason]:
+    """Return which of some reasons the driver counts: the first of each group."""
+    firsts = (next((reason for reason in group if reasons & reason), None) for group in COUNTED_REASONS)
+    return frozenset(reason for reason in firsts if reason is not None)
 
 
 def _steady_temperature_c(power_w: float) -> float:

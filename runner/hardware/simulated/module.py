@@ -15,72 +15,60 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runner.hardware.access.permission import PERMISSION_VARIABLE
+from runner.hardware.simulated.constants import BIT_OF_REASON, REASON_OF_FIELD, NvmlConstants, SimulatedNvmlError
 from runner.hardware.simulated.gpu import SimulatedGpu
-from runner.hardware.simulated.history import VIOLATION_BITS
+from runner.hardware.simulated.history import COUNTED_REASONS
 from runner.hardware.simulated.sensor_profiles import PROFILES, Habit
-from runner.hardware.simulated.structures import FieldValue, Memory, ProcessInfo, Sample, SampleValue, ViolationTime
+from runner.hardware.simulated.structures import (
+    CounterValue,
+    FieldValue,
+    Memory,
+    ProcessInfo,
+    Sample,
+    SampleValue,
+    ViolationTime,
+)
 from runner.physics.gpu_model import GpuModel, gpu_model_names, load_gpu_model
 from runner.physics.gpu_state import simulated_state_dir
 from runner.timebase import TimeSource, VirtualTime
 
-PERMISSION_VARIABLE = "SWEEP_SIMULATED_PERMISSION"
-"""Set to "denied", every setting is refused as the driver refuses a user who is not root."""
-
 _POWER_DELAY_NS = 100_000_000
 """In real time a step is logged when the engine gets to it, up to 0.1 s late: power shows up when that is settled."""
+_REASONS_OF_POLICY = dict(enumerate(COUNTED_REASONS))
+"""By nvmlPerfPolicyType_t: 0 power, 1 thermal, 2 sync boost. The others are never counted here."""
 
 
-class SimulatedNvmlError(Exception):
-    """NVML's error, with its code in `value`."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__(f"simulated NVML error {value}")
-        self.value = value
-
-
-class SimulatedNvml:
+class SimulatedNvml(NvmlConstants):
     """The functions of the `pynvml` module that this program calls, over simulated GPUs.
 
     Args:
         request: which GPUs: "sim", "sim:h200", "sim:h200x4", or with the sensors of another kind of GPU
             "sim:h200+a100x4" (`sensor_profiles.py`). A lease writes it down for its guard.
-        clock: the time at which readings are taken.
+        time_source: what tells the time at which readings are taken.
         state_dir: the folder of the GPUs' state; by default SWEEP_SIMULATED_STATE's.
         may_set: whether settings are permitted; by default unless SWEEP_SIMULATED_PERMISSION=denied.
-    Raises: ValueError: the request cannot be read; the GPUs' state is of a later time than the clock's.
+        has_successors: whether the driver knows the calls that CUDA 13 made the successors of others. Without them it
+            answers as an old driver does.
+    Raises: ValueError: the request cannot be read, or the GPUs' state is from later than the time source's now.
     """
 
     simulated = True
 
-    NVMLError = SimulatedNvmlError
-    NVML_ERROR_UNINITIALIZED = 1
-    NVML_ERROR_INVALID_ARGUMENT = 2
-    NVML_ERROR_NOT_SUPPORTED = 3
-    NVML_ERROR_NO_PERMISSION = 4
-    NVML_ERROR_NOT_FOUND = 6
-    NVML_ERROR_DRIVER_NOT_LOADED = 9
-    NVML_ERROR_LIBRARY_NOT_FOUND = 12
-    NVML_ERROR_FUNCTION_NOT_FOUND = 13
-    NVML_ERROR_GPU_IS_LOST = 15
-    NVML_ERROR_RESET_REQUIRED = 16
-    NVML_CLOCK_SM = 1
-    NVML_CLOCK_MEM = 2
-    NVML_TEMPERATURE_GPU = 0
-    NVML_TOTAL_POWER_SAMPLES = 0
-    NVML_PERF_POLICY_POWER = 0
-    NVML_PERF_POLICY_THERMAL = 1
-    NVML_PERF_POLICY_COUNT = 12
-    NVML_VALUE_TYPE_UNSIGNED_INT = 1
-    NVML_FI_DEV_POWER_AVERAGE = 185
-    NVML_FI_DEV_POWER_INSTANT = 186
-
     def __init__(
-        self, request: str, time_source: TimeSource, state_dir: Path | None = None, *, may_set: bool | None = None
+        self,
+        request: str,
+        time_source: TimeSource,
+        state_dir: Path | None = None,
+        *,
+        may_set: bool | None = None,
+        has_successors: bool = True,
     ) -> None:
         self.request = request
         self.time_source = time_source
         self.state_dir = state_dir or simulated_state_dir()
         self._may_set = os.environ.get(PERMISSION_VARIABLE) != "denied" if may_set is None else may_set
+        self._has_successors = has_successors
         self._power_delay_ns = 0 if isinstance(time_source, VirtualTime) else _POWER_DELAY_NS
         model, sensors, num_gpus = _parse_request(request)
         now_ns = time_source.now_ns()
@@ -178,6 +166,10 @@ class SimulatedNvml:
         return [self._field_value(gpu, field_id) for field_id in field_ids]
 
     def _field_value(self, gpu: SimulatedGpu, field_id: int) -> FieldValue:
+        if self._has_successors and field_id in REASON_OF_FIELD:
+            tick_ns = gpu.last_tick_ns(self.time_source.now_ns())
+            counter = CounterValue(gpu.history.throttled_ns(REASON_OF_FIELD[field_id], tick_ns))
+            return FieldValue(field_id, tick_ns // 1000, 0, self.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG, counter)
         habits = {
             self.NVML_FI_DEV_POWER_INSTANT: gpu.sensors.instant,
             self.NVML_FI_DEV_POWER_AVERAGE: gpu.sensors.average,
@@ -196,8 +188,17 @@ class SimulatedNvml:
     def nvmlDeviceGetTemperature(self, gpu: SimulatedGpu, sensor: int) -> int:
         return round(gpu.history.at(self.time_source.now_ns()).temperature_c)
 
+    def nvmlDeviceGetTemperatureV(self, gpu: SimulatedGpu, sensor: int) -> int:
+        self._require_successors()
+        return self.nvmlDeviceGetTemperature(gpu, sensor)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, gpu: SimulatedGpu) -> int:
+        reasons = gpu.history.at(gpu.last_tick_ns(self.time_source.now_ns())).throttle_reasons
+        return sum(bit for reason, bit in BIT_OF_REASON.items() if reason in reasons)
+
     def nvmlDeviceGetCurrentClocksEventReasons(self, gpu: SimulatedGpu) -> int:
-        return gpu.history.at(gpu.last_tick_ns(self.time_source.now_ns())).event_reasons
+        self._require_successors()
+        return self.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)
 
     def nvmlDeviceGetPowerManagementLimit(self, gpu: SimulatedGpu) -> int:
         limit_w = gpu.state.settings_history()[-1].power_limit_w
@@ -206,8 +207,8 @@ class SimulatedNvml:
     def nvmlDeviceGetViolationStatus(self, gpu: SimulatedGpu, policy: int) -> ViolationTime:
         self._require(0 <= policy < self.NVML_PERF_POLICY_COUNT)
         tick_ns = gpu.last_tick_ns(self.time_source.now_ns())
-        violation_ns = gpu.history.violation_ns(policy, tick_ns) if policy in VIOLATION_BITS else 0
-        return ViolationTime(tick_ns // 1000, violation_ns)
+        reasons = _REASONS_OF_POLICY.get(policy, ())
+        return ViolationTime(tick_ns // 1000, sum(gpu.history.throttled_ns(reason, tick_ns) for reason in reasons))
 
     # Settings
 
@@ -237,6 +238,10 @@ class SimulatedNvml:
         if habit is None:
             raise SimulatedNvmlError(self.NVML_ERROR_NOT_SUPPORTED)
         return habit
+
+    def _require_successors(self) -> None:
+        if not self._has_successors:
+            raise SimulatedNvmlError(self.NVML_ERROR_FUNCTION_NOT_FOUND)
 
     def _require(self, valid: bool) -> None:
         if not valid:

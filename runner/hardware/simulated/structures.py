@@ -13,6 +13,13 @@ class SampleValue:
 
 
 @dataclass(frozen=True, slots=True)
+class CounterValue:
+    """The union of NVML's values, filled with 64 bits."""
+
+    ullVal: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One entry of the sample buffer: µs since the epoch and mW."""
 
@@ -28,7 +35,7 @@ class FieldValue:
     timestamp: int
     nvmlReturn: int
     valueType: int
-    value: SampleValue
+    value: SampleValue | CounterValue
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """An engine in virtual time: vLLM's scheduling over the GPU model, for plans, scale tests and fault tests.
 
-Requests enter; their times and the GPU's activity leave, with no token and no text: quality is None. A trial that
-lasts minutes runs in milliseconds, by the same step time and power that pace the real engine on the simulated GPU.
+Requests enter; their times and the GPU's activity leave. There are no tokens and no texts, so quality is None. A trial
+of minutes runs in milliseconds, by the same step times and powers that pace the real engine on the simulated GPU.
 """
 
 import re
@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from runner.inference.admission import Admission
 from runner.inference.engine import EngineError, EngineRun, Sampling
 from runner.inference.simulated.scheduler import Scheduler, Sequence
 from runner.physics.gpu_model import GpuModel
@@ -20,23 +21,26 @@ from runner.timebase import VirtualTime
 
 _PROGRESS_PERIOD_NS = 250_000_000
 _ADVANCE_PERIOD_NS = 100_000_000
-"""Longest stretch that runs ahead of the clock: a change of settings made meanwhile is seen this much later."""
+"""How far steps may run ahead of the time source. A change of the operating point takes effect this much later."""
 
 
 class SimulatedEngine:
     """One loaded model on one simulated GPU; implements `Engine`.
 
-    Every request runs to its `max_output_tokens`: without tokens there is no end-of-text and no stop string. KV memory
-    is not accounted for, so that nothing is ever preempted.
+    Every request runs to its `max_output_tokens`: without tokens there is no end of text and no stop string. The engine
+    keeps no account of KV memory, so it never preempts a request.
 
     Args:
-        shape: whose work is done.
-        GPU, state: what the GPU does with it, and where its settings are read and its activity is logged.
-        clock: is advanced over every step.
-        max_num_seqs, max_num_batched_tokens, max_model_len: as vLLM means them.
+        shape: the model's shape, or the modelled shape in its place.
+        gpu_model: says how long each step lasts and what it draws.
+        state: holds the operating point and takes the GPU's activity.
+        time_source: is advanced over every step.
+        max_num_seqs: most requests in one step, as in vLLM.
+        max_num_batched_tokens: most tokens in one step, as in vLLM.
+        max_model_len: longest prompt and output together, in tokens.
         vocab_size: None takes the shape's.
 
-    Raises: EngineError: the weights do not fit the GPU.
+    Raises: EngineError: the weights do not fit the GPU's memory.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class SimulatedEngine:
 
     @property
     def encode(self) -> Callable[[str], list[int]]:
-        """Text to made-up token ids: a hash for each piece of up to six letters, near an English tokenizer's count."""
+        """Text to invented token ids, a hash for each piece of up to six letters: about as many as in English."""
         return lambda text: [zlib.crc32(piece.encode()) % self._vocab_size for piece in _PIECE.findall(text)]
 
     def run(
@@ -93,7 +97,7 @@ class SimulatedEngine:
         """Hand in requests as the load says until the iterator ends, then drain; `sampling` changes nothing."""
         if self._closed:
             raise EngineError("the engine is closed; open another")
-        return _Run(self, requests, deadline_s, on_progress).run(load)
+        return _Run(self, requests, load, deadline_s, on_progress).run()
 
     def reset_prefix_cache(self) -> bool:
         """Nothing is cached, so there is nothing to forget."""
@@ -116,12 +120,14 @@ class _Run:
         self,
         engine: SimulatedEngine,
         requests: Iterator[Request],
+        load: Load,
         deadline_s: float | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         self._engine = engine
         self._gpu_model = engine.gpu_model
         self._requests = requests
+        self._admission = Admission(load)
         self._deadline_s = deadline_s
         self._on_progress = on_progress
         self._scheduler = Scheduler(
@@ -134,11 +140,11 @@ class _Run:
         self._steps: list[Step] = []
         self._completions: list[Completion] = []
 
-    def run(self, load: Load) -> EngineRun:
-        """Fill, step, complete, until nothing is in flight."""
+    def run(self) -> EngineRun:
+        """Hand in, execute steps and complete requests until nothing is in flight."""
         scheduler = self._scheduler
         deadline_ns = float("inf") if self._deadline_s is None else self._start_ns + self._deadline_s * 1e9
-        self._fill(load.concurrency)
+        self._fill()
         while scheduler.num_unfinished:
             if self._now_ns > deadline_ns:
                 self._abort(f"not finished within the limit of {self._deadline_s:g} s; aborted")
@@ -155,14 +161,18 @@ class _Run:
                 self._advance()
                 self._report()
             if ended:
-                self._fill(len(ended))
+                self._fill()
         self._advance()
         return EngineRun(start_ns=self._start_ns, end_ns=self._now_ns, completions=self._completions, steps=self._steps)
 
-    def _fill(self, num_places: int) -> None:
-        """Take as many requests as places became free; the front end hands them over together."""
+    def _fill(self) -> None:
+        """Take all requests that may be handed in now. The front end hands them over together."""
         arrivals: list[Sequence] = []
-        while len(arrivals) < num_places and (request := next(self._requests, None)) is not None:
+        num_in_flight = self._scheduler.num_unfinished
+        while self._admission.num_admissible(num_in_flight + len(arrivals)):
+            request = next(self._requests, None)
+            if request is None:
+                break
             round_ = self._rounds[request.request_id]
             self._rounds[request.request_id] += 1
             sequence = Sequence(request=request, round=round_, queued_ns=self._now_ns, ready_ns=self._now_ns)
@@ -170,7 +180,7 @@ class _Run:
                 arrivals.append(sequence)
             else:
                 self._complete(sequence, None, error=f"refused: {refusal}")
-                # Refusing takes time too: whoever repeats requests until a window is long enough must see it pass.
+                # A refusal takes time: a caller that repeats requests until a window is long enough must see it pass.
                 self._now_ns += round(self._gpu_model.admission_s * 1e9)
                 self._advance()
         front_end_s = self._gpu_model.turnaround_s + self._gpu_model.admission_s * (len(arrivals) - 1)
@@ -228,12 +238,12 @@ class _Run:
         )
 
     def _abort(self, reason: str) -> None:
-        """Give up what is in flight."""
+        """Withdraw what is in flight."""
         for sequence in self._scheduler.abort():
             self._complete(sequence, None, error=reason)
 
     def _advance(self) -> None:
-        """Let time pass: what the GPU did until now is logged before anybody is asked to look at it."""
+        """Advance the time source. What the GPU did until now is logged first, so that a reader finds it."""
         if self._activity:
             self._engine.state.log_activity(self._activity)
             self._activity.clear()

@@ -1,6 +1,6 @@
-"""vLLM's scheduling without vLLM: what the next step holds, and who ends with it.
+"""vLLM's scheduling without vLLM: what the next step holds, and which sequences end with it.
 
-Sequences enter, each step's work leaves for the GPU model; `simulated_engine.py` keeps the time.
+Sequences enter; each step's work leaves for the GPU model. `engine.py` keeps the time.
 """
 
 import heapq
@@ -27,10 +27,10 @@ class Sequence:
 
 
 class Scheduler:
-    """Continuous batching: all that decode first, then chunks of prompts, in order, up to the token budget.
+    """Continuous batching: all sequences that decode, then chunks of prompts, in order, up to the token budget.
 
-    Sequences that decode all grow by a token a step, so that a step looks at their number and the sum of their
-    contexts only, and a heap says who ends when: a step's cost does not grow with concurrency.
+    Sequences that decode all grow by a token a step. So a step needs only their number and the sum of their contexts,
+    and a heap knows when each of them ends. The cost of a step does not grow with concurrency.
     """
 
     def __init__(self, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
@@ -45,7 +45,7 @@ class Scheduler:
         self._num_context_tokens = 0
         """Of all sequences that decode, together."""
         self._chunks: list[tuple[Sequence, int]] = []
-        """The prompts, and how much of each, in the step that was scheduled last."""
+        """The prompts in the step that was scheduled last, and how many tokens of each."""
 
     @property
     def num_unfinished(self) -> int:
@@ -54,20 +54,20 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        """Sequences that a step has begun."""
+        """Sequences that are in a step or were in one."""
         return len(self._prefilling) + len(self._decoding)
 
     @property
     def next_ready_ns(self) -> int:
-        """When the first of those that wait may run."""
+        """When the first waiting sequence may run, in ns since the epoch."""
         return self._waiting[0].ready_ns
 
     def add(self, sequence: Sequence) -> None:
-        """Let a sequence wait for its turn."""
+        """Add a sequence behind those that wait."""
         self._waiting.append(sequence)
 
     def schedule(self, now_ns: int) -> StepWork | None:
-        """Return the work of the next step, None if nothing can run yet. `end_step` must follow."""
+        """Return the work of the next step; None if nothing can run yet. `end_step` must follow."""
         num_decode_tokens = len(self._decoding)
         self._schedule_prompts(now_ns, self._max_num_batched_tokens - num_decode_tokens)
         if not self._chunks and not num_decode_tokens:
@@ -92,7 +92,7 @@ class Scheduler:
         )
 
     def end_step(self, now_ns: int) -> list[Sequence]:
-        """Hand every scheduled sequence its tokens; returns those that have ended."""
+        """Give every scheduled sequence its tokens; returns the sequences that have ended."""
         self._num_steps += 1
         self._num_context_tokens += len(self._decoding)
         ended = []
@@ -113,7 +113,7 @@ class Scheduler:
         return ended
 
     def abort(self) -> list[Sequence]:
-        """Drop everything; returns what was in flight."""
+        """Drop all sequences; returns those that were in flight."""
         dropped = [sequence for _, _, sequence in self._decoding] + self._prefilling + list(self._waiting)
         self._decoding.clear()
         self._prefilling.clear()
@@ -122,7 +122,7 @@ class Scheduler:
         return dropped
 
     def _schedule_prompts(self, now_ns: int, num_tokens_left: int) -> None:
-        """Spend the step's remaining tokens on prompts that are begun, then on those that wait."""
+        """Spend the step's remaining tokens on prompts that have begun, then on those that wait."""
         for sequence in self._prefilling:
             num_tokens_left -= self._schedule_chunk(sequence, num_tokens_left)
         while num_tokens_left > 0 and self._waiting and self.num_running < self._max_num_seqs:
@@ -134,14 +134,14 @@ class Scheduler:
             num_tokens_left -= self._schedule_chunk(sequence, num_tokens_left)
 
     def _schedule_chunk(self, sequence: Sequence, num_tokens_left: int) -> int:
-        """Schedule as much of a prompt as there is room for; returns how much."""
+        """Schedule as much of a prompt as there is room for; returns its number of tokens."""
         num_tokens = min(len(sequence.request.prompt_token_ids) - sequence.num_computed_tokens, num_tokens_left)
         if num_tokens > 0:
             self._chunks.append((sequence, num_tokens))
         return num_tokens
 
     def _start_decoding(self, sequence: Sequence) -> None:
-        """The first decode step attends to the prompt and to the token that it takes in."""
+        """Let a sequence decode. Its first decode step attends to the prompt and to one token more."""
         request = sequence.request
         self._num_context_tokens += len(request.prompt_token_ids) + 1
         last_step = self._num_steps + request.max_output_tokens - 1

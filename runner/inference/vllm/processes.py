@@ -1,4 +1,4 @@
-"""The operating-system side of a vLLM engine: its environment, its child processes and what they print."""
+"""The operating-system side of a vLLM engine: its environment, its processes and what they print."""
 
 import multiprocessing
 import os
@@ -34,9 +34,9 @@ _WATCH_PERIOD_S = 0.2
 
 @contextmanager
 def default_environment(*defaults: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the time of a block, but for those that the user has set.
+    """Set environment variables for the time of a block. Variables that the user has set stay as they are.
 
-    vLLM reads them when it is imported and while an engine is opened; the engine's processes inherit them.
+    vLLM reads them when it is imported and while an engine opens. The engine's processes inherit them.
     """
     added = {name: value for default in defaults for name, value in default.items() if name not in os.environ}
     os.environ.update(added)
@@ -48,14 +48,14 @@ def default_environment(*defaults: Mapping[str, str]) -> Iterator[None]:
 
 
 class EngineProcesses:
-    """The processes that one engine started: children of this process, with all their descendants."""
+    """The processes that one engine started: children of this process and all their descendants."""
 
     def __init__(self) -> None:
         self._earlier = {child.pid for child in multiprocessing.active_children()}
         self._found: dict[int, psutil.Process] = {}
 
     def find(self) -> None:
-        """Take note of what has been started since construction. Whatever is found stays known to `end`."""
+        """Take note of the processes started since construction. `end` ends all that were ever found."""
         for child in multiprocessing.active_children():
             if child.pid is None or child.pid in self._earlier:
                 continue
@@ -75,13 +75,13 @@ class EngineProcesses:
         return all(_is_alive(process) for process in self._found.values())
 
     def kill(self) -> None:
-        """Kill those that still run, without waiting."""
+        """Kill the processes that still run, without waiting."""
         for process in self._found.values():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def end(self, timeout_s: float) -> None:
-        """Wait until they have ended; kill what outlives `timeout_s`."""
+        """Wait until they have ended, and kill those that still run after `timeout_s`."""
         self.find()
         _, alive = psutil.wait_procs([p for p in self._found.values() if _is_alive(p)], timeout=timeout_s)
         if alive:
@@ -101,15 +101,15 @@ def _is_alive(process: psutil.Process) -> bool:
 def watch(
     processes: EngineProcesses, *, limit_s: float | None = None, on_death: Callable[[], None] | None = None
 ) -> Iterator[threading.Event]:
-    """Look after an engine's processes for the time of a block that waits for them; the event says: out of time.
+    """Watch an engine's processes for the time of a block that waits for them. The event is set when time runs out.
 
-    vLLM has no time limit for opening an engine or for a step, and it waits for ever if its core is killed, as the
-    system does when memory runs out.
+    vLLM has no time limit for opening an engine or for a step. If its core is killed, as the system does when memory
+    runs out, vLLM waits for ever.
 
     Args:
         processes: killed when the block takes longer than `limit_s`.
         limit_s: None for no limit.
-        on_death: called once, from another thread, when one of the processes is gone; wakes up who waits for it.
+        on_death: called once, from another thread, when one of the processes is gone, to wake the thread that waits.
     """
     out_of_time, done = threading.Event(), threading.Event()
     deadline = float("inf") if limit_s is None else time.monotonic() + limit_s
@@ -135,7 +135,7 @@ def watch(
 
 
 class OutputLog:
-    """A file that takes what an engine's processes print, to quote its end when one fails."""
+    """A file for what an engine's processes print. Its end is quoted when an engine fails."""
 
     def __init__(self) -> None:
         handle, name = tempfile.mkstemp(prefix="sweep-engine-", suffix=".log")
@@ -144,7 +144,7 @@ class OutputLog:
 
     @contextmanager
     def capture(self) -> Iterator[None]:
-        """Send stdout and stderr of this process, and of the children that it starts meanwhile, into the file."""
+        """Send stdout and stderr into the file: this process's, and those of the children that it starts meanwhile."""
         saved = [(fd, os.dup(fd)) for fd in (1, 2)]
         sys.stdout.flush()
         sys.stderr.flush()
@@ -161,7 +161,7 @@ class OutputLog:
                 os.close(copy)
 
     def tail(self, num_lines: int = 30) -> str:
-        """Return the last lines, empty if there are none."""
+        """Return the last lines; an empty text if there are none."""
         try:
             lines = self._path.read_text(errors="replace").splitlines()
         except FileNotFoundError:

@@ -5,9 +5,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from runner.analysis.run.completion import complete_trials
+from runner.analysis.run.completed_trials import complete_trials
 from runner.analysis.run.drift import PACE_SLACK_S, describe_drift, mark_sentinel_drift
-from runner.inference.paced.pace import MAX_LAG_NS
+from runner.inference.vllm.paced.pace import MAX_LAG_NS
 from runner.results.tables import TRIALS
 
 

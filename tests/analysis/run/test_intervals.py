@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from runner.analysis.run.intervals import GPU_SPREAD, Sample, compare_with_default, level_half_width
+from runner.analysis.run.intervals import GPU_SPREAD, Repeats, compare_with_default, level_half_width
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import expand_trials
 
@@ -43,12 +43,12 @@ def product_order(num_points: int, num_repeats: int) -> str:
         }
     )
     [block] = expand_trials(sweep)
-    return "".join({"default": "D", 600: "P"}.get(trial.point.sm_clock, ".") for trial in block.trials)
+    return "".join({"default": "D", 600: "P"}.get(trial.requested_point.sm_clock, ".") for trial in block.trials)
 
 
-def sample(time_s, logs, *, gpu: int = 0, uncertainty: float = math.nan) -> Sample:
+def repeats(time_s, logs, *, gpu: int = 0, uncertainty: float = math.nan) -> Repeats:
     num_trials = len(time_s)
-    return Sample(
+    return Repeats(
         time_s=np.asarray(time_s, dtype=float),
         logs=np.asarray(logs, dtype=float).reshape(num_trials, -1),
         energy_uncertainty=np.full(num_trials, uncertainty),
@@ -64,7 +64,7 @@ def simulate(order: str, *, drift: float = 0.0, default_noise: float = NOISE) ->
     for _ in range(NUM_DRAWS):
         time_s = 15.0 * np.arange(len(order)) + rng.uniform(0, 5, len(order))
         logs = CHANGE * is_point + drift * time_s / time_s[-1] + noise * rng.standard_normal(len(order))
-        trials, default = sample(time_s[is_point], logs[is_point]), sample(time_s[is_default], logs[is_default])
+        trials, default = repeats(time_s[is_point], logs[is_point]), repeats(time_s[is_default], logs[is_default])
         change = compare_with_default(trials, default, ENERGY)
         covered.append(abs(change.log_ratio[0] - CHANGE) <= change.half_width[0])
         level_covered.append(abs(trials.logs.mean() - CHANGE) <= level_half_width(trials, default, ENERGY)[0])
@@ -125,14 +125,14 @@ def test_the_default_clock_may_be_noisier_or_quieter(default_noise):
 
 
 def test_outside_the_first_and_last_default_trial_the_nearest_one_counts():
-    default = sample([10.0, 20.0], [0.0, 1.0])
+    default = repeats([10.0, 20.0], [0.0, 1.0])
     for time_s, expected in ((0.0, 0.0), (10.0, 0.0), (12.5, 0.25), (20.0, 1.0), (99.0, 1.0)):
-        assert compare_with_default(sample([time_s], [3.0]), default, ENERGY).log_ratio[0] == 3.0 - expected
+        assert compare_with_default(repeats([time_s], [3.0]), default, ENERGY).log_ratio[0] == 3.0 - expected
 
 
 def test_metrics_are_told_apart_and_unknown_values_make_no_pairs():
-    default = sample([0.0, 9.0], [[0.0, 1.0, math.nan], [0.0, 1.0, math.nan]])
-    trials = sample([1.0, 2.0, 3.0], [[0.5, 3.0, 1.0], [math.nan, 3.0, 1.0], [0.7, 3.0, 1.0]])
+    default = repeats([0.0, 9.0], [[0.0, 1.0, math.nan], [0.0, 1.0, math.nan]])
+    trials = repeats([1.0, 2.0, 3.0], [[0.5, 3.0, 1.0], [math.nan, 3.0, 1.0], [0.7, 3.0, 1.0]])
     change = compare_with_default(trials, default, np.array([True, False, False]))
     assert change.log_ratio[:2] == pytest.approx([0.6, 2.0])
     assert math.isnan(change.log_ratio[2])
@@ -141,7 +141,7 @@ def test_metrics_are_told_apart_and_unknown_values_make_no_pairs():
 
 
 def test_no_spread_is_made_up_where_none_was_seen():
-    one, other = sample([1.0], [0.5]), sample([0.0], [0.0])
+    one, other = repeats([1.0], [0.5]), repeats([0.0], [0.0])
     assert math.isnan(level_half_width(one, other, ENERGY)[0])
     assert math.isnan(compare_with_default(one, other, ENERGY).half_width[0])
     none = other.take(np.array([False]))
@@ -150,12 +150,12 @@ def test_no_spread_is_made_up_where_none_was_seen():
 
 def test_what_repeats_do_not_show_is_added_to_energies_alone():
     both = np.array([True, False])
-    trials = sample([1.0, 2.0, 3.0], [[0.5, 0.5]] * 3, gpu=1, uncertainty=0.03)
-    default = sample([0.0, 9.0], [[0.0, 0.0]] * 2, gpu=1, uncertainty=0.04)
+    trials = repeats([1.0, 2.0, 3.0], [[0.5, 0.5]] * 3, gpu=1, uncertainty=0.03)
+    default = repeats([0.0, 9.0], [[0.0, 0.0]] * 2, gpu=1, uncertainty=0.04)
     assert level_half_width(trials, default, both).tolist() == pytest.approx([0.03, 0.0])
     assert compare_with_default(trials, default, both).half_width.tolist() == pytest.approx([0.05, 0.0])
 
-    elsewhere = sample([0.0, 9.0], [[0.0, 0.0]] * 2, gpu=2, uncertainty=0.04)
+    elsewhere = repeats([0.0, 9.0], [[0.0, 0.0]] * 2, gpu=2, uncertainty=0.04)
     change = compare_with_default(trials, elsewhere, both)
     assert not change.on_same_board
     assert change.half_width.tolist() == pytest.approx([math.hypot(0.05, GPU_SPREAD), 0.0])
@@ -167,10 +167,10 @@ def test_the_least_of_many_points_lies_inside_its_interval_for_chosen_points():
     num_points, num_blocks = 16, 500
     plain, corrected = [], []
     for _ in range(num_blocks):
-        default = sample(np.arange(6.0), NOISE * rng.standard_normal(6))
+        default = repeats(np.arange(6.0), NOISE * rng.standard_normal(6))
         changes = [
             compare_with_default(
-                sample(rng.uniform(0, 6, 3), NOISE * rng.standard_normal(3)), default, ENERGY, num_compared=num_points
+                repeats(rng.uniform(0, 6, 3), NOISE * rng.standard_normal(3)), default, ENERGY, num_compared=num_points
             )
             for _ in range(num_points)
         ]
@@ -182,7 +182,7 @@ def test_the_least_of_many_points_lies_inside_its_interval_for_chosen_points():
 
 
 def test_one_point_alone_is_not_chosen():
-    trials, default = sample([0.0, 1.0, 2.0], [1.0, 1.1, 1.3], uncertainty=0.01), sample([0.5, 1.5], [0.9, 1.0])
+    trials, default = repeats([0.0, 1.0, 2.0], [1.0, 1.1, 1.3], uncertainty=0.01), repeats([0.5, 1.5], [0.9, 1.0])
     alone = compare_with_default(trials, default, ENERGY)
     assert alone.half_width_if_chosen == pytest.approx(alone.half_width)
     among_five = compare_with_default(trials, default, ENERGY, num_compared=5)
@@ -192,8 +192,8 @@ def test_one_point_alone_is_not_chosen():
 
 def test_without_times_every_default_clock_trial_counts_alike():
     unknown = math.nan
-    default = sample([unknown] * 4, [0.9, 1.0, 1.1, 1.2])
-    change = compare_with_default(sample([unknown], [2.0]), default, ENERGY)
+    default = repeats([unknown] * 4, [0.9, 1.0, 1.1, 1.2])
+    change = compare_with_default(repeats([unknown], [2.0]), default, ENERGY)
     assert change.log_ratio[0] == pytest.approx(2.0 - 1.05)
     # t of three degrees of freedom, the spread of the four, one trial against the mean of four
     assert change.half_width[0] == pytest.approx(3.182446 * np.std([0.9, 1.0, 1.1, 1.2], ddof=1) * math.sqrt(1 + 1 / 4))

@@ -125,7 +125,7 @@ def test_trials_with_verdicts_are_left_out(role: str | None) -> None:
     if role is None:
         assert row["phase_reason"] == "the trial itself is not sound: trace_gap"
     else:
-        assert row["phase_reason"] == f"there is no sound paired trial trial {role} at this point and repeat"
+        assert row["phase_reason"] == f"there is no sound paired trial {role} at this operating point and repeat"
 
 
 def test_a_retry_stands_in_for_the_trial_that_it_repeats() -> None:

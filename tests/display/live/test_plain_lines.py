@@ -17,7 +17,7 @@ def test_first_line_names_the_sweep_and_the_simulated_gpu():
     first = lines_of(views.STARTING)[0]
     assert first == (
         "[  00:03] clocks-1b: 120 trials, results in runs/clocks-1b; "
-        "SIMULATED GPU: seconds and joules come from a GPU model, not from a GPU"
+        "SIMULATED GPU: seconds and joules come from a physics model, not from a GPU"
     )
     assert "SIMULATED" not in "".join(lines_of(views.TWO_GPUS))
     assert "12 of them done before" in lines_of(views.TWO_GPUS)[0]

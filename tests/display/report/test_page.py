@@ -4,22 +4,22 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from importlib.metadata import version
 
 import polars as pl
 import pytest
-import vl_convert
 
 from runner.analysis.advice.limits import Limits
 from runner.analysis.study import study_trials
-from runner.display.plots import vega
 from runner.display.plots.clock_plots import plot_energy
-from runner.display.report import page as html_report
+from runner.display.report import page as page_module
+from runner.display.report.build import build_document
 from runner.display.report.page import render_page
+from runner.display.text.figures import FIGURE_TITLES
 from tests.analysis.trial_rows import block, frame, trial
 from tests.display.studies import CHANGES, MANIFEST, make_study
 
 MINUS = "\N{MINUS SIGN}"
+ENERGY = FIGURE_TITLES["energy"]
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -57,11 +57,11 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def _no_bundle(monkeypatch):
     """Bundling takes seconds; one test does it."""
-    monkeypatch.setattr(html_report, "load_vega", lambda: "window.vegaEmbed = 1;")
+    monkeypatch.setattr(page_module, "load_vega", lambda: "window.vegaEmbed = 1;")
 
 
 def page_of(study, manifest=MANIFEST):
-    html = render_page(study, manifest, {"Energy": plot_energy(study.points), "Nothing": []})
+    html = render_page(build_document(study, manifest), {"energy": plot_energy(study.points), "time": []})
     page = Page(html)
     assert page.open == []
     return page
@@ -74,14 +74,13 @@ def test_the_page_needs_no_network():
 def test_what_to_do_comes_first():
     text = page_of(make_study()).text
     notice = next(i for i, line in enumerate(text) if line.startswith("SIMULATED GPU: "))
-    sentence = next(i for i, line in enumerate(text) if line.startswith("Set 990 MHz on GPU: over 5 combinations"))
+    sentence = next(i for i, line in enumerate(text) if line.startswith("Set 990 MHz on gpu: over 5 combinations"))
     headings = [
-        text.index(name)
-        for name in ("What to do", "Energy", "Every operating point", "Verdicts and failures", "Method")
+        text.index(name) for name in ("What to do", ENERGY, "Every operating point", "Verdicts and failures", "Method")
     ]
     assert notice < headings[0] < sentence < headings[1]
     assert headings == sorted(headings)
-    assert "Nothing" not in text
+    assert FIGURE_TITLES["time"] not in text
 
 
 def test_numbers_of_the_study_are_on_the_page():
@@ -91,11 +90,11 @@ def test_numbers_of_the_study_are_on_the_page():
     assert saving == pytest.approx(-0.2, abs=0.001)
     assert f"{MINUS}20.0 ± " in text
     assert "Limits: at most 20 % slower." in text
-    assert "99.0 % identical at least" in text
+    assert "at least 99.0 % identical" in text
     assert "an ideal router between it and org/small" in text
-    assert "This is a bound and no forecast" in text
-    assert "1 × clock_not_held: the clock that ran is not the clock that was asked for" in text
-    assert "1 failed: out of memory" in text
+    assert "These savings are upper bounds, not forecasts." in text
+    assert "1 trial\nclock_not_held: the clock that ran is not the clock that was asked for" in text
+    assert "1 trial failed\nout of memory" in text
     assert "NVIDIA H200, GPU-a, driver 580" in text
     assert "sweep run clocks.toml" in text
 
@@ -104,7 +103,9 @@ def test_tables_say_what_their_marks_mean_and_whose_numbers_they_hold():
     text = page_of(make_study()).text
     assert text.count("At the default clock · SIMULATED GPU") == 1
     assert text.count("qa on org/small, 1 in flight · SIMULATED GPU") == 1
-    assert any(line.startswith("▸ least energy of the sound ones · ! only trials with verdicts") for line in text)
+    assert any(
+        line.startswith("▸ least energy of the sound ones · ! every trial has a verdict or failed") for line in text
+    )
     assert any(line == "quality: exact_match, ± one standard error" for line in text)
 
 
@@ -114,7 +115,7 @@ def test_prefill_and_decode_have_a_table():
     assert {"prefill mJ", "decode mJ"} <= set(text)
     assert "12.3" in text
     assert "456" in text
-    assert "prefill and decode per token, by static_batches · ±: 95 %" in text
+    assert "prefill and decode energy per token, by static_batches · ±: 95 % interval" in text
 
 
 def test_a_run_at_the_default_clock_alone_has_its_tables_side_by_side_and_no_empty_section():
@@ -122,12 +123,12 @@ def test_a_run_at_the_default_clock_alone_has_its_tables_side_by_side_and_no_emp
     gpus = {"a": ["GPU-a1-0"], "b": ["GPU-b2-0"]}
     rows = [trial(None, 1.0, task=task, block_id=task, gpu_uuids=uuids, **phases) for task, uuids in gpus.items()]
     text = page_of(study_trials(frame(*rows))).text
-    assert "GPU, 2 GPUs" in text
+    assert "gpu, 2 GPUs" in text
     assert any(line.startswith("Two GPUs of one kind differ by about 5 %") for line in text)
     assert text.count("GPU-a1") == text.count("GPU-b2") == 2  # both tables
     assert text.count("12.3") == text.count("456") == 2
     assert "None: every trial is sound." in text
-    assert not {"Energy", "Every operating point"} & set(text)
+    assert not {ENERGY, "Every operating point"} & set(text)
     assert not any("Bonferroni" in line for line in text)
 
 
@@ -140,7 +141,7 @@ def test_blocks_of_several_gpus_name_theirs():
 
 def test_features_that_count_have_a_table_and_the_others_a_reason():
     text = page_of(make_study()).text
-    start = text.index("Which features of an input count · SIMULATED GPU")
+    start = text.index("What an input costs · SIMULATED GPU")
     table = text[start : start + 20]
     assert table[1:7] == ["feature", "partial", "95 %", "q", "prompts", "energy"]
     assert table[7:12] == ["num_prompt_tokens", "+0.90", "+0.80 to +1.00", "0.001", "60"]
@@ -155,12 +156,12 @@ def test_where_no_correlation_is_known_a_line_says_why_instead_of_a_section():
     )
     text = page_of(replace(study, correlations=unknown)).text
     assert text.count("No correlation with features of the prompts: known of 2 prompts: 10 are needed") == 1
-    assert not any("Which features of an input count" in line or "no correlation" in line for line in text)
+    assert not any("What an input costs" in line or "no correlation" in line for line in text)
 
 
 def test_a_number_keeps_its_unit_on_its_line():
-    html = render_page(make_study(), MANIFEST, {})
-    assert "Set 990\N{NO-BREAK SPACE}MHz on GPU" in html
+    html = render_page(build_document(make_study(), MANIFEST), {})
+    assert "Set 990\N{NO-BREAK SPACE}MHz on gpu" in html
     assert "20.0\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}" in html
     assert not re.search(r"\d %", html.partition("</style>")[2])
 
@@ -169,10 +170,10 @@ def test_many_comparisons_are_folded():
     assert not any(line.endswith(" comparisons") for line in page_of(make_study()).text)
     rows = [
         row | {"joules_per_request": 100 * row["joules_per_output_token"]}
-        for i in range(html_report.MAX_SENTENCES + 2)
+        for i in range(page_module.MAX_FINDINGS + 2)
         for row in block(CHANGES, model=f"m{i}", block_id=f"b{i}")
     ]
-    assert f"{html_report.MAX_SENTENCES + 1} comparisons" in page_of(study_trials(frame(*rows))).text
+    assert f"{page_module.MAX_FINDINGS + 1} comparisons" in page_of(study_trials(frame(*rows))).text
 
 
 def test_columns_in_which_nothing_is_known_are_left_out():
@@ -217,23 +218,6 @@ def test_a_run_without_a_trial_makes_a_page():
 
 
 def test_only_so_many_tables_are_written_out(monkeypatch):
-    monkeypatch.setattr(html_report, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(page_module, "MAX_DETAILS", 2)
     text = "\n".join(page_of(make_study()).text)
     assert "And 3 more, which" in text
-
-
-def test_the_code_that_draws_is_bundled_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    bundle = vega.load_vega()
-    assert "window.vegaEmbed" in bundle[-200:]
-    assert "</script" not in bundle
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: pytest.fail("bundled twice"))
-    assert vega.load_vega() == bundle
-    assert (tmp_path / "joulesweep" / f"vega-{version('vl-convert-python')}.js").exists()
-
-
-def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: "bundle")
-    assert vega.load_vega() == "bundle"

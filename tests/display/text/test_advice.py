@@ -32,7 +32,9 @@ def test_several_blocks_get_one_setting_for_all():
     [sentence] = advice(rows, Limits(max_slowdown=0.2))
     assert sentence.startswith("Set 1500 MHz on gpu: over 2 combinations of model, task and requests in flight it ")
     assert " it saves 17.5 ± " in sentence
-    assert "% of the energy on average, +1.0 % to +2.0 % in time, quality not known for all of them. " in sentence
+    assert (
+        "% of the energy on average, +1.0 % to +2.0 % in time, quality not known for at least one of them. " in sentence
+    )
     assert sentence.endswith(" Limits: at most 20 % slower.")
 
 
@@ -40,8 +42,8 @@ def test_a_setting_for_all_that_saves_nothing_points_to_the_blocks_that_could():
     rows = block({990: (0.8, 1.0)}) + block({990: (1.5, 1.0)}, block_id="c", task="cloze")
     [sentence] = advice(rows)
     assert sentence.startswith("Leave the default clock on gpu: over 2 combinations ")
-    assert "nothing else that may be set in all of them saves energy." in sentence
-    assert sentence.endswith("Set for each of them apart, 1 would save, as said below.")
+    assert "no other operating point that is allowed in all of them saves energy." in sentence
+    assert sentence.endswith("Set separately, 1 of them would save energy.")
 
 
 def test_thin_evidence_is_said_instead_of_a_recommendation():
@@ -56,7 +58,10 @@ def test_thin_evidence_is_said_instead_of_a_recommendation():
     ]
     [sentence] = advice(rows)
     assert sentence.startswith("Least energy at 990 MHz on gpu, over 2 combinations ")
-    assert f": {MINUS}25.0 % on average, +0.0 % in time, quality not known for all of them; but do not " in sentence
+    assert (
+        f": {MINUS}25.0 % on average, +0.0 % in time, quality not known for at least one of them; but do not "
+        in sentence
+    )
 
 
 def row(**columns):
@@ -66,14 +71,14 @@ def row(**columns):
 
 def test_doubts_about_limits_and_gpus_are_said():
     text = describe_recommendation(row(doubtful_limits=["slowdown", "TTFT"], default_is_on_same_board=False))
-    assert "By its interval it may break the limit on slowdown and TTFT." in text
+    assert "Its interval reaches beyond the limit on slowdown and TTFT." in text
     assert "The default clock ran on another GPU" in text
     assert describe_evidence(row(doubtful_limits=["slowdown"])) == "shown; may break the limit on slowdown"
     assert describe_evidence(row(conclusion="unproven", reason="of this")) == "not shown: of this"
 
 
 def test_outputs_are_told_with_what_two_default_trials_share():
-    assert describe_outputs(row()) == "99.0 % identical at least, 100.0 % between two default-clock trials"
+    assert describe_outputs(row()) == "at least 99.0 % identical, 100.0 % between two default-clock trials"
     assert describe_outputs(row(least_output_agreement=1.0)) == "identical"
     assert describe_outputs(row(least_output_agreement=None)) == ""
 
@@ -82,8 +87,8 @@ def test_a_mixed_load_without_a_choice_says_why():
     study = make_study(Limits(max_ttft_s=0.1))  # which nothing here tells
     [mixed] = study.mixed_loads.to_dicts()
     text = describe_mixed_load(mixed)
-    assert text.startswith("No one setting on gpu is recommended over 5 combinations")
-    assert "since no operating point keeps the limits" in text
+    assert text.startswith("No single operating point is recommended on gpu over 5 combinations")
+    assert "requests in flight: no operating point keeps the limits" in text
 
 
 def test_a_mixed_load_says_what_its_scores_lose_and_what_was_left_out():
@@ -102,15 +107,15 @@ def test_where_nothing_can_be_recommended_each_reason_is_said_once():
     first, second, third, fourth = advice([*alone, *judged, unsound, failed])
     assert first.startswith("No recommendation for 3 of 4 combinations ")
     assert second.startswith("No recommendation for 1 of 4 combinations ")
-    assert third == "4 of 8 trials carry verdicts (trace_gap) and do not count."
+    assert third == "4 of 8 trials have verdicts (trace_gap) and do not count."
     assert fourth == "1 of 8 trials failed."
 
 
 def test_where_only_the_default_clock_was_measured_it_is_said_what_it_needs_and_what_is_missing():
     first, second = advice([trial(None, 1.0)])
     assert first == "Only the default clock was measured: 1.00 J/token (qa on small, 4 in flight)."
-    assert second.startswith("Whether another clock needs less energy is not known: name some in the sweep file")
-    assert second.endswith("run it where you may set clocks; sweep doctor says what that takes here.")
+    assert second.startswith("This run does not show whether another clock needs less energy. List clocks in the sweep")
+    assert second.endswith("run it where you may set them; sweep doctor says what that takes on this machine.")
     tasks = {"a": 2.0, "b": 0.5, "c": 1.0}
     rows = [trial(None, joules, task=task, block_id=task) for task, joules in tasks.items()]
     read = trial(None, 9.0, task="r", block_id="r", request_kind="loglikelihood", joules_per_prompt_token=0.002)
@@ -121,10 +126,10 @@ def test_where_only_the_default_clock_was_measured_it_is_said_what_it_needs_and_
         "(b on small, 4 in flight) to 2.00 J/token (a on small, 4 in flight), and 0.00200 J/prompt token (r on small, "
         "4 in flight)."
     )
-    assert third == "1 of 5 trials carry verdicts (trace_gap) and do not count."
+    assert third == "1 of 5 trials have verdicts (trace_gap) and do not count."
 
 
-def test_who_states_no_limit_is_told_that_he_may():
+def test_without_a_limit_the_report_says_how_to_set_one():
     assert "--max-slowdown 5%" in describe_options(make_study())
     assert describe_options(make_study(Limits(max_slowdown=0.2))) == ""
     assert describe_options(study_trials(frame(trial(None, 1.0)))) == ""
@@ -149,14 +154,12 @@ def test_a_route_is_told_as_a_bound():
     text = describe_route(make_study().routes.row(0, named=True))
     assert text == (
         "qa, 16 in flight: a smaller model does as well as org/large on 70 % (95 %: 63 to 76) of 200 samples; an ideal "
-        "router between it and org/small would save 52 % (95 %: 47 to 58) of the energy (1.90 against 4.00 J a sample, "
-        "attributed)."
+        "router between it and org/small would save 52 % (95 %: 47 to 58) of the energy (1.90 against 4.00 J per "
+        "sample, attributed)."
     )
 
 
 def test_where_the_best_model_is_the_cheapest_there_is_nothing_to_route() -> None:
     row = make_study().routes.row(0, named=True)
     text = describe_route(row | {"reference_model": row["models"][0]})
-    assert text.endswith(
-        f"{row['models'][0]} scores best and needs the least energy, so that there is nothing to route."
-    )
+    assert text.endswith(f"{row['models'][0]} scores best and needs the least energy, so there is nothing to route.")

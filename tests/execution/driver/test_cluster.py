@@ -11,7 +11,8 @@ import pytest
 import ray
 
 import runner
-from runner.execution.driver.cluster import _LOOPBACK_ENVIRONMENT, _RAY_ENVIRONMENT, ClusterError, _start_ray
+from runner.execution.driver.cluster import ClusterError, _start_ray
+from runner.execution.driver.ray_compat import OWN_RAY_ENVIRONMENT, QUIET_ENVIRONMENT
 
 
 class SlowRay:
@@ -101,7 +102,7 @@ def test_a_signal_in_the_middle_of_ray_interrupts_the_session(
         "    sys.exit(130)\n"
     )
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    environment = os.environ | _RAY_ENVIRONMENT | _LOOPBACK_ENVIRONMENT  # the program imports Ray before it is started
+    environment = os.environ | QUIET_ENVIRONMENT | OWN_RAY_ENVIRONMENT  # the program imports Ray before it is started
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (130, "")

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from runner.analysis.advice.limits import NO_LIMITS, Limits
-from runner.analysis.run.completion import complete_trials
+from runner.analysis.run.completed_trials import complete_trials
 from runner.analysis.study import study_trials
 from runner.execution.driver.importing import import_published
 from runner.results.run_directory import RunDirectoryError, RunStore, open_run

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.execution.driver.manifest import Description, RunOptions, build_manifest, close_manifest
+from runner.execution.driver.manifest import RunOptions, build_manifest, close_manifest
+from runner.execution.gpu_group import GpuDescription
 from runner.execution.worker import fingerprint as fingerprint_module
 from runner.execution.worker.fingerprint import describe_versions, fingerprint
 from runner.hardware.gpu import GpuInfo
@@ -61,7 +62,7 @@ def build(
     placement = make_placement(info.uuid, gpu_name=info.name, fingerprint=mark, simulated=False)
     return build_manifest(
         SWEEP,
-        [Description(info, placement, dict(installed), SENSORS)],
+        [GpuDescription(info=info, placement=placement, versions=dict(installed), sensors=SENSORS)],
         options=RunOptions(engine=engine, read_only=False, **options),
         num_trials=5,
         earlier=earlier,

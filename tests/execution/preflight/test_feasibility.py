@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.execution.driver.cluster import GpuGroup, find_gpu_groups
+from runner.execution.driver.cluster import find_gpu_groups
+from runner.execution.gpu_group import GpuGroup
 from runner.execution.preflight.feasibility import require_settable, require_tokenizers
 from runner.hardware.gpu import NotSupportedError, PermissionDeniedError
 from runner.spec.sweep import SweepFileError, parse_sweep

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner.analysis.window.trial_row import Scores, build_trial_row
+from runner.analysis.window.trial_row import analyse_trial
 from runner.display.plan import render_plan
 from runner.execution.preflight.plan import LOAD_S, OVERHEAD_S, plan_sweep
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import GpuInfo
-from runner.hardware.nvml.gpu import open_nvml
 from runner.hardware.selection import select_gpus
 from runner.results.plan import Plan
 from runner.spec.sweep import parse_sweep
@@ -51,7 +51,7 @@ def render(plan: Plan) -> str:
 def test_the_plan_holds_every_trial_in_order_with_the_gpus_own_clocks(gpus: list[GpuInfo]) -> None:
     plan = make_plan(gpus)
     assert (plan.gpu_names, plan.simulated) == (("Simulated NVIDIA H200",) * 2, True)
-    clocks = [trial.sm_clock_mhz for trial in plan.trials]
+    clocks = [trial.operating_point.sm_clock_mhz for trial in plan.trials]
     assert (clocks[0], clocks[-1]) == (None, None)
     assert sorted(filter(None, clocks)) == [990, 1200]
     assert [trial.is_sentinel for trial in plan.trials] == [True, False, False, False, True]
@@ -92,7 +92,7 @@ def test_the_estimate_is_near_what_the_simulated_engine_measures(
         start_ns = context.time_source.now_ns()
         measurement = context.measure(make_requests(), {"sm_clock_mhz_requested": sm_clock_mhz}, num_warmup_requests=8)
         duration_s = (context.time_source.now_ns() - start_ns) * 1e-9
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     assert planned.estimated_duration_s == pytest.approx(duration_s, rel=0.35)
     assert planned.estimated_energy_j == pytest.approx(row["energy_j"], rel=0.5)
 
@@ -110,7 +110,7 @@ def test_paired_trials_and_repeated_prompts_are_planned_for(gpus: list[GpuInfo])
 
 def test_read_only_plans_the_default_point_alone(gpus: list[GpuInfo]) -> None:
     plan = make_plan(gpus, read_only=True)
-    assert [trial.sm_clock_mhz for trial in plan.trials] == [None]
+    assert [trial.operating_point.sm_clock_mhz for trial in plan.trials] == [None]
     assert "clocks are read-only" in render(plan)
 
 

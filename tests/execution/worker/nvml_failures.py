@@ -22,7 +22,7 @@ from unittest import mock
 import ray
 
 from runner.execution.aggregator.aggregator import Aggregator
-from runner.execution.driver.cluster import GpuGroup
+from runner.execution.gpu_group import GpuGroup
 from runner.execution.worker import gpu_session
 from runner.execution.worker import worker as worker_module
 from runner.execution.worker.fingerprint import describe_versions
@@ -31,8 +31,9 @@ from runner.hardware.clocks import gpu_lock
 from runner.hardware.clocks.journal import read_journal, write_journal
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.recovery import restore_leftover
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import GpuError, GpuLostError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.selection import select_gpus
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.simulated.faults import Fault, FaultyNvml, fail
@@ -106,9 +107,8 @@ CODES_OF: dict[str, tuple[int, ...]] = {
     "nvmlDeviceGetPowerUsage": (*_ANY, 4),
     "nvmlDeviceGetTotalEnergyConsumption": _ANY,
     "nvmlDeviceGetClockInfo": _ANY,
-    "nvmlDeviceGetTemperature": _ANY,
+    "nvmlDeviceGetTemperatureV": _ANY,
     "nvmlDeviceGetCurrentClocksEventReasons": _ANY,
-    "nvmlDeviceGetViolationStatus": (*_ANY, 4),
     "nvmlDeviceSetGpuLockedClocks": _SET,
     "nvmlDeviceSetMemoryLockedClocks": _SET,
     "nvmlDeviceSetPowerManagementLimit": _SET,
@@ -117,12 +117,21 @@ CODES_OF: dict[str, tuple[int, ...]] = {
 }
 """Every function that a run calls, and the codes with which it fails: those that nvml.h lists for it, and _ANY."""
 
+OLD_CALLS: dict[str, tuple[int, ...]] = {
+    "nvmlDeviceGetTemperature": _ANY,
+    "nvmlDeviceGetCurrentClocksThrottleReasons": _ANY,
+    "nvmlDeviceGetViolationStatus": (*_ANY, 4),
+}
+"""Functions that a run calls where the driver lacks their successors, and their codes."""
+
 POLLED_ON = {"nvmlDeviceGetFieldValues": "sim:h200+h100", "nvmlDeviceGetPowerUsage": "sim:h200+average-only"}
 """What a window is measured with on GPUs without a sample buffer, and such GPUs: failed there too."""
 
 MAX_ERROR = 0.01
 """Of an energy without a verdict."""
 USUAL_GPU = "sim"
+OLD_DRIVER = "sim, old driver"
+"""The usual GPU behind a driver without the successors of `OLD_CALLS`."""
 MOMENTS = ("start", "mid-window", "end")
 
 
@@ -241,7 +250,8 @@ def run_once(
     """Run some trials of the sweep on a new GPU with a fault, end, and clear up as a person would."""
     shutil.rmtree(folder, ignore_errors=True)
     time_source = VirtualTime()
-    true_nvml = SimulatedNvml(gpu, time_source, folder / "gpus")
+    is_old = gpu == OLD_DRIVER
+    true_nvml = SimulatedNvml(USUAL_GPU if is_old else gpu, time_source, folder / "gpus", has_successors=not is_old)
     state = true_nvml.nvmlDeviceGetHandleByIndex(0).state
     state.change_settings(GpuSettings(time_ns=time_source.now_ns(), power_limit_w=ADMINISTRATORS_LIMIT_W))
     time_source.sleep(30.0)
@@ -322,6 +332,7 @@ def run_campaign(folder: Path) -> Campaign:
     """Run every case."""
     campaign = Campaign()
     _fail_each(campaign, folder, USUAL_GPU, list(CODES_OF))
+    _fail_each(campaign, folder, OLD_DRIVER, list(OLD_CALLS))
     for function, gpu in POLLED_ON.items():
         _fail_each(campaign, folder, gpu, [function])
     return campaign
@@ -342,7 +353,7 @@ def _fail_each(campaign: Campaign, folder: Path, gpu: str, functions: Sequence[s
         for function in functions:
             if sound.last_call_ns.get(function, -1) < start_ns:
                 continue
-            for code in CODES_OF[function]:
+            for code in (CODES_OF | OLD_CALLS)[function]:
                 fault = Fault(functions=(function,), effect=fail(code), start_ns=start_ns)
                 case = Case(function=function, code=code, moment=moment, gpu=gpu)
                 campaign.outcomes[case] = run_once(folder, fault, **how)
@@ -438,10 +449,12 @@ def make_table(campaign: Campaign) -> str:
     """Return the table of docs/failures.md: a row a function, a column a moment."""
     lines = ["| call | codes | " + " | ".join(MOMENTS) + " |", "|---" * (2 + len(MOMENTS)) + "|"]
     rows = [(function, USUAL_GPU, f"`{function}`") for function in CODES_OF]
+    rows += [(function, OLD_DRIVER, f"`{function}` on an old driver") for function in OLD_CALLS]
     rows += [(function, gpu, f"`{function}` on `--gpu {gpu}`") for function, gpu in POLLED_ON.items()]
     for function, gpu, name in rows:
         cells = [_describe_cell(campaign, function, gpu, moment) for moment in MOMENTS]
-        lines.append(f"| {name} | {', '.join(map(str, CODES_OF[function]))} | {' | '.join(cells)} |")
+        codes = (CODES_OF | OLD_CALLS)[function]
+        lines.append(f"| {name} | {', '.join(map(str, codes))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

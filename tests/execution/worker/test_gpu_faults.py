@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.analysis.window.trial_row import Scores, build_trial_row
+from runner.analysis.window.trial_row import analyse_trial
 from runner.hardware.clocks.journal import read_journal, write_journal
 from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.gpu import GpuLostError, PermissionDeniedError
@@ -25,6 +25,7 @@ from runner.hardware.simulated.faults import (
 )
 from runner.hardware.simulated.module import SimulatedNvml
 from runner.physics.gpu_state import GpuConditions
+from runner.spec.throttle import ThrottleReason
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 COUNTER = ("nvmlDeviceGetTotalEnergyConsumption",)
@@ -71,7 +72,7 @@ class Trial:
                     _once(self._context, seconds, happen)
 
         measurement = self._context.measure(make_requests(), self._identity, min_window_s=WINDOW_S, on_phase=on_phase)
-        row = build_trial_row(measurement, Scores())
+        row = analyse_trial(measurement).row
         truth_j = self._context.exact_energy_j(measurement.start_ns, measurement.end_ns)
         if row["energy_j"] is not None:
             assert row["energy_j"] == pytest.approx(truth_j, rel=0.01)
@@ -135,7 +136,7 @@ def test_a_daemon_that_reverts_what_was_set(
     assert row["verdicts"] == [verdict]
 
 
-@pytest.mark.parametrize("reasons", [0x20, 0x40])
+@pytest.mark.parametrize("reasons", [ThrottleReason.SOFTWARE_THERMAL, ThrottleReason.HARDWARE_THERMAL])
 def test_a_gpu_that_is_too_hot(context: VirtualContext, reasons: int) -> None:
     hot, cool = befall(context, max_sm_clock_mhz=1410, slowdown_reasons=reasons), befall(context)
     row = Trial(context).at(2.0, hot).at(7.0, cool).row()

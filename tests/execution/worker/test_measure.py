@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from runner.analysis.window.trial_row import Scores, build_trial_row
+from runner.analysis.window.trial_row import analyse_trial
 from runner.execution.worker.measure import InterruptedTrialError
 from runner.execution.worker.settle import SETTLE_LIMIT_S
-from runner.hardware.gpu import ClockRequest, GpuLostError, NotSupportedError, PowerReading, ThrottleTimes
+from runner.hardware.gpu import GpuLostError, NotSupportedError, PowerReading, ThrottleTimes
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.inference.engine import EngineError
 from runner.physics.gpu_model import load_gpu_model
+from runner.spec.operating_point import OperatingPoint
 from runner.tasks.features.tokens import token_entropy_bits
 from runner.timebase import VirtualTime
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
@@ -29,7 +30,7 @@ def context(tmp_path: Path) -> Iterator[VirtualContext]:
 
 def test_trace_counter_and_truth_agree(context: VirtualContext) -> None:
     measurement = context.measure(make_requests(), {"sm_clock_mhz_requested": 1200})
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     truth_j = context.exact_energy_j(measurement.start_ns, measurement.end_ns)
     assert row["energy_source"] == "trace"
     assert row["energy_j"] == pytest.approx(truth_j, rel=0.01)
@@ -57,30 +58,30 @@ def test_each_prompt_comes_with_the_entropy_of_its_tokens(context: VirtualContex
     measurement = context.measure(requests)
     known = measurement.prompt_token_entropy_bits
     assert known == {request.request_id: token_entropy_bits(request) for request in requests}
-    assert {completion.request_id.partition("#")[0] for completion in measurement.completions} == known.keys()
+    assert {completion.request_id for completion in measurement.completions} == known.keys()
 
 
 def test_the_clock_that_was_asked_for_is_the_clock_that_ran(context: VirtualContext) -> None:
     asked = {"sm_clock_mhz_requested": 810, "mem_clock_mhz_requested": 2201, "power_limit_w_requested": 500.0}
-    row = build_trial_row(context.measure(make_requests(), asked), Scores())
+    row = analyse_trial(context.measure(make_requests(), asked)).row
     assert (row["sm_clock_mhz"], row["sm_clock_mhz_p05"], row["mem_clock_mhz"]) == (810.0, 810.0, 2201.0)
     assert context.gpu.read_power_limit_w() == 500.0
     assert row["verdicts"] == []
     # The next trial at the default is at the default again.
-    row = build_trial_row(context.measure(make_requests()), Scores())
+    row = analyse_trial(context.measure(make_requests())).row
     assert (row["sm_clock_mhz"], row["mem_clock_mhz"]) == (1980.0, 3201.0)
     assert context.gpu.read_power_limit_w() == 700.0
 
 
 def test_a_limit_that_overrules_the_clock_is_a_verdict(context: VirtualContext) -> None:
     prefill = make_requests(num_prompt_tokens=3000, num_output_tokens=1)
-    row = build_trial_row(context.measure(prefill, {"sm_clock_mhz_requested": 1980, "concurrency": 4}), Scores())
+    row = analyse_trial(context.measure(prefill, {"sm_clock_mhz_requested": 1980, "concurrency": 4})).row
     assert row["verdicts"] == ["clock_not_held", "power_capped"]
     assert row["throttled_fraction"] > 0.5
 
 
 def test_a_window_too_short_for_the_trace_is_a_verdict(context: VirtualContext) -> None:
-    row = build_trial_row(context.measure(make_requests(num_requests=16), min_window_s=0.0), Scores())
+    row = analyse_trial(context.measure(make_requests(num_requests=16), min_window_s=0.0)).row
     assert row["duration_s"] < 2.0
     assert "window_too_short" in row["verdicts"]
 
@@ -95,7 +96,7 @@ def test_prompts_are_repeated_in_whole_rounds_until_the_window_is_long_enough(co
     assert len(num_rounds) == 1
     assert num_rounds.pop() > 1
     one = context.measure(requests, min_window_s=0.0)
-    assert [c.request_id[-2:] for c in one.completions] == ["#0"] * 13
+    assert [(c.round, c.row_id[-2:]) for c in one.completions] == [(0, "#0")] * 13
 
 
 def test_warm_up_is_outside_the_window(context: VirtualContext) -> None:
@@ -132,7 +133,7 @@ def test_cancelling_gives_the_trial_up_and_starts_no_further_request(context: Vi
 
 
 def test_what_is_not_finished_by_the_deadline_failed(context: VirtualContext) -> None:
-    row = build_trial_row(context.measure(make_requests(), min_window_s=100.0, deadline_s=3.0), Scores())
+    row = analyse_trial(context.measure(make_requests(), min_window_s=100.0, deadline_s=3.0)).row
     assert row["duration_s"] == pytest.approx(3.0, abs=0.1)
     assert row["num_failed_requests"] == 8
     assert row["verdicts"] == ["requests_failed"]
@@ -165,7 +166,7 @@ def test_the_warm_up_lasts_until_readings_under_load_show_the_clock(context: Vir
         assert 0.06 < measurement.settle_s <= 0.3
         warmup_s = (began["measuring"] - began["warming up"]) * 1e-9
         assert measurement.settle_s + 0.2 <= warmup_s < measurement.settle_s + 0.6  # three readings, and the drain
-        row = build_trial_row(measurement, Scores())
+        row = analyse_trial(measurement).row
         assert (row["sm_clock_mhz_p05"], row["sm_clock_below_fraction"], row["verdicts"]) == (clock_mhz, 0.0, [])
 
 
@@ -200,7 +201,7 @@ def test_a_clock_that_never_comes_is_waited_for_only_so_long(
     )
     warmup_s = (began["measuring"] - began["warming up"]) * 1e-9
     assert SETTLE_LIMIT_S <= warmup_s < SETTLE_LIMIT_S + 0.5
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     assert (row["settle_s"], row["sm_clock_mhz"]) == (None, 1980.0)
     assert "clock_not_held" in row["verdicts"]
 
@@ -218,7 +219,7 @@ def test_the_edges_are_read_outside_the_window(context: VirtualContext, monkeypa
 
     monkeypatch.setattr(context.gpu, "read_throttle_times", read_throttle_times)
     measurement = context.measure(make_requests())
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     assert row["duration_s"] < row["throttled_thermal_s"] < row["duration_s"] + 0.3
     assert (row["throttled_power_s"], row["throttled_other_s"]) == (None, None)
     assert row["verdicts"] == ["thermal_throttled"]
@@ -230,12 +231,12 @@ def test_the_edges_are_read_outside_the_window(context: VirtualContext, monkeypa
 def test_a_limit_that_is_put_back_in_the_window_is_seen(context: VirtualContext) -> None:
     def revert(num_requests: int, _: int) -> None:
         if num_requests:
-            context.gpu.apply(ClockRequest(power_limit_w=700.0))
+            context.gpu.apply(OperatingPoint(power_limit_w=700.0))
 
     asked = {"power_limit_w_requested": 400.0}
-    row = build_trial_row(context.measure(make_requests(), asked, on_progress=revert), Scores())
+    row = analyse_trial(context.measure(make_requests(), asked, on_progress=revert)).row
     assert (row["power_limit_w"], row["verdicts"]) == (700.0, ["limit_reverted"])
-    row = build_trial_row(context.measure(make_requests(), asked), Scores())
+    row = analyse_trial(context.measure(make_requests(), asked)).row
     assert (row["power_limit_w"], row["persistence_mode"], row["verdicts"]) == (400.0, True, [])
 
 
@@ -248,7 +249,7 @@ def test_a_driver_that_lists_no_processes_accuses_nobody(
     monkeypatch.setattr(context.gpu, "read_process_ids", refuse)
     measurement = context.measure(make_requests())
     assert measurement.edge_start.process_ids is None
-    assert build_trial_row(measurement, Scores())["verdicts"] == []
+    assert analyse_trial(measurement).row["verdicts"] == []
 
 
 def test_a_dead_engine_is_an_error(context: VirtualContext) -> None:
@@ -287,7 +288,7 @@ def test_batches_nobody_took_are_an_error_and_no_row(tmp_path: Path) -> None:
 def test_without_a_counter_the_trace_stands_alone(context: VirtualContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context.context.sampler, "mark_counter_tick", lambda: None)
     measurement = context.measure(make_requests())
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     assert row["energy_j"] == pytest.approx(context.exact_energy_j(measurement.start_ns, measurement.end_ns), rel=0.01)
     assert row["energy_counter_j"] is None
     assert row["verdicts"] == []
@@ -295,7 +296,7 @@ def test_without_a_counter_the_trace_stands_alone(context: VirtualContext, monke
 
 def test_idle_power_is_what_the_gpu_draws_between_requests_at_the_trials_own_clock(context: VirtualContext) -> None:
     for clock_mhz in (None, 345, 1200):
-        row = build_trial_row(context.measure(make_requests(), {"sm_clock_mhz_requested": clock_mhz}), Scores())
+        row = analyse_trial(context.measure(make_requests(), {"sm_clock_mhz_requested": clock_mhz})).row
         assert row["idle_power_w"] == pytest.approx(load_gpu_model().idle_power_w(clock_mhz), rel=1e-3)
         assert row["energy_above_idle_j"] == pytest.approx(row["energy_j"] - row["idle_power_w"] * row["duration_s"])
         assert row["verdicts"] == []
@@ -326,7 +327,7 @@ def test_idle_power_is_watched_at_the_first_visit_of_each_point(
 
 def test_the_trace_still_reaches_over_the_windows_edges_when_idle_power_was_watched(context: VirtualContext) -> None:
     for clock_mhz in range(345, 1500, 105):
-        row = build_trial_row(context.measure(make_requests(), {"sm_clock_mhz_requested": clock_mhz}), Scores())
+        row = analyse_trial(context.measure(make_requests(), {"sm_clock_mhz_requested": clock_mhz})).row
         assert row["counter_interval_trace_j"] is not None
         assert row["verdicts"] == []
 
@@ -342,7 +343,7 @@ def sweep_clocks(
     durations_s, energies_j = [], []
     for clock_mhz in CLOCKS_MHZ:
         identity = {"sm_clock_mhz_requested": clock_mhz}
-        row = build_trial_row(context.measure(requests, identity, min_window_s=0.0), Scores())
+        row = analyse_trial(context.measure(requests, identity, min_window_s=0.0)).row
         durations_s.append(row["duration_s"])
         energies_j.append(row["energy_j"])
     return durations_s, energies_j

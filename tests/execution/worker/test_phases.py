@@ -9,15 +9,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from runner.analysis.run.completion import complete_trials
-from runner.analysis.window.trial_row import Scores, build_trial_row
+from runner.analysis.run.completed_trials import complete_trials
+from runner.analysis.window.trial_row import analyse_trial
 from runner.execution.worker.measure import InterruptedTrialError
 from runner.execution.worker.rounds import shorten
 from runner.inference.simulated.engine import SimulatedEngine
-from runner.physics.gpu_model import OperatingPoint, load_gpu_model
+from runner.physics.gpu_model import load_gpu_model
 from runner.physics.shape import decode_work, get_shape, prefill_work
 from runner.results.sensors import SensorFinding, SensorFindings
 from runner.results.tables import TRIALS
+from runner.spec.operating_point import OperatingPoint
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 SHAPE = "mistral-7b"
@@ -50,7 +51,7 @@ def true_joules_per_token(sm_clock_mhz: int | None) -> dict[str, float]:
 def measure_batches(context: VirtualContext, sm_clock_mhz: int | None, **options: Any) -> dict[str, Any]:
     identity = {"concurrency": CONCURRENCY, "sm_clock_mhz_requested": sm_clock_mhz}
     options = {"min_window_s": 8.0, "static_batches": True} | options
-    return build_trial_row(context.measure(requests(), identity, **options), Scores())
+    return analyse_trial(context.measure(requests(), identity, **options)).row
 
 
 def measure_lengths(context: VirtualContext, sm_clock_mhz: int | None, num_repeats: int = 1) -> list[dict[str, Any]]:
@@ -61,7 +62,7 @@ def measure_lengths(context: VirtualContext, sm_clock_mhz: int | None, num_repea
             identity = {"concurrency": CONCURRENCY, "sm_clock_mhz_requested": sm_clock_mhz, "repeat": repeat}
             identity |= {"trial_id": f"{repeat}/{role}", "phase_role": role}
             measurement = context.measure(shorten(requests(), role), identity, min_window_s=8.0)
-            rows.append(build_trial_row(measurement, Scores()))
+            rows.append(analyse_trial(measurement).row)
     frame = pl.DataFrame([{name: row.get(name) for name in TRIALS} for row in rows], schema=TRIALS)
     return [row for row in complete_trials(frame).to_dicts() if row["phase_role"] is None]
 
@@ -125,7 +126,7 @@ def test_log_likelihoods_are_all_prefill(context: VirtualContext) -> None:
     scored = [
         replace(request, kind="loglikelihood", max_output_tokens=0, num_context_tokens=900) for request in requests()
     ]
-    row = build_trial_row(context.measure(scored, {"request_kind": "loglikelihood"}), Scores())
+    row = analyse_trial(context.measure(scored, {"request_kind": "loglikelihood"})).row
     assert (row["phase_method"], row["phase_reason"]) == ("all_prefill", "nothing was decoded")
     assert row["prefill_energy_j"] == row["energy_j"]
     assert row["joules_per_prefill_token"] == pytest.approx(row["joules_per_prompt_token"])
@@ -134,7 +135,7 @@ def test_log_likelihoods_are_all_prefill(context: VirtualContext) -> None:
 
 
 def test_an_ordinary_window_says_how_its_phases_could_be_had(context: VirtualContext) -> None:
-    row = build_trial_row(context.measure(requests()), Scores())
+    row = analyse_trial(context.measure(requests())).row
     assert row["phase_reason"] == (
         'prefill and decoding overlap in this window: ask for phases = "static_batches" or "output_lengths"'
     )
@@ -142,7 +143,7 @@ def test_an_ordinary_window_says_how_its_phases_could_be_had(context: VirtualCon
 
 
 def test_the_regression_agrees_where_it_dares(context: VirtualContext) -> None:
-    ordinary = build_trial_row(context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0), Scores())
+    ordinary = analyse_trial(context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0)).row
     truth = true_joules_per_token(None)
     for row in (measure_batches(context, None), ordinary):
         for name in ("prefill", "decode"):
@@ -151,7 +152,7 @@ def test_the_regression_agrees_where_it_dares(context: VirtualContext) -> None:
 
 
 def test_the_regression_refuses_where_prefill_drowns(context: VirtualContext) -> None:
-    row = build_trial_row(context.measure(make_requests(64, 640, 16), min_window_s=8.0), Scores())
+    row = analyse_trial(context.measure(make_requests(64, 640, 16), min_window_s=8.0)).row
     assert row["regression_reason"] == "prefill is 9.1% of the tokens, under 10%"
     assert not [name for name in row if name.startswith("regression_joules")]
 
@@ -179,7 +180,7 @@ def test_static_batches_start_together_and_drain(context: VirtualContext) -> Non
         assert {c.queued_ns for c in batch} == {start_ns}
         assert max(c.last_token_ns for c in batch) == end_ns
     # The prompts go round, each time under another id.
-    ids = [c.request_id for c in measurement.completions]
+    ids = [c.row_id for c in measurement.completions]
     assert len(set(ids)) == len(ids) == 8 * len(edges)
     assert ids[:8] == [f"synthetic/{k}#0" for k in range(8)]
     assert set(ids[8:16]) == {f"synthetic/{k}#{k < 4:d}" for k in (8, 9, 10, 11, 0, 1, 2, 3)}
@@ -191,14 +192,14 @@ def test_short_phases_say_how_short(context: VirtualContext) -> None:
     measurement = context.measure(
         make_requests(64, 192, num_requests=8), {"concurrency": 8}, min_window_s=4.0, static_batches=True
     )
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     assert row["phase_reason"].startswith("no batch's prefill lasts 0.5 s: the longest 0.0")
     assert "joules_per_prefill_token" not in row
     assert row["joules_per_decode_token"] > 0
     assert (row["prefill_energy_j"], row["phase_residual_fraction"]) == (None, None)
     assert row["decode_energy_j"] == pytest.approx(row["joules_per_decode_token"] * row["num_requests"] * 191)
     shorter = context.measure(make_requests(64, 16, num_requests=8), {"concurrency": 8}, static_batches=True)
-    row = build_trial_row(shorter, Scores())
+    row = analyse_trial(shorter).row
     assert set(row) & {"phase_method", "prefill_energy_j", "decode_energy_j", "joules_per_decode_token"} == set()
     assert "prefill" in row["phase_reason"]
     assert "decode" in row["phase_reason"]
@@ -230,7 +231,7 @@ def test_of_readings_that_may_average_over_more_than_their_period_more_is_trimme
         choice="for a test",
     )
     measurement = context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=8.0, static_batches=True)
-    reason = build_trial_row(replace(measurement, sensors=found), Scores())["phase_reason"]
+    reason = analyse_trial(replace(measurement, sensors=found)).row["phase_reason"]
     assert reason is None if shortest is None else shortest in reason
 
 
@@ -243,7 +244,7 @@ def test_a_sensor_that_averages_over_a_second_tells_long_phases_apart(tmp_path: 
             min_window_s=60.0,
             static_batches=True,
         )
-    row = build_trial_row(measurement, Scores())
+    row = analyse_trial(measurement).row
     assert row["phase_method"] == "static_batches", row["phase_reason"]
     decode = gpu.step(shape, decode_work(256, 1024 + 640 // 2), point)
     assert row["joules_per_decode_token"] == pytest.approx(decode.duration_s * decode.power_w / 256, rel=0.02)
@@ -296,11 +297,11 @@ def test_cancelling_ends_the_batches(context: VirtualContext) -> None:
 
 def test_phases_need_steps_and_a_trace(context: VirtualContext) -> None:
     measurement = context.measure(requests(), {"concurrency": CONCURRENCY}, min_window_s=4.0, static_batches=True)
-    row = build_trial_row(replace(measurement, steps=[]), Scores())
+    row = analyse_trial(replace(measurement, steps=[])).row
     assert row["phase_reason"] == row["regression_reason"] == "this version of the engine does not tell its steps"
     blind = replace(measurement, power=measurement.power.with_columns(power_w=pl.lit(None, dtype=pl.Float64)))
-    row = build_trial_row(blind, Scores())
+    row = analyse_trial(blind).row
     assert row["energy_source"] == "counter"
     assert row["phase_reason"] == row["regression_reason"] == "there is no power trace of the whole window"
-    row = build_trial_row(replace(blind, counter_start=None, counter_end=None), Scores())
+    row = analyse_trial(replace(blind, counter_start=None, counter_end=None)).row
     assert row["phase_reason"] == "the energy of the window is unknown"

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from runner.analysis.window.trial_row import build_requests_table
+from runner.analysis.window.requests_table import build_requests_table
 from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
 from runner.execution.worker.prompt_likelihood import note_likelihoods
-from runner.hardware.gpu import ClockRequest
 from runner.inference.engine import Sampling
+from runner.spec.load import SINGLE, Load
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion, Request
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
@@ -25,12 +26,12 @@ class Oracle:
     def __init__(self, read_clock: Callable[[], Any] = lambda: None) -> None:
         self.asked: list[Request] = []
         self.clocks: list[Any] = []
-        self.concurrencies: list[int] = []
+        self.loads: list[Load] = []
         self.failing: set[str] = set()
         self._read_clock = read_clock
 
-    def run(self, requests: Iterator[Request], concurrency: int, *_: Any, **__: Any) -> SimpleNamespace:
-        self.concurrencies.append(concurrency)
+    def run(self, requests: Iterator[Request], load: Load, *_: Any, **__: Any) -> SimpleNamespace:
+        self.loads.append(load)
         self.clocks.append(self._read_clock())
         asked = list(requests)
         self.asked += asked
@@ -40,7 +41,7 @@ class Oracle:
         scored = request.prompt_token_ids[request.num_context_tokens :]
         failed = request.request_id in self.failing
         return Completion(
-            request_id=f"{request.request_id}#0",
+            request_id=request.request_id,
             sample_id=request.sample_id,
             kind=request.kind,
             num_prompt_tokens=len(request.prompt_token_ids),
@@ -85,7 +86,7 @@ def test_choices_of_one_question_share_a_prompt_that_is_asked_once_and_alone(vir
     ]
     note_likelihoods(context, "qa", choices, PROCEDURE)
     assert [request.prompt_token_ids for request in oracle.asked] == [(5, 1000, 2000)]
-    assert oracle.concurrencies == [1]
+    assert oracle.loads == [SINGLE]
     assert context.prompt_likelihood_nats["qa"] == {f"qa/0/{k}": pytest.approx(1.5) for k in range(4)}
 
 
@@ -101,7 +102,7 @@ def test_it_is_asked_at_the_gpus_own_clock(virtual: VirtualContext) -> None:
     def read_clock() -> int | None:
         return virtual.state.settings_history()[-1].sm_clock_mhz
 
-    virtual.context.lease.apply(ClockRequest(sm_clock_mhz=990))
+    virtual.context.lease.apply(OperatingPoint(sm_clock_mhz=990))
     assert read_clock() == 990
     oracle = Oracle(read_clock)
     note_likelihoods(sit(virtual, oracle), "qa", [ask(1, 2)], PROCEDURE)

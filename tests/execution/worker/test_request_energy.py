@@ -50,10 +50,10 @@ def test_a_prompt_repeated_alone_has_the_energy_that_the_gpu_spent_on_it(context
     assert set(attribution.method) == {"measured"}
     pairs_in_order = list(zip(measurement.completions, attribution.energy_j, strict=True))
     prompts = {}
-    for prompt, pairs in groupby(pairs_in_order, key=lambda pair: pair[0].request_id.split("#")[0]):
+    for prompt, pairs in groupby(pairs_in_order, key=lambda pair: pair[0].request_id):
         assert prompt not in prompts, "the repetitions of a prompt stand together"
         completions, energies_j = zip(*pairs, strict=True)
-        assert [c.request_id for c in completions] == [f"{prompt}#{k}" for k in range(len(completions))]
+        assert [c.row_id for c in completions] == [f"{prompt}#{k}" for k in range(len(completions))]
         start_ns, end_ns = completions[0].queued_ns, completions[-1].last_token_ns
         assert (end_ns - start_ns) * 1e-9 >= 5.0
         truth_j = context.exact_energy_j(start_ns, end_ns) / len(completions)
@@ -71,7 +71,7 @@ def test_repeated_prompts_go_round_again_for_a_longer_window(context: VirtualCon
     )
     names = [completion.sample_id for completion in measurement.completions]
     assert [name for name, _ in groupby(names)] == 2 * ["synthetic/0", "synthetic/1", "synthetic/2"]
-    assert set(Counter(c.request_id for c in measurement.completions).values()) == {1}
+    assert set(Counter(c.row_id for c in measurement.completions).values()) == {1}
 
 
 def test_a_caller_who_is_slow_to_hand_in_a_prompt_still_measures_it() -> None:
@@ -122,14 +122,14 @@ def test_with_company_nothing_is_measured(context: VirtualContext) -> None:
 
 
 def count_slowly(measurement: Measurement, context: VirtualContext) -> dict[str, float]:
-    """The rule of docs/measurement.md step by step, for an engine whose every step is known. By request id, in J."""
+    """The rule of docs/measurement.md step by step, for an engine whose every step is known. By row id, in J."""
     gpu, shape = load_gpu_model(), context.context.engine.shape
     flop_s, byte_s = 1 / gpu.flops_per_s, 1 / gpu.bytes_per_s
     weights = (shape.num_layer_parameters + shape.num_head_parameters) * shape.bytes_per_weight
     fixed_s = weights * byte_s + gpu.host_s_per_step + gpu.host_s_per_layer * shape.num_layers
     attended_flops = 4 * shape.num_layers * shape.num_attention_heads * shape.head_size
-    waiting = sorted(measurement.completions, key=lambda c: (c.queued_ns, int(c.request_id[10:-2])))
-    computed = dict.fromkeys((c.request_id for c in waiting), 0)
+    waiting = sorted(measurement.completions, key=lambda c: (c.queued_ns, int(c.request_id[10:])))
+    computed = dict.fromkeys((c.row_id for c in waiting), 0)
     energies_j = dict.fromkeys(computed, 0.0)
     start_ns = measurement.start_ns
 
@@ -143,22 +143,22 @@ def count_slowly(measurement: Measurement, context: VirtualContext) -> dict[str,
 
         left = step.num_prefill_tokens
         for completion in waiting:
-            before = computed[completion.request_id]
+            before = computed[completion.row_id]
             tokens = max(min(completion.num_prompt_tokens - before, left), 0)
             if tokens:
                 left -= tokens
-                computed[completion.request_id] += tokens
+                computed[completion.row_id] += tokens
                 is_whole = before + tokens == completion.num_prompt_tokens
-                own_s[completion.request_id] = seconds_of(tokens, before, is_whole)
+                own_s[completion.row_id] = seconds_of(tokens, before, is_whole)
         for completion in waiting:
             if completion.first_token_ns < step.time_ns <= completion.last_token_ns:
-                before = computed[completion.request_id]
-                computed[completion.request_id] += 1
-                own_s[completion.request_id] = seconds_of(1, before, 1) + gpu.host_s_per_decode_token
+                before = computed[completion.row_id]
+                computed[completion.row_id] += 1
+                own_s[completion.row_id] = seconds_of(1, before, 1) + gpu.host_s_per_decode_token
         energy_j = integrate_power(measurement.power, start_ns, step.time_ns)
         start_ns = step.time_ns
-        for request_id, seconds in own_s.items():
-            energies_j[request_id] += energy_j * (seconds + fixed_s / len(own_s)) / (fixed_s + sum(own_s.values()))
+        for row_id, seconds in own_s.items():
+            energies_j[row_id] += energy_j * (seconds + fixed_s / len(own_s)) / (fixed_s + sum(own_s.values()))
     return energies_j
 
 
@@ -171,7 +171,7 @@ def test_attribution_is_the_rule_applied_to_every_step(context: VirtualContext) 
     measurement = context.measure(requests, {"concurrency": 7}, min_window_s=0.0)
     expected = count_slowly(measurement, context)
     attribution = attribute(measurement)
-    found = {c.request_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
+    found = {c.row_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
     assert found == pytest.approx(expected, rel=1e-3)  # decoding attends to its own token too, a 1e-4 of a step here
     assert total_j(attribution) == pytest.approx(window_energy_j(measurement), rel=1e-9)
 
@@ -216,7 +216,7 @@ def test_longer_prompts_and_longer_answers_are_dearer(context: VirtualContext) -
     requests = [replace(request, request_id=f"p/{k}") for k, request in enumerate(requests)]
     measurement = context.measure(requests, {"concurrency": 12}, min_window_s=0.0)
     attribution = attribute(measurement)
-    energies_j = {c.request_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
+    energies_j = {c.row_id: j for c, j in zip(measurement.completions, attribution.energy_j, strict=True)}
     long_prompts, short, long_answers = ([energies_j[f"p/{k}#0"] for k in range(n, n + 4)] for n in (0, 4, 8))
     assert min(long_prompts) > 3 * max(short)
     assert min(long_answers) > 3 * max(short)

@@ -13,6 +13,7 @@ from runner.hardware.gpu import GpuLostError
 from runner.hardware.simulated.sensor_profiles import PROFILES
 from runner.inference.engine import Sampling
 from runner.results.sensors import SensorFindings
+from runner.spec.load import ClosedLoop
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 PROCEDURE = Procedure(sampling=Sampling(), min_window_s=3.0, num_warmup_requests=4, deadline_s=600.0)
@@ -23,7 +24,9 @@ def learn(gpu: VirtualContext, *, concurrency: int = 8, **options: Any) -> Senso
     gpu.time_source.sleep(1.0137)
     at_rest = gpu.context.sampler.sensors
     assert at_rest is not None
-    return watch_first_load(gpu.context, make_requests(), concurrency, PROCEDURE, at_rest, **options)
+    return watch_first_load(
+        gpu.context, make_requests(), ClosedLoop(concurrency=concurrency), PROCEDURE, at_rest, **options
+    )
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -87,9 +90,9 @@ def test_what_is_learnt_narrows_the_interval_and_it_covers_the_truth(tmp_path: P
         gpu.context.sampler.use(learn(gpu))
         measurement = gpu.measure(make_requests(num_output_tokens=16), min_window_s=12.0)
         truth_j = gpu.exact_energy_j(measurement.start_ns, measurement.end_ns)
-    narrow, wide = (account_energy(one).row for one in (measurement, replace(measurement, sensors=at_rest)))
-    assert narrow["energy_uncertainty_j"] < 0.5 * wide["energy_uncertainty_j"]
-    assert abs(narrow["energy_j"] - truth_j) <= narrow["energy_uncertainty_j"]
+    narrow, wide = (account_energy(one).energy for one in (measurement, replace(measurement, sensors=at_rest)))
+    assert narrow.energy_uncertainty_j < 0.5 * wide.energy_uncertainty_j
+    assert abs(narrow.energy_j - truth_j) <= narrow.energy_uncertainty_j
 
 
 def test_nothing_is_watched_any_more_when_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,22 @@
 import pytest
 
 from runner.execution.worker.settle import find_arrival_ns
-from runner.hardware.gpu import ClockRequest, StateReading
+from runner.hardware.gpu import StateReading
+from runner.spec.operating_point import OperatingPoint
+from runner.spec.throttle import ThrottleReason
 
-IDLE, CAPPED = 0x1, 0x4
+IDLE, CAPPED = ThrottleReason.IDLE, ThrottleReason.POWER_CAP
 
 
-def read(*clocks_mhz: int | None, reasons: int | None = 0, mem_clock_mhz: int | None = 3201) -> list[StateReading]:
+def read(
+    *clocks_mhz: int | None,
+    reasons: ThrottleReason | None = ThrottleReason.NONE,
+    mem_clock_mhz: int | None = 3201,
+) -> list[StateReading]:
     """Readings 100 ms apart; the k-th is stamped k."""
     return [
         StateReading(
-            time_ns=k, sm_clock_mhz=mhz, mem_clock_mhz=mem_clock_mhz, temperature_c=40.0, event_reasons=reasons
+            time_ns=k, sm_clock_mhz=mhz, mem_clock_mhz=mem_clock_mhz, temperature_c=40.0, throttle_reasons=reasons
         )
         for k, mhz in enumerate(clocks_mhz)
     ]
@@ -34,11 +40,11 @@ def read(*clocks_mhz: int | None, reasons: int | None = 0, mem_clock_mhz: int | 
     ],
 )
 def test_the_first_of_the_last_readings_that_all_show_it(clocks_mhz: list[int | None], arrival: int | None) -> None:
-    assert find_arrival_ns(read(*clocks_mhz), ClockRequest(sm_clock_mhz=1200)) == arrival
+    assert find_arrival_ns(read(*clocks_mhz), OperatingPoint(sm_clock_mhz=1200)) == arrival
 
 
 def test_an_idle_reading_proves_nothing() -> None:
-    request = ClockRequest(sm_clock_mhz=1200)
+    request = OperatingPoint(sm_clock_mhz=1200)
     assert find_arrival_ns(read(1200, 1200, 1200, reasons=IDLE), request) is None
     assert find_arrival_ns(read(1200, 1200, 1200, reasons=CAPPED), request) == 0
     assert find_arrival_ns(read(1200, 1200, 1200, reasons=None), request) == 0  # this driver does not say
@@ -49,7 +55,7 @@ def test_an_idle_reading_proves_nothing() -> None:
 
 
 def test_both_clocks_must_be_there() -> None:
-    both = ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201)
+    both = OperatingPoint(sm_clock_mhz=1200, mem_clock_mhz=2201)
     assert find_arrival_ns(read(1200, 1200, 1200), both) is None
     assert find_arrival_ns(read(1200, 1200, 1200, mem_clock_mhz=2201), both) == 0
-    assert find_arrival_ns(read(1980, 1980, 1980, mem_clock_mhz=2201), ClockRequest(mem_clock_mhz=2201)) == 0
+    assert find_arrival_ns(read(1980, 1980, 1980, mem_clock_mhz=2201), OperatingPoint(mem_clock_mhz=2201)) == 0

@@ -9,8 +9,9 @@ import pytest
 
 from runner.hardware.access import permission
 from runner.hardware.access.permission import denied, find_obstacle
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import GpuInfo
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.timebase import VirtualTime
 
 FULL, WITHOUT_SYS_ADMIN = "000001ffffffffff", "00000000a80425fb"  # root's, and that of root in Docker

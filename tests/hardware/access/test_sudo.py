@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from runner.hardware.access.sudo import SudoNvml, find_forbidden, uses_sudo
-from runner.hardware.gpu import ClockRequest, GpuLostError, NotSupportedError, PermissionDeniedError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_nvml
+from runner.hardware.gpu import GpuLostError, NotSupportedError, PermissionDeniedError
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.simulated.module import SimulatedNvml
+from runner.spec.operating_point import OperatingPoint
 from runner.timebase import VirtualTime, WallTime
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +57,7 @@ def test_every_setting_goes_through_sudo_and_readings_do_not(gpu: NvmlGpu, answe
     gpu.read_state()
     assert gpu.read_energy_counter_j() == 0.0
     assert not calls.exists()
-    gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=412.5))
+    gpu.apply(OperatingPoint(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=412.5))
     gpu.reset(None)
     assert calls.read_text().splitlines() == [
         f"{SMI} --lock-memory-clocks=2201,2201",
@@ -74,7 +76,7 @@ def test_find_forbidden_asks_about_what_is_set_and_the_documented_rule_allows_ju
     asked = calls.read_text().splitlines()
     assert all(line.startswith("-n -l ") for line in asked)
     calls.unlink()
-    gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=412.5))
+    gpu.apply(OperatingPoint(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=412.5))
     gpu.reset(None)
     done = calls.read_text().splitlines()
     kinds = [{re.sub("[0-9.,]+$", "", line.rpartition(" ")[2]) for line in lines} for lines in (asked, done)]
@@ -111,13 +113,13 @@ def test_how_nvidia_smi_ends_is_a_typed_error(
 ) -> None:
     answer(code, stdout)
     with pytest.raises(error):
-        gpu.apply(ClockRequest(sm_clock_mhz=1200))
+        gpu.apply(OperatingPoint(sm_clock_mhz=1200))
 
 
 def test_without_sudo_the_message_says_so(gpu: NvmlGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PermissionDeniedError, match="SWEEP_SETTER=sudo, but sudo does not answer"):
-        gpu.apply(ClockRequest(sm_clock_mhz=1200))
+        gpu.apply(OperatingPoint(sm_clock_mhz=1200))
 
 
 def test_sudo_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

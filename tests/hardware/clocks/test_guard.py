@@ -18,8 +18,9 @@ from runner.hardware.clocks.journal import read_journal, write_journal
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.clocks.processes import identify_process, is_alive
 from runner.hardware.clocks.recovery import GUARD_MODULE
-from runner.hardware.gpu import ClockRequest, GpuError
+from runner.hardware.gpu import GpuError
 from runner.physics.gpu_state import GpuState
+from runner.spec.operating_point import OperatingPoint
 from tests.hardware.owners import Owner, gpu_settings, open_gpu, path_of, wait_until
 
 RESTORE_S = 2.0
@@ -94,7 +95,7 @@ def test_a_guard_that_died_is_replaced_before_the_next_change(folders: tuple[Pat
         assert first is not None
         os.kill(first.pid, signal.SIGKILL)
         assert wait_until(lambda: not is_alive(first))
-        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        lease.apply(OperatingPoint(sm_clock_mhz=1200))
         assert lease._guard != first
         assert is_alive(lease._guard)
 
@@ -195,14 +196,14 @@ def test_a_journal_spoilt_after_the_owners_death_is_carried_out_as_the_guard_kno
 
 
 def test_a_lease_that_set_nothing_resets_nothing(folders: tuple[Path, Path], start_owner: Callable[..., Owner]) -> None:
-    open_gpu(folders).apply(ClockRequest(sm_clock_mhz=990, power_limit_w=600.0))  # an administrator's settings
+    open_gpu(folders).apply(OperatingPoint(sm_clock_mhz=990, power_limit_w=600.0))  # an administrator's settings
     num_settings = len(GpuState(folders[0] / "GPU-SIM-H200-0").settings_history())
     owner = start_owner("default")
     owner.kill()
     assert wait_until(lambda: not path_of(folders).exists())
     assert wait_until(lambda: not is_alive(owner.marked))
     with ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1]) as lease:
-        lease.apply(ClockRequest())
+        lease.apply(OperatingPoint())
     assert len(GpuState(folders[0] / "GPU-SIM-H200-0").settings_history()) == num_settings
     assert gpu_settings(folders) == (990, 600.0)
 
@@ -236,16 +237,16 @@ def test_the_out_of_memory_killer_takes_a_guard_no_sooner_than_others(folders: t
 TWO_GPUS = """
 import os, sys, time
 from pathlib import Path
-from runner.hardware.gpu import ClockRequest
 from runner.hardware.clocks.lease import ClockLease
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_gpu
+from runner.spec.operating_point import OperatingPoint
 from runner.timebase import WallTime
 
-nvml = open_nvml("sim:h200x2", WallTime(), Path(sys.argv[1]))
 for index in range(2):
-    lease = ClockLease(NvmlGpu(nvml, index, read_only=False), owner_pids=[os.getpid()], journal_dir=Path(sys.argv[2]))
+    gpu = open_gpu("sim:h200x2", index, WallTime(), read_only=False, state_dir=Path(sys.argv[1]))
+    lease = ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=Path(sys.argv[2]))
     lease.acquire()
-    lease.apply(ClockRequest(sm_clock_mhz=900))
+    lease.apply(OperatingPoint(sm_clock_mhz=900))
 print(os.environ["SWEEP_LEASE_ID"], flush=True)
 time.sleep(600)
 """

@@ -16,9 +16,9 @@ from runner.hardware.clocks.journal import read_journal, read_sound_journal, wri
 from runner.hardware.clocks.lease import ClockLease, LeaseHeldError
 from runner.hardware.clocks.processes import is_alive
 from runner.hardware.clocks.recovery import LEASE_VARIABLE, restore_leftover
-from runner.hardware.gpu import ClockRequest, GpuError, NotSupportedError, ReadOnlyError
-from runner.hardware.nvml.gpu import NvmlGpu
+from runner.hardware.gpu import Gpu, GpuError, NotSupportedError, ReadOnlyError
 from runner.physics.gpu_state import GpuState
+from runner.spec.operating_point import OperatingPoint
 from tests.hardware.owners import Owner, gpu_settings, open_gpu, path_of, wait_until
 
 
@@ -32,7 +32,7 @@ def test_release_resets_what_was_set_and_the_guard_ends(folders: tuple[Path, Pat
         assert journal is not None
         assert (journal.changed, journal.prior_power_limit_w) == ((), 700.0)
         assert path_of(folders).stat().st_mode & 0o777 == 0o600
-        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        lease.apply(OperatingPoint(sm_clock_mhz=1200))
         assert gpu_settings(folders) == (1200, None)
         assert json.loads(path_of(folders).read_text())["changed"] == ["sm_clock"]
         assert lease._lease_id in os.environ[LEASE_VARIABLE]
@@ -42,9 +42,9 @@ def test_release_resets_what_was_set_and_the_guard_ends(folders: tuple[Path, Pat
     assert wait_until(lambda: not is_alive(guard))
 
 
-def lock_then_interrupt(gpu: NvmlGpu, journal_dir: Path) -> None:
+def lock_then_interrupt(gpu: Gpu, journal_dir: Path) -> None:
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=journal_dir, guarded=False) as lease:
-        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        lease.apply(OperatingPoint(sm_clock_mhz=1200))
         raise KeyboardInterrupt
 
 
@@ -56,26 +56,26 @@ def test_an_interrupt_inside_still_restores(folders: tuple[Path, Path]) -> None:
 
 def test_default_requests_change_nothing_before_a_change_and_undo_one_after(folders: tuple[Path, Path]) -> None:
     gpu = open_gpu(folders)
-    gpu.apply(ClockRequest(power_limit_w=600.0))  # an administrator's limit
+    gpu.apply(OperatingPoint(power_limit_w=600.0))  # an administrator's limit
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
         num_lines = len(GpuState(folders[0] / gpu.info.uuid).settings_history())
-        lease.apply(ClockRequest())
+        lease.apply(OperatingPoint())
         assert len(GpuState(folders[0] / gpu.info.uuid).settings_history()) == num_lines
-        lease.apply(ClockRequest(sm_clock_mhz=900, power_limit_w=300.0))
+        lease.apply(OperatingPoint(sm_clock_mhz=900, power_limit_w=300.0))
         assert gpu_settings(folders) == (900, 300.0)
-        lease.apply(ClockRequest())
+        lease.apply(OperatingPoint())
         assert gpu_settings(folders) == (None, 600.0)
     assert gpu_settings(folders) == (None, 600.0)
 
 
 def test_what_a_lease_did_not_set_it_does_not_reset(folders: tuple[Path, Path]) -> None:
     gpu = open_gpu(folders)
-    gpu.apply(ClockRequest(mem_clock_mhz=2201, power_limit_w=600.0))  # an administrator's settings
+    gpu.apply(OperatingPoint(mem_clock_mhz=2201, power_limit_w=600.0))  # an administrator's settings
     state = GpuState(folders[0] / gpu.info.uuid)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
-        lease.apply(ClockRequest(sm_clock_mhz=900))
-        lease.apply(ClockRequest())
-        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        lease.apply(OperatingPoint(sm_clock_mhz=900))
+        lease.apply(OperatingPoint())
+        lease.apply(OperatingPoint(sm_clock_mhz=1200))
     assert {settings.mem_clock_mhz for settings in state.settings_history()[2:]} == {2201}
     assert gpu_settings(folders) == (None, 600.0)
     assert state.settings_history()[-1].mem_clock_mhz == 2201
@@ -88,9 +88,9 @@ def test_a_limit_that_could_not_be_put_back_is_not_set(
     monkeypatch.setattr(gpu, "read_power_limit_w", lambda: None)
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
         with pytest.raises(NotSupportedError, match="could not be put back"):
-            lease.apply(ClockRequest(power_limit_w=300.0))
+            lease.apply(OperatingPoint(power_limit_w=300.0))
         with pytest.raises(ValueError, match="1201 MHz"):
-            lease.apply(ClockRequest(sm_clock_mhz=1201))
+            lease.apply(OperatingPoint(sm_clock_mhz=1201))
         assert read_journal(path_of(folders)).changed == ()
     assert len(GpuState(folders[0] / gpu.info.uuid).settings_history()) == 1
 
@@ -149,7 +149,7 @@ def test_read_only_refuses_a_gpu_that_is_still_locked(
 
 def test_restore_leftover_leaves_the_living_alone(folders: tuple[Path, Path]) -> None:
     with ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
-        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        lease.apply(OperatingPoint(sm_clock_mhz=1200))
         assert "left alone" in restore_leftover(folders[1])[0].account
         assert gpu_settings(folders) == (1200, None)
 
@@ -190,11 +190,11 @@ HARMS = ["deleted", "truncated", "folder deleted"]
 @pytest.mark.parametrize("how", HARMS)
 def test_release_restores_the_gpu_whatever_became_of_the_journal(folders: tuple[Path, Path], how: str) -> None:
     gpu = open_gpu(folders)
-    gpu.apply(ClockRequest(power_limit_w=600.0))  # an administrator's limit
+    gpu.apply(OperatingPoint(power_limit_w=600.0))  # an administrator's limit
     with ClockLease(gpu, owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
-        lease.apply(ClockRequest(sm_clock_mhz=1200, power_limit_w=300.0))
+        lease.apply(OperatingPoint(sm_clock_mhz=1200, power_limit_w=300.0))
         spoil(folders, how)
-        lease.apply(ClockRequest(sm_clock_mhz=900, mem_clock_mhz=2201))
+        lease.apply(OperatingPoint(sm_clock_mhz=900, mem_clock_mhz=2201))
         assert gpu_settings(folders) == (900, 600.0)
         spoil(folders, how)
     assert gpu_settings(folders) == (None, 600.0)
@@ -225,11 +225,11 @@ def test_a_journal_that_was_spoilt_is_written_anew_and_carried_out(
 def test_a_lease_that_somebody_else_holds_by_now_is_left_alone(folders: tuple[Path, Path]) -> None:
     lease = ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False)
     lease.acquire()
-    lease.apply(ClockRequest(sm_clock_mhz=1200))
+    lease.apply(OperatingPoint(sm_clock_mhz=1200))
     other = replace(read_journal(path_of(folders)), lease_id="another")
     write_journal(path_of(folders), other)
     with pytest.raises(GpuError, match="no longer held"):
-        lease.apply(ClockRequest(mem_clock_mhz=2201))
+        lease.apply(OperatingPoint(mem_clock_mhz=2201))
     lease.release()
     assert gpu_settings(folders) == (1200, None)
     assert read_journal(path_of(folders)) == other
@@ -242,13 +242,13 @@ def test_on_a_full_disk_nothing_is_set_and_what_was_set_is_put_back(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with ClockLease(open_gpu(folders), owner_pids=[os.getpid()], journal_dir=folders[1], guarded=False) as lease:
-        lease.apply(ClockRequest(sm_clock_mhz=1200))
+        lease.apply(OperatingPoint(sm_clock_mhz=1200))
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fail)
             with pytest.raises(GpuError, match=r"no lease journal can be kept at .*No space left.*SWEEP_LEASE_DIR"):
-                lease.apply(ClockRequest(mem_clock_mhz=2201))
+                lease.apply(OperatingPoint(mem_clock_mhz=2201))
             assert gpu_settings(folders) == (1200, None)
-            lease.apply(ClockRequest(sm_clock_mhz=900))  # nothing new to be noted
+            lease.apply(OperatingPoint(sm_clock_mhz=900))  # nothing new to be noted
             lease.release()
             with pytest.raises(GpuError, match="No space left"):
                 lease.acquire()

@@ -1,6 +1,5 @@
 """NvmlGpu over the simulated module, and over doubles of it that fail in NVML's ways."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,20 +8,19 @@ import pynvml
 import pytest
 
 from runner.hardware.gpu import (
-    ClockRequest,
     GpuError,
     GpuLostError,
-    NoGpuError,
     NotSupportedError,
     PermissionDeniedError,
     PowerReading,
     ReadOnlyError,
-    ThrottleTimes,
 )
-from runner.hardware.nvml.gpu import NvmlGpu, is_simulated, open_nvml
-from runner.hardware.simulated.module import SimulatedNvml, SimulatedNvmlError
+from runner.hardware.nvml.gpu import NvmlGpu
+from runner.hardware.simulated.module import SimulatedNvml
 from runner.physics.gpu_state import GpuState
-from runner.timebase import VirtualTime, WallTime
+from runner.spec.operating_point import OperatingPoint
+from runner.timebase import VirtualTime
+from tests.hardware.nvml.double import Double
 
 READS = {
     "nvmlDeviceGetClockInfo",
@@ -45,31 +43,12 @@ READS = {
     "nvmlDeviceGetSupportedGraphicsClocks",
     "nvmlDeviceGetSupportedMemoryClocks",
     "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetTemperatureV",
     "nvmlDeviceGetTotalEnergyConsumption",
     "nvmlDeviceGetUUID",
     "nvmlDeviceGetViolationStatus",
     "nvmlSystemGetDriverVersion",
 }
-
-
-class Double:
-    """A `SimulatedNvml` some of whose functions are replaced, or fail with an NVML error code."""
-
-    def __init__(self, nvml: SimulatedNvml, **replaced: Any) -> None:
-        self._nvml = nvml
-        self._replaced = replaced
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._replaced:
-            return getattr(self._nvml, name)
-        replacement = self._replaced[name]
-        if not isinstance(replacement, int):
-            return replacement
-
-        def fail(*_args: Any) -> None:
-            raise SimulatedNvmlError(replacement)
-
-        return fail
 
 
 class ReadsOnly:
@@ -105,42 +84,14 @@ def test_info_holds_the_gpus_facts(nvml: SimulatedNvml) -> None:
     assert NvmlGpu(nvml, info.uuid, read_only=True).info == info
 
 
-def test_throttle_times_are_seconds_by_reason(nvml: SimulatedNvml) -> None:
-    counted_ns = {0: 1_500_000_000, 1: 250_000_000, 2: 10_000_000, 3: 20_000_000, 4: 9_000_000_000_000, 5: 30_000_000}
-
-    def read(_: object, policy: int) -> SimpleNamespace:
-        return SimpleNamespace(referenceTime=1, violationTime=counted_ns[policy])
-
-    double = Double(nvml, nvmlDeviceGetViolationStatus=read)
-    times = NvmlGpu(double, 0, read_only=True).read_throttle_times()
-    assert (times.power_s, times.thermal_s) == (1.5, 0.25)
-    assert times.other_s == pytest.approx(0.06)  # without low utilisation, which throttles nothing
-
-
-def test_throttle_times_that_the_gpu_does_not_count_are_unknown(nvml: SimulatedNvml) -> None:
-    def read(_: object, policy: int) -> SimpleNamespace:
-        if policy != 3:
-            raise SimulatedNvmlError(nvml.NVML_ERROR_NOT_SUPPORTED)
-        return SimpleNamespace(referenceTime=1, violationTime=20_000_000)
-
-    times = NvmlGpu(Double(nvml, nvmlDeviceGetViolationStatus=read), 0, read_only=True).read_throttle_times()
-    assert times == ThrottleTimes(power_s=None, thermal_s=None, other_s=0.02)
-    none = Double(nvml, nvmlDeviceGetViolationStatus=SimulatedNvml.NVML_ERROR_NOT_SUPPORTED)
-    times = NvmlGpu(none, 0, read_only=True).read_throttle_times()
-    assert times == ThrottleTimes(power_s=None, thermal_s=None, other_s=None)
-    lost = Double(nvml, nvmlDeviceGetViolationStatus=SimulatedNvml.NVML_ERROR_GPU_IS_LOST)
-    with pytest.raises(GpuLostError):
-        NvmlGpu(lost, 0, read_only=True).read_throttle_times()
-
-
 def test_apply_and_reset_touch_what_is_named_and_no_other_gpu(nvml: SimulatedNvml) -> None:
     gpu, other = NvmlGpu(nvml, 0, read_only=False), NvmlGpu(nvml, 1, read_only=False)
     state = GpuState(nvml.state_dir / "GPU-SIM-H200-0")
-    gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=400.0))
+    gpu.apply(OperatingPoint(sm_clock_mhz=1200, mem_clock_mhz=2201, power_limit_w=400.0))
     last = state.settings_history()[-1]
     assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (1200, 2201, 400.0)
     assert (gpu.read_power_limit_w(), other.read_power_limit_w()) == (400.0, 700.0)
-    gpu.apply(ClockRequest(mem_clock_mhz=2201))
+    gpu.apply(OperatingPoint(mem_clock_mhz=2201))
     last = state.settings_history()[-1]
     assert (last.sm_clock_mhz, last.mem_clock_mhz, last.power_limit_w) == (1200, 2201, 400.0)
     gpu.reset(700.0, ["sm_clock"])
@@ -157,14 +108,14 @@ def test_apply_and_reset_touch_what_is_named_and_no_other_gpu(nvml: SimulatedNvm
 @pytest.mark.parametrize(
     "request_",
     [
-        ClockRequest(sm_clock_mhz=1201),
-        ClockRequest(sm_clock_mhz=3000),
-        ClockRequest(mem_clock_mhz=3000),
-        ClockRequest(power_limit_w=100.0),
-        ClockRequest(sm_clock_mhz=1200, power_limit_w=900.0),
+        OperatingPoint(sm_clock_mhz=1201),
+        OperatingPoint(sm_clock_mhz=3000),
+        OperatingPoint(mem_clock_mhz=3000),
+        OperatingPoint(power_limit_w=100.0),
+        OperatingPoint(sm_clock_mhz=1200, power_limit_w=900.0),
     ],
 )
-def test_unsupported_values_are_refused_before_anything_is_set(nvml: SimulatedNvml, request_: ClockRequest) -> None:
+def test_unsupported_values_are_refused_before_anything_is_set(nvml: SimulatedNvml, request_: OperatingPoint) -> None:
     gpu = NvmlGpu(nvml, 0, read_only=False)
     with pytest.raises(ValueError, match=r"this GPU"):
         gpu.apply(request_)
@@ -183,11 +134,11 @@ def exercise(gpu: NvmlGpu) -> None:
     gpu.read_memory_used_bytes()
     gpu.read_process_ids()
     for request in (
-        ClockRequest(),
-        ClockRequest(sm_clock_mhz=1200),
-        ClockRequest(sm_clock_mhz=7),
-        ClockRequest(mem_clock_mhz=2201),
-        ClockRequest(power_limit_w=400.0),
+        OperatingPoint(),
+        OperatingPoint(sm_clock_mhz=1200),
+        OperatingPoint(sm_clock_mhz=7),
+        OperatingPoint(mem_clock_mhz=2201),
+        OperatingPoint(power_limit_w=400.0),
     ):
         with pytest.raises(ReadOnlyError):
             gpu.apply(request)
@@ -219,7 +170,7 @@ def test_the_environment_is_asked_at_every_call(nvml: SimulatedNvml, monkeypatch
 
     double = Double(nvml, nvmlDeviceSetMemoryLockedClocks=set_then_forbid)
     with pytest.raises(ReadOnlyError):
-        NvmlGpu(double, 0, read_only=False).apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201))
+        NvmlGpu(double, 0, read_only=False).apply(OperatingPoint(sm_clock_mhz=1200, mem_clock_mhz=2201))
     assert lines(nvml) == 1
 
 
@@ -238,13 +189,15 @@ def test_codes_become_typed_errors(nvml: SimulatedNvml, code: int, error: type[G
     double = Double(nvml, nvmlDeviceSetGpuLockedClocks=code, nvmlDeviceGetTotalEnergyConsumption=code)
     gpu = NvmlGpu(double, 0, read_only=False)
     with pytest.raises(error, match="nvmlDeviceSetGpuLockedClocks"):
-        gpu.apply(ClockRequest(sm_clock_mhz=1200))
+        gpu.apply(OperatingPoint(sm_clock_mhz=1200))
     with pytest.raises(error, match="nvmlDeviceGetTotalEnergyConsumption"):
         gpu.read_energy_counter_j()
 
 
 def test_readings_that_fail_are_none_and_a_lost_gpu_is_an_error(nvml: SimulatedNvml) -> None:
-    state = NvmlGpu(Double(nvml, nvmlDeviceGetTemperature=999), 0, read_only=True).read_state()
+    state = NvmlGpu(
+        Double(nvml, nvmlDeviceGetTemperatureV=999, nvmlDeviceGetTemperature=999), 0, read_only=True
+    ).read_state()
     assert state.temperature_c is None
     assert state.sm_clock_mhz == 345
     double = Double(nvml)
@@ -252,13 +205,6 @@ def test_readings_that_fail_are_none_and_a_lost_gpu_is_an_error(nvml: SimulatedN
     double._replaced["nvmlDeviceGetClockInfo"] = SimulatedNvml.NVML_ERROR_GPU_IS_LOST
     with pytest.raises(GpuLostError):
         gpu.read_state()
-
-
-def test_older_drivers_know_event_reasons_by_another_name(nvml: SimulatedNvml) -> None:
-    double = Double(
-        nvml, nvmlDeviceGetCurrentClocksEventReasons=13, nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: 0x4
-    )
-    assert NvmlGpu(double, 0, read_only=True).read_state().event_reasons == 0x4
 
 
 def test_samples_are_decoded_by_their_value_type(nvml: SimulatedNvml) -> None:
@@ -297,42 +243,11 @@ def test_a_gpu_that_says_little_is_still_read(nvml: SimulatedNvml) -> None:
         None,
     )
     assert (gpu.read_power_limit_w(), gpu.read_memory_used_bytes()) == (None, None)
-    gpu.apply(ClockRequest())
+    gpu.apply(OperatingPoint())
     with pytest.raises(NotSupportedError, match="does not say which SM clocks"):
-        gpu.apply(ClockRequest(sm_clock_mhz=1200))
+        gpu.apply(OperatingPoint(sm_clock_mhz=1200))
     with pytest.raises(NotSupportedError, match="no power limit"):
-        gpu.apply(ClockRequest(power_limit_w=300.0))
-
-
-def test_a_machine_without_a_driver_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise SimulatedNvmlError(12)
-
-    fake = SimpleNamespace(nvmlInit=refuse, NVMLError=SimulatedNvmlError)
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    with pytest.raises(NoGpuError, match="--gpu sim"):
-        open_nvml("all", WallTime())
-
-
-def test_the_simulation_offers_what_pynvml_offers() -> None:
-    import pynvml
-
-    names = [name for name in dir(SimulatedNvml) if name.lower().startswith("nvml")]
-    assert [name for name in names if not hasattr(pynvml, name)] == []
-    constants = [name for name in names if name.startswith("NVML_")]
-    assert {name: getattr(SimulatedNvml, name) for name in constants} == {
-        name: getattr(pynvml, name) for name in constants
-    }
-
-
-def test_requests_for_simulated_gpus_are_known() -> None:
-    assert [is_simulated(request) for request in ("sim", "sim:h200x2", "all", "0", "simulated")] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+        gpu.apply(OperatingPoint(power_limit_w=300.0))
 
 
 def make_field(nvml: Any, **fields: Any) -> Any:

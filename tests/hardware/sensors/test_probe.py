@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import GpuError, GpuLostError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.probe import find_sensors, probe_sensors, refine_findings
 from runner.hardware.sensors.watch import SensorWatch, WatchedSensors
 from runner.hardware.simulated.faults import Fault, FaultyNvml, restamp
 from runner.hardware.simulated.sensor_profiles import PROFILES
 from runner.physics.gpu_state import Activity, GpuState
 from runner.results.sensors import SensorFinding, SensorFindings, SensorName
+from runner.spec.throttle import ThrottleReason
 from runner.timebase import TimeSource, VirtualTime, WallTime
 
 
@@ -58,8 +60,8 @@ def open_gpu(directory: Path, sensors: str, time_source: TimeSource | None = Non
 
 
 def probe(directory: Path, sensors: str, load: str) -> SensorFindings:
-    gpu = open_gpu(directory, sensors)
-    time_source = gpu.nvml.time_source
+    time_source = VirtualTime()
+    gpu = open_gpu(directory, sensors, time_source)
     rng = random.Random(0)
     stretches = {
         "rest": [],
@@ -73,7 +75,7 @@ def probe(directory: Path, sensors: str, load: str) -> SensorFindings:
             power_w=power_w,
             sm_clock_mhz=1980,
             mem_clock_mhz=3201,
-            event_reasons=0,
+            throttle_reasons=ThrottleReason.NONE,
         )
         for start_s, length_s, power_w in stretches
     )
@@ -203,16 +205,18 @@ def test_findings_are_json(tmp_path: Path) -> None:
 
 
 def test_a_reading_that_fails_is_a_sensor_less_and_says_why(tmp_path: Path) -> None:
-    gpu = FailingGpu(open_gpu(tmp_path, "h200"), "read_power_samples", GpuError("unknown error"))
-    found = probe_sensors(gpu, gpu.nvml.time_source)  # type: ignore[arg-type]
+    time_source = VirtualTime()
+    gpu = FailingGpu(open_gpu(tmp_path, "h200", time_source), "read_power_samples", GpuError("unknown error"))
+    found = probe_sensors(gpu, time_source)  # type: ignore[arg-type]
     assert found.sensors["samples"].reason == "unknown error"
     assert (found.power_source, found.energy_source) == ("instant", "counter")
 
 
 def test_a_lost_gpu_ends_the_probe(tmp_path: Path) -> None:
-    gpu = FailingGpu(open_gpu(tmp_path, "h200"), "read_energy_counter_j", GpuLostError("gone"))
+    time_source = VirtualTime()
+    gpu = FailingGpu(open_gpu(tmp_path, "h200", time_source), "read_energy_counter_j", GpuLostError("gone"))
     with pytest.raises(GpuLostError):
-        probe_sensors(gpu, gpu.nvml.time_source)  # type: ignore[arg-type]
+        probe_sensors(gpu, time_source)  # type: ignore[arg-type]
 
 
 def find(gpu: NvmlGpu, **sensors: SensorFinding) -> SensorFindings:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from runner.analysis.energy.trace import estimate_trace
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.factory import open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.reader import POLL_S
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.physics.gpu_state import Activity, GpuState
+from runner.spec.throttle import ThrottleReason
 from runner.timebase import VirtualTime
 
 
@@ -37,7 +39,7 @@ def work(gpu: NvmlGpu, time_source: VirtualTime, directory: Path, seconds: float
                 power_w=power_w,
                 sm_clock_mhz=1980,
                 mem_clock_mhz=3201,
-                event_reasons=0,
+                throttle_reasons=ThrottleReason.NONE,
             )
         ]
     )

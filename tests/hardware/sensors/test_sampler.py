@@ -8,11 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from runner.hardware.factory import open_nvml
 from runner.hardware.gpu import GpuError, GpuLostError, NotSupportedError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
+from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.sampler import TICK_S, PowerSampler
 from runner.physics.gpu_state import Activity, GpuState
 from runner.results.tables import POWER
+from runner.spec.throttle import ThrottleReason
 from runner.timebase import TimeSource, VirtualTime, WallTime
 from tests.hardware.owners import wait_until
 
@@ -47,7 +49,7 @@ def work(gpu: FlakyGpu, state_dir: Path, start_ns: int, seconds: float, power_w:
                 power_w=power_w,
                 sm_clock_mhz=1980,
                 mem_clock_mhz=3201,
-                event_reasons=0,
+                throttle_reasons=ThrottleReason.NONE,
             )
         ]
     )

@@ -8,13 +8,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 
-from runner.hardware.gpu import ClockRequest, NotSupportedError
-from runner.hardware.nvml.gpu import NvmlGpu, open_nvml
-from runner.hardware.simulated.module import SimulatedNvml, SimulatedNvmlError
+from runner.hardware.factory import open_nvml
+from runner.hardware.gpu import NotSupportedError
+from runner.hardware.nvml.gpu import NvmlGpu
+from runner.hardware.simulated.constants import SimulatedNvmlError
+from runner.hardware.simulated.module import SimulatedNvml
 from runner.hardware.simulated.sensor_profiles import PROFILES
 from runner.physics.gpu_state import Activity, GpuState
+from runner.spec.operating_point import OperatingPoint
+from runner.spec.throttle import ThrottleReason
 from runner.timebase import VirtualTime
 
 LOW_W, HIGH_W = 79.0, 124.0
@@ -32,7 +37,9 @@ class TrialContext:
         self.gpu = NvmlGpu(self.nvml, 0, read_only=False)
         self.silicon = GpuState(state_dir / self.gpu.info.uuid)
 
-    def work(self, power_w: float, seconds: float, *, at_ns: int | None = None, reasons: int = 0) -> None:
+    def work(
+        self, power_w: float, seconds: float, *, at_ns: int | None = None, reasons: ThrottleReason = ThrottleReason.NONE
+    ) -> None:
         """Log work from now (or another instant) on; virtual time does not pass."""
         start_ns = self.time_source.now_ns() if at_ns is None else at_ns
         self.silicon.log_activity(
@@ -43,7 +50,7 @@ class TrialContext:
                     power_w=power_w,
                     sm_clock_mhz=1980,
                     mem_clock_mhz=3201,
-                    event_reasons=reasons,
+                    throttle_reasons=reasons,
                 )
             ]
         )
@@ -159,9 +166,9 @@ def test_idle_gpu_falls_to_its_lowest_clock_unless_it_is_locked(context: TrialCo
     assert context.gpu.read_state().sm_clock_mhz == 1980
     context.time_source.sleep(2.0)
     fallen = context.gpu.read_state()
-    assert (fallen.sm_clock_mhz, fallen.event_reasons) == (345, 0x1)
+    assert (fallen.sm_clock_mhz, fallen.throttle_reasons) == (345, ThrottleReason.IDLE)
     assert context.gpu.read_power_samples(0)[-1].power_w == LOW_W
-    context.gpu.apply(ClockRequest(sm_clock_mhz=1980))
+    context.gpu.apply(OperatingPoint(sm_clock_mhz=1980))
     context.time_source.sleep(60.0)
     assert context.gpu.read_state().sm_clock_mhz == 1980
     assert context.gpu.read_power_samples(0)[-1].power_w == HIGH_W
@@ -169,7 +176,7 @@ def test_idle_gpu_falls_to_its_lowest_clock_unless_it_is_locked(context: TrialCo
 
 def test_a_lock_takes_time_to_hold(context: TrialContext) -> None:
     context.time_source.sleep(1.0)
-    context.gpu.apply(ClockRequest(sm_clock_mhz=1200, mem_clock_mhz=2201))
+    context.gpu.apply(OperatingPoint(sm_clock_mhz=1200, mem_clock_mhz=2201))
     assert context.gpu.read_state().sm_clock_mhz == 345
     context.time_source.sleep(0.2)
     state = context.gpu.read_state()
@@ -177,17 +184,17 @@ def test_a_lock_takes_time_to_hold(context: TrialContext) -> None:
 
 
 def test_readings_under_a_cap_show_what_ran_and_why(context: TrialContext) -> None:
-    context.work(700.0, 1.0, reasons=0x4)
+    context.work(700.0, 1.0, reasons=ThrottleReason.POWER_CAP)
     context.time_source.sleep(0.5)
-    assert context.gpu.read_state().event_reasons == 0x4
+    assert context.gpu.read_state().throttle_reasons == ThrottleReason.POWER_CAP
 
 
 def test_locks_are_seen_by_other_processes_and_outlive_them(context: TrialContext) -> None:
     code = (
-        "import sys; from pathlib import Path; from runner.hardware.nvml.gpu import *; "
-        "from runner.hardware.gpu import ClockRequest; from runner.timebase import VirtualTime; "
-        "NvmlGpu(open_nvml('sim', VirtualTime(), Path(sys.argv[1])), 0, read_only=False)"
-        ".apply(ClockRequest(sm_clock_mhz=900))"
+        "import sys; from pathlib import Path; from runner.hardware.factory import open_gpu; "
+        "from runner.spec.operating_point import OperatingPoint; from runner.timebase import VirtualTime; "
+        "gpu = open_gpu('sim', 0, VirtualTime(), read_only=False, state_dir=Path(sys.argv[1])); "
+        "gpu.apply(OperatingPoint(sm_clock_mhz=900))"
     )
     subprocess.run([sys.executable, "-c", code, str(context.state_dir)], check=True, cwd=os.getcwd())
     context.time_source.sleep(1.0)
@@ -197,7 +204,7 @@ def test_locks_are_seen_by_other_processes_and_outlive_them(context: TrialContex
 def test_incremental_reading_equals_reading_afresh(context: TrialContext, tmp_path: Path) -> None:
     for i in range(30):
         if i % 7 == 3:
-            context.gpu.apply(ClockRequest(sm_clock_mhz=345 + 15 * i))
+            context.gpu.apply(OperatingPoint(sm_clock_mhz=345 + 15 * i))
         context.work(200.0 + i, 0.015 * (i % 4))
         context.time_source.sleep(0.01 * i)
         context.counter_mj()
@@ -216,7 +223,7 @@ def test_a_change_that_reaches_back_is_taken_in(context: TrialContext, tmp_path:
     context.time_source.sleep(1.0)
     reader.read_energy_counter_j()
     other_clock = VirtualTime(context.time_source.now_ns() - 4_000_000_000)  # a process that was slow to write
-    NvmlGpu(open_nvml("sim", other_clock, tmp_path), 0, read_only=False).apply(ClockRequest(sm_clock_mhz=1980))
+    NvmlGpu(open_nvml("sim", other_clock, tmp_path), 0, read_only=False).apply(OperatingPoint(sm_clock_mhz=1980))
     fresh = NvmlGpu(open_nvml("sim", context.time_source, tmp_path), 0, read_only=True)
     assert reader.read_energy_counter_j() == fresh.read_energy_counter_j()
 
@@ -323,7 +330,7 @@ def test_an_a100_sees_the_last_quarter_of_each_period_and_its_counter_no_more(tm
             power_w=power_w,
             sm_clock_mhz=1410,
             mem_clock_mhz=3201,
-            event_reasons=0,
+            throttle_reasons=ThrottleReason.NONE,
         )
         for at_s, length_s, power_w in stretches
     )
@@ -353,7 +360,7 @@ def test_an_hour_of_steps_reads_fast(context: TrialContext) -> None:
             power_w=300.0,
             sm_clock_mhz=1980,
             mem_clock_mhz=3201,
-            event_reasons=0,
+            throttle_reasons=ThrottleReason.NONE,
         )
         for i in range(240_000)
     )
@@ -361,3 +368,12 @@ def test_an_hour_of_steps_reads_fast(context: TrialContext) -> None:
     context.time_source.sleep(3600.0)
     assert context.counter_mj() == 300 * 3600 * 1000
     assert time.process_time() - began_s < 100.0  # about two seconds; a quadratic reading takes hours
+
+
+def test_the_simulation_offers_what_pynvml_offers() -> None:
+    names = [name for name in dir(SimulatedNvml) if name.lower().startswith("nvml")]
+    assert [name for name in names if not hasattr(pynvml, name)] == []
+    constants = [name for name in names if isinstance(getattr(SimulatedNvml, name), int)]
+    assert {name: getattr(SimulatedNvml, name) for name in constants} == {
+        name: getattr(pynvml, name) for name in constants
+    }

@@ -10,6 +10,7 @@ from runner.physics.gpu_model import load_gpu_model
 from runner.physics.gpu_state import GpuSettings, GpuState
 from runner.physics.shape import get_shape
 from runner.spec.request import Request
+from runner.spec.throttle import ThrottleReason
 from runner.timebase import VirtualTime
 
 START_NS = 1_700_000_000_000_000_000
@@ -113,8 +114,8 @@ def test_a_power_cap_is_told_as_an_event(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     run(engine, [make_request(i, 2000, 1) for i in range(8)], 4)
     activities = engine.state.read_new_activity()
-    assert any(a.event_reasons == 0x4 for a in activities)
-    assert all((a.sm_clock_mhz < 1980) == (a.event_reasons == 0x4) for a in activities)
+    assert any(a.throttle_reasons == ThrottleReason.POWER_CAP for a in activities)
+    assert all((a.sm_clock_mhz < 1980) == (a.throttle_reasons == ThrottleReason.POWER_CAP) for a in activities)
 
 
 def test_scored_prompts_return_no_invented_score(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from runner.inference.vllm.engine import read_shape
+from runner.inference.vllm.shapes import read_shape
 from runner.physics.shape import SHAPES_DIR, get_shape, shape_names
 
 # As the models' own pages give them.

@@ -1,0 +1,5 @@
+"""`python -m runner`: the command `sweep`."""
+
+from runner.cli import main
+
+main()

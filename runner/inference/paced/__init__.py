@@ -1,1 +1,0 @@
-"""Real vLLM on the CPU, paced by a simulated GPU."""
