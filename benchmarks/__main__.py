@@ -1,6 +1,6 @@
-"""`make bench`: the benchmarks that need no GPU, a line of result each, and the table of accuracy.
+"""`make bench`: the benchmarks that need no GPU. Each prints a line, and the last one a table of accuracy.
 
-benchmarks/throughput.py compares with `vllm bench throughput` and needs a GPU; it is run by itself.
+benchmarks/throughput.py compares with `vllm bench throughput`. It needs a GPU and is run by itself.
 """
 
 import time
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 
 def bench_plan() -> str:
-    """A 100,000-trial sweep from its file to a plan with estimates; the goal is 2 s."""
+    """Time from the sweep file of 100,000 trials to a plan with estimates. The goal is 2 s."""
     from runner.execution.driver.cluster import choose_gpus
     from runner.execution.preflight.plan import plan_sweep
     from runner.spec.sweep import parse_sweep
@@ -35,7 +35,7 @@ def bench_plan() -> str:
 
 
 def bench_simulated_engine() -> str:
-    """Steps a second of the GPU model in virtual time."""
+    """Steps per second of the simulated engine."""
     from runner.inference.engine import Sampling
     from runner.inference.simulated.engine import SimulatedEngine
     from runner.physics.gpu_model import load_gpu_model
@@ -72,21 +72,20 @@ def bench_simulated_engine() -> str:
 
 
 def bench_sampler() -> str:
-    """Processor time of the sampler's thread, simulated GPU included: draining the buffer, and polling."""
+    """Processor time of the sampler's thread and the simulated GPU, for a sample buffer and for polled sensors."""
     lines = [f"sensors of {kind}: {_sample(f'sim:h200+{kind}')}" for kind in ("h200", "h100", "a100")]
     return ("\n" + 19 * " ").join(lines)
 
 
 def _sample(request: str) -> str:
-    from runner.hardware.factory import open_nvml
-    from runner.hardware.nvml.gpu import NvmlGpu
+    from runner.hardware.factory import open_gpu
     from runner.hardware.sensors.probe import probe_sensors
     from runner.hardware.sensors.sampler import PowerSampler
     from runner.timebase import WallTime
 
     with TemporaryDirectory() as folder:
         time_source = WallTime()
-        gpu = NvmlGpu(open_nvml(request, time_source, Path(folder)), 0, read_only=True)
+        gpu = open_gpu(request, 0, time_source, read_only=True, state_dir=Path(folder))
         sampler = PowerSampler(gpu, time_source, lambda _: None, probe_sensors(gpu, time_source))
         sampler.start()
         start_s = time.process_time()
@@ -101,7 +100,7 @@ def _sample(request: str) -> str:
 
 
 def bench_accuracy() -> str:
-    """Energy by every kind of GPU's sensors against the exact truth, as median / 95th percentile; about a minute."""
+    """Energy by the sensors of every kind of GPU against the exact truth. Takes about a minute."""
     from benchmarks.accuracy import measure_profile, tabulate
     from runner.hardware.simulated.sensor_profiles import PROFILES
 
@@ -109,15 +108,15 @@ def bench_accuracy() -> str:
 
 
 def bench_prompt_features() -> str:
-    """Features of 100,000 prompts."""
-    from benchmarks.prompts import describe_many
+    """Time for the features of 100,000 prompts."""
+    from benchmarks.input_costs import describe_many
 
     return describe_many()
 
 
 def bench_correlations() -> str:
-    """Correlations of a whole study."""
-    from benchmarks.prompts import correlate_study
+    """Time for the correlations of a whole study."""
+    from benchmarks.input_costs import correlate_study
 
     return correlate_study()
 
@@ -133,7 +132,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Run them all."""
+    """Run all benchmarks."""
     for name, benchmark in BENCHMARKS.items():
         print(f"{name:<18} {benchmark()}", flush=True)
 

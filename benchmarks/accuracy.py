@@ -1,12 +1,11 @@
-"""Energy of randomised loads, as each kind of GPU's sensors let it be measured, against the exact truth.
+"""Energy of random loads, measured through the sensors of each kind of GPU, against the exact truth.
 
     python -m benchmarks.accuracy [--num-loads 200] [--seed 0]
 
-A load is written straight into a simulated GPU's log of activity, so that its energy is known to the last digit. What
-measures it is the product: the sensor probe (at rest and under a first load, as a worker does it), the sampler, the
-counter's ticks before and after the window, `account_energy`. All of it runs in virtual time. Beside it stand two usual
-estimators, on nvmlDeviceGetPowerUsage polled ten times a second: the trapezoid over the readings that changed, and the
-mean reading times the time.
+A load is written into a simulated GPU's log of activity, so its energy is known to the last digit. Joulesweep measures
+it in virtual time: the sensor probe (at rest and under a first load, as in a worker), the sampler, the counter's ticks
+before and after the window, and `account_energy`. Two usual estimators poll nvmlDeviceGetPowerUsage ten times a second
+for comparison: the trapezoid over the readings that changed, and the mean reading times the time.
 """
 
 import argparse
@@ -38,9 +37,9 @@ from runner.timebase import VirtualTime
 NUM_LOADS = 200
 WINDOW_S = (5.0, 40.0)
 MIN_POWER_W, MAX_POWER_W = 130.0, 700.0
-"""From what an H200 draws at rest under its highest clock to its limit."""
+"""From the idle power of an H200 at its highest clock to its power limit."""
 FIRST_LOAD_W = 300.0, 700.0
-"""What engines draw at work: on an H200 small batches 300 to 510 W, large ones up to the limit."""
+"""Power of an engine at work: on an H200, small batches draw 300 to 510 W, large ones up to the limit."""
 RAMP_STEP_S = 0.01
 NAIVE_POLL_S = 0.1
 IDENTITY = Identity(
@@ -61,16 +60,16 @@ Stretch = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One load, measured; errors are relative to the true energy, None where the GPU lacks what it takes."""
+    """One measured load. Errors are relative to the true energy; None if the GPU lacks the sensor."""
 
     kind: str
     window_s: float
     source: str
     error: float
     uncertainty: float
-    """Half of the stated interval."""
+    """Half the width of the stated interval, relative to the true energy."""
     is_covered: bool
-    """Whether the truth lies inside the stated uncertainty."""
+    """Whether the true energy lies within the stated uncertainty."""
     changed_error: float | None
     mean_error: float | None
 
@@ -89,9 +88,9 @@ def draw_load(rng: random.Random, window_s: float) -> tuple[str, list[Stretch]]:
 
 
 def measure_profile(profile: str, num_loads: int = NUM_LOADS, seed: int = 0) -> list[Case]:
-    """Measure randomised loads on an H200 with the sensors of a profile: [num_loads] cases, the same for a seed.
+    """Measure random loads on an H200 with the sensors of a profile: [num_loads] cases, the same for a seed.
 
-    Windows are drawn from those that the product does not refuse as too short, evenly in their logarithm.
+    Windows are at least as long as `account_energy` asks for. Their logarithm is uniform.
     """
     rng = random.Random(f"{seed} {profile}")
     with TemporaryDirectory() as folder:
@@ -100,7 +99,7 @@ def measure_profile(profile: str, num_loads: int = NUM_LOADS, seed: int = 0) -> 
 
 
 class _Context:
-    """One simulated GPU that works through loads while the product watches."""
+    """One simulated GPU that works through loads while it is measured."""
 
     def __init__(self, profile: str, state_dir: Path, rng: random.Random) -> None:
         self._rng = rng
@@ -108,8 +107,8 @@ class _Context:
         nvml = open_nvml(f"sim:h200+{profile}", self._time_source, state_dir)
         self._gpu = NvmlGpu(nvml, 0, read_only=True)
         self._history = nvml.nvmlDeviceGetHandleByIndex(0).history
-        self._silicon = GpuState(state_dir / self._gpu.info.uuid)
-        self._time_source.sleep(2.0 + rng.random())  # past the driver's load, and out of step with its sensors
+        self._state = GpuState(state_dir / self._gpu.info.uuid)
+        self._time_source.sleep(2.0 + rng.random())  # past the NVIDIA driver's load, and out of step with its sensors
         self._sensors = self._watch_first_load(probe_sensors(self._gpu, self._time_source))
         self._time_source.sleep(rng.random())
         self._sampler = PowerSampler(self._gpu, self._time_source, sensors=self._sensors)
@@ -118,7 +117,7 @@ class _Context:
         self._shortest_s = max(WINDOW_S[0], min_window_s(energy_source, self._sensors))
 
     def _watch_first_load(self, at_rest: SensorFindings) -> SensorFindings:
-        """The same spells as `watch_first_load` makes an engine work, without an engine."""
+        """Work and rest as under `watch_first_load`, without an engine."""
         with SensorWatch(self._gpu, self._time_source) as watch:
             self._time_source.sleep(REST_BEFORE_S)
             for work_s, rest_s in SPELLS_S:
@@ -128,7 +127,7 @@ class _Context:
         return refine_findings(self._gpu.info, at_rest, find_sensors(watched))
 
     def measure(self) -> Case:
-        """Draw a load, run it and measure it as a trial is measured."""
+        """Draw a load, run it, and measure it as a trial is measured."""
         rng, time_source = self._rng, self._time_source
         window_s = math.exp(rng.uniform(math.log(self._shortest_s), math.log(WINDOW_S[1])))
         kind, load = draw_load(rng, window_s)
@@ -194,7 +193,7 @@ class _Context:
                 )
             )
             now_ns = end_ns
-        self._silicon.log_activity(activities)
+        self._state.log_activity(activities)
         self._time_source.advance_to(now_ns)
 
     def _mark_tick(self) -> CounterTick | None:
@@ -227,7 +226,7 @@ def _steady(rng: random.Random, window_s: float) -> Iterator[Stretch]:
 
 
 def _steps(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    """Levels that last seconds, as static batches do."""
+    """Levels that last seconds, like static batches."""
     mean_s = window_s / rng.randint(2, 8)
     while True:
         yield rng.expovariate(1 / mean_s), _power_w(rng)
@@ -244,7 +243,7 @@ def _ramps(rng: random.Random, window_s: float) -> Iterator[Stretch]:
 
 
 def _bursts(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    """Between two levels, for lengths of their own: prefill among decoding."""
+    """Two levels in turn, each with lengths of its own, like prefill among decoding."""
     levels_w = _power_w(rng), _power_w(rng)
     means_s = rng.uniform(0.01, 0.5), rng.uniform(0.01, 0.5)
     while True:
@@ -253,7 +252,7 @@ def _bursts(rng: random.Random, window_s: float) -> Iterator[Stretch]:
 
 
 def _square_wave(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    """Between two levels at a fixed period, which may beat with a sensor's."""
+    """Two levels at a fixed period, which may beat with the period of a sensor."""
     levels_w = _power_w(rng), _power_w(rng)
     period_s, duty = math.exp(rng.uniform(math.log(0.02), math.log(3.0))), rng.uniform(0.1, 0.9)
     while True:
@@ -268,7 +267,7 @@ _KINDS = {"steady": _steady, "steps": _steps, "ramps": _ramps, "bursts": _bursts
 
 
 def describe(values: list[float]) -> tuple[float, float]:
-    """Return median and 95th percentile of the sizes of some errors."""
+    """Return the median and the 95th percentile of the errors' absolute values."""
     sizes = np.abs(values)
     return float(np.median(sizes)), float(np.percentile(sizes, 95))
 

@@ -1,13 +1,13 @@
-"""Is GPT-Neo in vLLM as near to float32 as bfloat16 allows? Compiled with CUDA graphs and eager, prefill in chunks.
+"""Checks that GPT-Neo in vLLM is as near to float32 as bfloat16 allows: compiled and eager, with prefill in chunks.
 
     python -m benchmarks.gpt_neo_parity --out parity.json     # a GPU: the 2.7B model's width and window, four layers
     python -m benchmarks.gpt_neo_parity --small               # no GPU: a small model and window
     python -m benchmarks.gpt_neo_parity --engines tensor-parallel    # two GPUs share the model, eager
 
 transformers writes a checkpoint of random bfloat16 weights. vLLM answers prompts on both sides of the local window,
-greedily. Then transformers goes over the same tokens in float32, the truth, and in bfloat16, the yardstick: vLLM's
-errors may be up to twice as large (benchmarks/parity.py says why twice). A window that is off by one token changes less
-than bfloat16 does; the share of such mistakes in vLLM's errors must be nearer to none than to all of it.
+greedily. Then transformers scores the same tokens in float32 (the truth) and in bfloat16 (the yardstick). vLLM's errors
+may be up to twice as large; benchmarks/parity.py says why. A window that is off by one token changes less than bfloat16
+does, so the share of such mistakes in vLLM's errors must be nearer to 0 than to 1.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.parity import MAX_RATIO, Answer, Floats, Score, compare_greedy, compare_logprobs, compute_mistake_share
+from runner.inference.vllm.compat import FrontEnd, is_on_cpu
 from runner.inference.vllm.processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
 from runner.physics.shape import SHAPES_DIR
 
@@ -65,7 +66,7 @@ def save_checkpoint(folder: Path, device: str, *, small: bool, num_layers: int) 
 
 
 def make_prompts(config: Any) -> list[list[int]]:
-    """Random tokens: fewer than the window, about as many, and far more."""
+    """Prompts of random tokens: shorter than the window, about as long, and far longer."""
     window, rng = config.window_size, random.Random(0)
     lengths = (5, window // 2, window - 9, window - 1, window, window + 1, window + window // 2, 2 * window + 7)
     lengths += (3 * window + 1, 4 * window)
@@ -73,10 +74,10 @@ def make_prompts(config: Any) -> list[list[int]]:
 
 
 class ReplayCounter:
-    """Added to vLLM's worker class: counts replays of CUDA graphs, whichever part of vLLM replays them."""
+    """Extends vLLM's worker class: counts the replays of CUDA graphs, from any part of vLLM."""
 
     def count_replays(self) -> None:
-        """Begin; graphs have been captured and warmed up by then."""
+        """Start to count. By now graphs have been captured and warmed up."""
         import torch
 
         self.num_replays = 0
@@ -89,17 +90,16 @@ class ReplayCounter:
         torch.cuda.CUDAGraph.replay = counted
 
     def read_num_replays(self) -> int:
-        """Return how many there have been since."""
+        """Return the number of replays since."""
         return self.num_replays
 
 
 @contextmanager
 def open_vllm(folder: Path, window_size: int, engine: str) -> Iterator[Any]:
-    """A vLLM `LLM` for the time of a block, which takes prompts in chunks of half a window."""
+    """Open a vLLM `LLM` for the time of a block. It takes prompts in chunks of half a window."""
     from vllm import LLM
-    from vllm.platforms import current_platform
 
-    on_cpu, chunk_size, eager = current_platform.is_cpu(), window_size // 2, engine != "compiled"
+    on_cpu, chunk_size, eager = is_on_cpu(), window_size // 2, engine != "compiled"
     processes, llm = EngineProcesses(), None
     try:
         with default_environment(CPU_ENVIRONMENT if on_cpu else {}):
@@ -123,12 +123,12 @@ def open_vllm(folder: Path, window_size: int, engine: str) -> Iterator[Any]:
     finally:
         processes.find()
         if llm is not None:
-            llm.llm_engine.engine_core.shutdown()
+            FrontEnd(llm.llm_engine).shut_down(30.0)
         processes.end(timeout_s=30.0)
 
 
 def answer(llm: Any, prompts: Sequence[list[int]], num_output_tokens: int) -> tuple[list[Answer], list[Floats]]:
-    """Answer greedily, all prompts together; returns the log-probabilities of all tokens but each first one too."""
+    """Answer all prompts together, greedily. Returns answers, and log-probabilities of all tokens but each first."""
     from vllm import SamplingParams
     from vllm.inputs import tokens_input
 
@@ -177,7 +177,7 @@ def open_transformers(folder: Path, device: str, dtype: str, window_size: int) -
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run every engine, then transformers over what each has answered."""
+    """Run every engine, then transformers over its answers."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -241,7 +241,7 @@ def find_versions() -> dict[str, str]:
 
 
 def tabulate(result: dict[str, Any]) -> str:
-    """vLLM's errors, in brackets transformers' own in bfloat16, and the ratio of the two."""
+    """Return vLLM's errors, transformers' own in bfloat16 in brackets, and the ratio of the two, as text."""
     lines = []
     for engine in result["engines"]:
         lines.append(f"{engine['engine']}: {engine['num_graph_replays']} replays of CUDA graphs")

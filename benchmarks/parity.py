@@ -1,13 +1,13 @@
-"""Log-probabilities of one model from two implementations in low precision, both held against the truth.
+"""Compares the log-probabilities of two implementations of a model in low precision with the truth.
 
-The tolerance. Both apply the same formula to the same weights and round in different places. Independent roundings
-add up in quadrature, so that an error grows with the root of their number: a factor of `MAX_RATIO` = 2 allows the one
-under test four roundings for each of the other's. It holds for the mean and for the 99th percentile of a group of
-tokens; the largest of thousands is told and not judged, as it varies at random by as much. A generated token may
-differ from the truth's best where the two are so close that errors within the tolerance change their order.
+The tolerance: both implementations apply the same formula to the same weights and round in different places.
+Independent roundings add up in quadrature, so an error grows with the root of their number. `MAX_RATIO` = 2 allows the
+implementation under test four roundings for each of the other's. It applies to the mean and to the 99th percentile of a
+group of tokens. The largest error of thousands is shown but not judged, since it varies by as much at random. A
+generated token may differ from the truth's best if errors within the tolerance change the order of the two.
 
-A mistake may be smaller than the rounding error of any one token, and still shows over all of them: as far as it has
-been made, errors lie along what it would change. `compute_mistake_share` finds how far, by least squares.
+A mistake may be smaller than the rounding error of any one token and still show over all tokens: the errors then
+correlate with what the mistake changes. `compute_mistake_share` finds the share by least squares.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A model's view of an answer's tokens but the first, each after those before it; natural logarithms."""
+    """A model's log-probabilities (natural) of an answer's tokens but the first, each after those before it."""
 
     logprobs: Floats
     best_tokens: npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ def compare_logprobs(
     yardsticks: Sequence[Score],
     window_size: int,
 ) -> list[dict[str, Any]]:
-    """Compare absolute errors against the truth, those found and the yardstick's.
+    """Compare the absolute errors of the found log-probabilities with the yardstick's.
 
     Args:
         found: log-probabilities of each answer's tokens but the first.
@@ -84,8 +84,7 @@ def compare_logprobs(
 def compare_greedy(answers: Sequence[Answer], truths: Sequence[Score], yardsticks: Sequence[Score]) -> dict[str, Any]:
     """Compare the generated tokens with the truth's best ones, each after the same tokens.
 
-    `largest_gap` is by how much the truth prefers its own token to the one generated, at most, as a difference of
-    log-probabilities.
+    `largest_gap` is the largest difference of log-probabilities by which the truth prefers its own token.
     """
 
     def of_output(values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -107,7 +106,7 @@ def compare_greedy(answers: Sequence[Answer], truths: Sequence[Score], yardstick
 
 
 def compute_mistake_share(found: Sequence[Floats], truths: Sequence[Score], wrongs: Sequence[Score]) -> float:
-    """Return 0 where a mistake has no part in the errors found, 1 where it was made; under 0.5 truth lies nearer.
+    """Return the share of a mistake in the errors found: 0 if it was not made, 1 if it was. Below 0.5 truth is nearer.
 
     Args:
         found: log-probabilities of each answer's tokens but the first.

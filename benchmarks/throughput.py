@@ -2,9 +2,9 @@
 
     python benchmarks/throughput.py --pairs 5 --out throughput.json
 
-Both sides load the same shape with random weights and get the same prompts (random token ids, one seed), lengths,
-max_num_seqs, sampling (temperature 1) and log statistics, and neither detokenises. vLLM's side is the very function
-behind `vllm bench throughput`, which queues every prompt at once; ours keeps exactly max_num_seqs in flight.
+Both sides load the same shape with random weights. They get the same prompts (random token ids, one seed), lengths,
+max_num_seqs, sampling (temperature 1) and log statistics, and neither detokenises. vLLM's side is the function behind
+`vllm bench throughput`, which queues all prompts at once. Ours keeps exactly max_num_seqs in flight.
 """
 
 import argparse

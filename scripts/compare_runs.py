@@ -125,7 +125,7 @@ def _compare_frames(
     if added := [column for column in new.columns if column not in old.columns]:
         result.notes.append(f"columns added: {', '.join(added)}")
     if old.height != new.height:
-        result.mismatches.append(f"{old.height} rows → {new.height}: their columns are not compared")
+        result.mismatches.append(f"{old.height} rows → {new.height}{_name_uneven(old, new)}: columns are not compared")
         return result
     for column in old.columns:
         if column in new.columns:
@@ -134,6 +134,15 @@ def _compare_frames(
         else:
             result.mismatches.append(f"column {column} is missing")
     return result
+
+
+def _name_uneven(old: pl.DataFrame, new: pl.DataFrame) -> str:
+    """Return the trials that have more rows or fewer than before."""
+    if "trial_id" not in old.columns:
+        return ""
+    before, after = (Counter(frame["trial_id"]) for frame in (old, new))
+    uneven = [f"{i} {before[i]} → {after[i]}" for i in sorted(before | after) if before[i] != after[i]]
+    return f" ({'; '.join(uneven[:MAX_SHOWN])})"
 
 
 def _compare_columns(column: str, old: pl.DataFrame, new: pl.DataFrame, result: Comparison, allowed: Allowed) -> None:

@@ -23,6 +23,7 @@ PLOT_ROUNDING = 1e-4
 """Plots hold five digits."""
 
 _RULE = re.compile(r"─+")
+_OUT = re.compile(r"--out ([^\s\"]+)")
 _INDEX = re.compile(r"\[\d+\]")
 _OWN_VERSION = re.compile(r"\bjoulesweep \d\S*")
 
@@ -34,9 +35,12 @@ _ORIGIN = {
 
 
 def read_text(path: Path, run: Path) -> list[str]:
-    """Return a text's lines without the name of its run directory, and rules of any length alike."""
+    """Return a text's lines without the name of its run directory, as it is or was, and rules of any length alike."""
     text = path.read_text(encoding="utf-8")
-    for place in sorted({str(run), str(run.resolve())}, key=len, reverse=True):
+    manifest = run / "manifest.json"
+    places = {str(run), str(run.resolve())}
+    places |= set(_OUT.findall(manifest.read_text(encoding="utf-8"))) if manifest.exists() else set()
+    for place in sorted(places, key=len, reverse=True):
         text = text.replace(place, "RUN")
     return [_RULE.sub("─", line).rstrip() for line in text.splitlines() if line.strip()]
 

@@ -23,7 +23,7 @@ RETIRED = {
     "silicon": r"silicon",
     "seat": r"seats?",
     "companion": r"companions?",
-    "bench": r"(?<!make )(?<!vllm )(?<!vllm-)(?<!`)bench(?!\.|`| agrees| prints)",
+    "bench": r"bench",
     "twin": r"twins?",
     "surprise": r"surprises?",
     "cancelled": r"cancel(?:led|lation)",
@@ -34,6 +34,7 @@ KEPT = (
     r"joulesweep-boards",  # on disk: the lock that releases before this one take too
     r"\bBoardModel\b",  # in fingerprints on disk
     r"board_not_restored",  # an event of events.jsonl
+    r"make bench|vllm bench|run_vllm_bench|\bbench_\w+|\bbench:|check bench",  # benchmarks
     r"(?:default_is_)?on_same_board",  # a column of the report's tables
     r"prompt_surprise_nats|measure_surprise",  # a column, and a key of sweep files
     r"\btwin = |`twin`|\.twin\b|\btwin: str|\btwin=|\"twin\"|'twin'|\btwin\\?\"|\]\.twin|extra=\"twin",  # a key of sweep files

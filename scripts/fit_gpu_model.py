@@ -1,9 +1,9 @@
-"""Fit the GPU model's constants to reference/*.csv and to published points, and write runner/physics/boards/*.json.
+"""Fit the GPU model's constants to reference/*.csv and to published points, and write runner/physics/gpu_models/*.json.
 
     python scripts/fit_gpu_model.py
 
-The grid of the RTX 5090 gives the shape of the model: overlap and voltage. The table of the H200, taken at the GPU's
-own clocks, gives what depends on the work. What no table tells comes from published points; docs/physics.md says which.
+The grid of the RTX 5090 gives the constants of overlap and voltage. The table of the H200, measured at the default
+clock, gives the constants that depend on the work. Published points give the rest; docs/physics.md lists them.
 """
 
 import json
@@ -15,17 +15,17 @@ import gpu_model_errors
 
 from runner.physics.gpu_model import GpuModel, load_gpu_model
 
-GPUS = Path(__file__).parents[1] / "runner" / "physics" / "gpus"
+GPU_MODELS = Path(__file__).parents[1] / "runner" / "physics" / "gpu_models"
 
 Bounds = dict[str, tuple[float, float, float]]
-"""Constant to (least, start, most)."""
+"""(least, start, most) by constant."""
 Residuals = Callable[[GpuModel], list[float]]
 
 POWER: Bounds = {
     "traffic_w": (0, 100, 600),
     "memory_w": (0, 100, 400),
 }
-# The grid is never idle, so that a busy GPU's watts cannot be told from an idle one's: busy_w stays 0.
+# The grid has no idle row, so it cannot tell a busy GPU's watts from an idle one's: busy_w stays 0.
 RTX5090: Bounds = POWER | {
     "bytes_per_s": (0.5e12, 1.6e12, 1.792e12),
     "host_s_per_step": (0, 1e-3, 3e-3),
@@ -56,7 +56,7 @@ VALLEY_WEIGHT = 4.0
 
 
 def grid_residuals(rows: list[gpu_model_errors.Row]) -> Residuals:
-    """Time, power, and energy once more near the grid's valley, where a sweep looks for its optimum."""
+    """Return the errors of time and power, and those of energy near the least, where a sweep looks for its optimum."""
     least_j = min(row.energy_j for row in rows)
     weights = [VALLEY_WEIGHT if row.energy_j < 1.1 * least_j else 0.0 for row in rows]
 
@@ -69,7 +69,7 @@ def grid_residuals(rows: list[gpu_model_errors.Row]) -> Residuals:
 
 
 def table_residuals(rows: list[gpu_model_errors.Row]) -> Residuals:
-    """Time, power and the clock that ran, and the published points."""
+    """Return the errors of time, power and the observed clock, and those at the published points."""
 
     def residuals(gpu: GpuModel) -> list[float]:
         found = gpu_model_errors.errors(gpu, rows)
@@ -81,14 +81,14 @@ def table_residuals(rows: list[gpu_model_errors.Row]) -> Residuals:
 
 PUBLISHED_SLOWDOWN = 0.009
 PUBLISHED_WEIGHT = 5
-"""Two points against 47 rows that cannot tell voltage from traffic."""
+"""The two points must count beside 47 rows that cannot tell voltage from traffic."""
 
 
 def published_residuals(gpu: GpuModel) -> list[float]:
-    """Watts saved where the host sets the pace, and the time lost where it does not.
+    """Return the errors of the watts saved where the host sets the pace, and of the time lost where it does not.
 
-    vLLM draws over 400 W for such a model, so that 137-300 W must be another engine's, waiting for its host: its step
-    costs the GPU the same joules, spread over a longer period that the clock does not change.
+    vLLM draws over 400 W for such a model. The published 137 to 300 W must come from an engine that waits for its host.
+    A step of that engine costs the GPU the same joules, spread over a longer period that the clock does not change.
     """
     high, low = (
         gpu_model_errors.decoding_at(gpu, gpu.sm_clocks_mhz[-1]),
@@ -104,7 +104,7 @@ def fit(gpu: GpuModel, bounds: Bounds, residuals: Residuals) -> GpuModel:
     """Return the GPU with the constants in `bounds` fitted by bounded least squares, robust to outliers."""
     from scipy.optimize import least_squares
 
-    # A step needs smooth power caps to be fitted: clocks every MHz.
+    # The fit needs power caps without jumps: a clock every MHz.
     smooth = replace(gpu, sm_clocks_mhz=tuple(range(gpu.sm_clocks_mhz[0], gpu.sm_clocks_mhz[-1] + 1)))
     least, start, most = zip(*bounds.values(), strict=True)
     scale = [max(value, 1e-3 * high) for value, high in zip(start, most, strict=True)]
@@ -117,7 +117,7 @@ def fit(gpu: GpuModel, bounds: Bounds, residuals: Residuals) -> GpuModel:
         lambda values: residuals(with_constants(values)),
         [value / s for value, s in zip(start, scale, strict=True)],
         bounds=([v / s for v, s in zip(least, scale, strict=True)], [v / s for v, s in zip(most, scale, strict=True)]),
-        diff_step=1e-2,  # steps over the small jumps that capped rows make from clock to clock
+        diff_step=1e-2,  # more than the small jumps of capped rows from clock to clock
         loss="soft_l1",
         f_scale=0.05,
     )
@@ -127,7 +127,7 @@ def fit(gpu: GpuModel, bounds: Bounds, residuals: Residuals) -> GpuModel:
 
 def write(gpu: GpuModel, name: str) -> None:
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(gpu).items()]
-    (GPUS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (GPU_MODELS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def main() -> None:

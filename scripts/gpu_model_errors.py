@@ -1,4 +1,4 @@
-"""What the GPU model says about every published row and point, beside what was measured.
+"""Compare the GPU model with every published row and point.
 
     python scripts/gpu_model_errors.py
 
@@ -17,8 +17,8 @@ from runner.spec.operating_point import OperatingPoint
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
-RTX5090_TWIN = "llama-3.1-8b-fp8"
-"""The grid does not name its model; these bytes at 91 % of the GPU's bandwidth give the memory time it shows."""
+RTX5090_SHAPE = "llama-3.1-8b-fp8"
+"""The grid does not name its model. The bytes of this shape at 91 % of the bandwidth give the grid's memory time."""
 RTX5090_NUM_REQUESTS = 6
 RTX5090_NUM_CONTEXT_TOKENS = 500
 
@@ -27,21 +27,21 @@ MAX_NUM_BATCHED_TOKENS = 8192
 # Decoding of ~4B models on an H200, 1980 -> 780 MHz (arXiv 2605.11999): watts at 1980, watts saved.
 PUBLISHED_SAVINGS_W = ((137.0, 47.0), (300.0, 90.0))
 PUBLISHED_LARGEST_SAVING = 0.32
-"""Of decoding's energy, at the best clock."""
+"""The share of decoding's energy that the best clock saves."""
 PUBLISHED_SHAPE = "qwen3-4b"
 PUBLISHED_LOW_MHZ = 780
 PUBLISHED_LOCK_MHZ, PUBLISHED_CAPPED_MHZ = 1830, 1500
-"""Of a load that meets the H200's 700 W: asked for, and what about it fell to."""
+"""The lock, and about what the clock fell to, under a load that meets the H200's limit of 700 W."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measured row. `predict` returns (seconds, watts, SM clock) of a GPU."""
+    """One measured row. `predict` returns the seconds, watts and SM clock that a GPU model gives for it."""
 
     label: str
     point: OperatingPoint
     time_s: float
-    """Of a decode step; of a request where prefill was measured."""
+    """Time of a decode step, or of a request where prefill was measured."""
     power_w: float
     sm_clock_mhz: float
     predict: Callable[[GpuModel], tuple[float, float, float]]
@@ -52,13 +52,13 @@ class Row:
 
 
 def h200_rows() -> list[Row]:
-    """Decoding and prefill alone at the GPU's own clocks."""
+    """Return the rows of decoding alone and prefill alone at the default clock."""
     rows = []
     for record in _read("h200_steady.csv"):
         shape = get_shape(record["model_shape"])
         num_requests, num_prompt_tokens = int(record["concurrency"]), int(record["num_context_tokens"])
         if record["phase"] == "decode":
-            # Over a request's life the context grows from the prompt to prompt and output.
+            # During a request the context grows from the prompt to the prompt and the output.
             work = decode_work(num_requests, num_prompt_tokens + int(record["num_output_tokens"]) / 2)
             predict = _decoding(shape, work, OperatingPoint())
         else:
@@ -77,8 +77,8 @@ def h200_rows() -> list[Row]:
 
 
 def rtx5090_rows() -> list[Row]:
-    """Decoding over the grid of clocks; without the rows whose memory lock slipped."""
-    shape = get_shape(RTX5090_TWIN)
+    """Return the rows of decoding over the grid of clocks, without those whose memory lock slipped."""
+    shape = get_shape(RTX5090_SHAPE)
     work = decode_work(RTX5090_NUM_REQUESTS, RTX5090_NUM_CONTEXT_TOKENS)
     rows = []
     for record in _read("rtx5090_clock_grid.csv"):
@@ -115,7 +115,7 @@ def _decoding(shape: ModelShape, work: StepWork, point: OperatingPoint) -> Calla
 def _prefilling(
     shape: ModelShape, num_requests: int, num_prompt_tokens: int
 ) -> Callable[[GpuModel], tuple[float, ...]]:
-    """All requests start together, make one token each, and are followed by as many more."""
+    """Predict batches of requests that start together and make one token each. A new batch follows each batch."""
     num_steps = -(-num_requests * num_prompt_tokens // MAX_NUM_BATCHED_TOKENS)
     whole = prefill_work(num_requests, num_prompt_tokens)
     work = StepWork(
@@ -138,7 +138,7 @@ def _prefilling(
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """Relative errors (predicted / measured - 1) of a GPU over rows, in the rows' order."""
+    """Relative errors (predicted / measured - 1) of a GPU model, in the order of the rows."""
 
     time: list[float]
     throughput: list[float]
@@ -148,7 +148,7 @@ class Errors:
 
 
 def errors(gpu: GpuModel, rows: list[Row]) -> Errors:
-    """Compare a GPU with measured rows."""
+    """Return the errors of a GPU model over measured rows."""
     predictions = [row.predict(gpu) for row in rows]
     return Errors(
         time=[t / row.time_s - 1 for row, (t, _, _) in zip(rows, predictions, strict=True)],
@@ -160,7 +160,7 @@ def errors(gpu: GpuModel, rows: list[Row]) -> Errors:
 
 
 def excess_at_model_optimum(gpu: GpuModel, rows: list[Row]) -> float:
-    """Return measured energy where the model would go, over the least measured energy, less one."""
+    """Return how far the measured energy at the model's optimum lies above the least measured one, as a fraction."""
     best = min(rows, key=lambda row: row.predict(gpu)[0] * row.predict(gpu)[1])
     return best.energy_j / min(row.energy_j for row in rows) - 1
 
@@ -171,7 +171,11 @@ def decoding_at(gpu: GpuModel, sm_clock_mhz: int) -> StepOutcome:
 
 
 def host_paced_saving_w(gpu: GpuModel, power_w: float) -> float:
-    """Watts saved at the low clock by an engine whose period makes it draw `power_w` at the high one."""
+    """Return the watts that an engine saves at the low clock, where its host sets the pace.
+
+    Args:
+        power_w: what it draws at the high clock.
+    """
     high_mhz = gpu.sm_clocks_mhz[-1]
 
     def above_idle_j(sm_clock_mhz: int) -> float:
@@ -183,7 +187,7 @@ def host_paced_saving_w(gpu: GpuModel, power_w: float) -> float:
 
 
 def largest_saving(gpu: GpuModel) -> float:
-    """Return the share of decoding's energy that its best clock saves, no host in the way."""
+    """Return the share of decoding's energy that its best clock saves, where the host sets no pace."""
     energies_j = [step.duration_s * step.power_w for step in (decoding_at(gpu, mhz) for mhz in gpu.sm_clocks_mhz)]
     return 1 - min(energies_j) / energies_j[-1]
 

@@ -1,4 +1,4 @@
-"""Whether this machine was too busy for what is paced by a simulated GPU, told by somebody who asks for nothing."""
+"""Tells whether this machine was too busy for a paced engine, by a thread that only sleeps."""
 
 import threading
 import time
@@ -9,11 +9,11 @@ import pytest
 from runner.inference.vllm.paced.pace import MAX_LAG_NS
 
 BUSY_S = 0.5
-"""From so much lost on, an engine that did not keep its pace is not to blame."""
+"""A machine that lost this much time was too busy for an engine to keep its pace."""
 
 
 class Witness(threading.Thread):
-    """Sleeps 10 ms at a time, and adds up how late it is woken where no engine's step could catch up either."""
+    """Sleeps 10 ms at a time, and adds up delays that an engine could not make up for either."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -37,6 +37,6 @@ class Witness(threading.Thread):
                 self.lost_s += late_s
 
     def excuse(self, what: object) -> None:
-        """Skip the test on a machine that was too busy; anywhere else it fails, and says what."""
+        """Skip the test on a machine that was too busy. On any other machine fail, and show `what`."""
         assert self.lost_s > BUSY_S, what
         pytest.skip(f"this machine kept no engine's pace: a thread that only sleeps was {self.lost_s:.1f} s too late")

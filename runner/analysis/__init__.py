@@ -1,1 +1,1 @@
-"""What the readings mean: energy, verdicts and summaries, as pure functions on frames."""
+"""Analysis of what was measured, as pure functions: energy, verdicts, means over trials, and recommendations."""

@@ -1,6 +1,6 @@
-"""Everything that is said of a run, worked out once: for the terminal, the page, the JSON and the CSV alike.
+"""Everything that is said of a run, computed once for the terminal, the page, JSON and CSV.
 
-Rows of trials enter, with a way to read what stands behind them; a `Study` leaves. Next: display.
+Rows of trials enter, with a way to read their requests; a `Study` leaves. Next: display.
 """
 
 from collections.abc import Callable, Collection
@@ -11,7 +11,7 @@ import polars as pl
 from runner.analysis.advice.common_samples import COMMON_QUALITY, compare_on_common_samples
 from runner.analysis.advice.limits import NO_LIMITS, Limits
 from runner.analysis.advice.mixed_load import recommend_for_all
-from runner.analysis.advice.model_comparison import compare_concurrencies, compare_models
+from runner.analysis.advice.model_comparison import compare_loads, compare_models
 from runner.analysis.advice.pareto import find_front
 from runner.analysis.advice.recommendation import recommend
 from runner.analysis.advice.routing import ROUTES, bound_routing
@@ -19,14 +19,15 @@ from runner.analysis.inputs.correlation import CORRELATIONS, correlate
 from runner.analysis.run.operating_points import BLOCK, POINT
 from runner.analysis.run.summary import count_failures, count_verdicts, summarise_operating_points
 from runner.results.tables import SAMPLES
+from runner.spec.load import SINGLE
 
 NUM_RESAMPLES = 300
-"""Behind each interval of a correlation: they are read to one digit, and a report should not take a minute."""
+"""Behind each interval of a correlation. Readers need one digit of it, and a report should not take a minute."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """What a run says. Each frame's columns are described where it is made."""
+    """What a run says. The columns of each frame are described in the module that makes it."""
 
     trials: pl.DataFrame
     limits: Limits
@@ -37,9 +38,9 @@ class Study:
     mixed_loads: pl.DataFrame
     """`mixed_load.MIXED_LOADS`"""
     models: pl.DataFrame
-    """`models.MODEL_COMPARISONS`"""
+    """`model_comparison.MODEL_COMPARISONS`"""
     concurrencies: pl.DataFrame
-    """`models.CONCURRENCY_COMPARISONS`, each at its recommended point"""
+    """`model_comparison.LOAD_COMPARISONS`, each load at its recommended operating point"""
     front: pl.DataFrame
     """`pareto.PARETO_POINTS`"""
     verdicts: pl.DataFrame
@@ -47,12 +48,12 @@ class Study:
     routes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ROUTES))
     """`routing.ROUTES`"""
     common_quality: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=COMMON_QUALITY))
-    """`common_samples.COMMON_QUALITY`; of the tasks of which a prompt was cut to fit one of several models"""
+    """`common_samples.COMMON_QUALITY`, of the tasks in which a prompt was cut to fit one of several models"""
     correlations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CORRELATIONS))
     """`correlation.CORRELATIONS`; empty unless requests' own energies were measured"""
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """Return what a script may want, by name."""
+        """Return the tables of `sweep report --json` and `--csv`, by name."""
         return {
             "points": self.points,
             "recommendations": self.recommendations,
@@ -69,11 +70,11 @@ class Study:
 
 
 def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
-    """Return what trials say by themselves, without their requests.
+    """Return what trials say without their requests.
 
     Args:
-        trials: [num_trials] rows of `tables.TRIALS`, completed by `across.complete_trials`.
-        limits: what a recommended point must keep.
+        trials: [num_trials] rows of `tables.TRIALS`, completed by `completed_trials.complete_trials`.
+        limits: what a recommended operating point must keep.
     """
     points = summarise_operating_points(trials)
     recommendations = recommend(points, limits)
@@ -86,7 +87,7 @@ def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
         recommendations=recommendations,
         mixed_loads=recommend_for_all(points, limits),
         models=compare_models(points),
-        concurrencies=compare_concurrencies(chosen),
+        concurrencies=compare_loads(chosen),
         front=find_front(points),
         verdicts=count_verdicts(trials),
         failures=count_failures(trials),
@@ -98,7 +99,7 @@ def study_requests(
     samples: pl.DataFrame,
     scan_requests: Callable[[Collection[str]], pl.LazyFrame],
 ) -> Study:
-    """Return a study with what its trials' requests say: of models on samples that fit them all, of routers, of inputs.
+    """Return a study with what requests say: models on samples that fit them all, routing, and what inputs cost.
 
     Args:
         samples: [num_samples] rows of `tables.SAMPLES`.
@@ -113,7 +114,7 @@ def study_requests(
 
 
 def _compare_where_cut(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]) -> pl.DataFrame:
-    # The words are the same at every clock but for rounding: one trial of each model says enough.
+    # Apart from rounding, answers are the same at every clock, so that one trial of each model is enough.
     answered = trials.filter(pl.col("status") == "ok", pl.col("phase_role").is_null()).sort("start_ns")
     is_cut = (pl.col("num_truncated_requests").fill_null(0) > 0).any() & (pl.col("model").n_unique() > 1)
     chosen = answered.filter(is_cut.over("task")).unique(["model", "task"], keep="first", maintain_order=True)
@@ -126,8 +127,10 @@ def _compare_where_cut(trials: pl.DataFrame, scan_requests: Callable[[Collection
 def _correlate_measured(
     trials: pl.DataFrame, samples: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]
 ) -> pl.DataFrame:
-    # Only a prompt that is alone on the GPU can be measured; a task's first trial tells whether it was.
-    alone = trials.filter(pl.col("concurrency") == 1, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
+    # A prompt's own energy can be measured only where it is alone on the GPU. A task's first trial tells whether it
+    # was.
+    is_single = pl.all_horizontal(pl.col(name) == value for name, value in SINGLE.columns().items())
+    alone = trials.filter(is_single, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
     first = alone.unique(["model", "task"], keep="first", maintain_order=True)
     measured = scan_requests(first["trial_id"].to_list()).filter(energy_method="measured").select("trial_id").unique()
     tasks = first.join(measured.collect(), on="trial_id", how="semi")

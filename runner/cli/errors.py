@@ -1,5 +1,6 @@
 """Exit codes, and errors made into one message that says what to do."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ EXIT_FAILED_TRIALS = 1
 EXIT_WRONG_INPUT = 2
 EXIT_WRONG_MACHINE = 3
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""What a shell reports of a program that SIGPIPE ended."""
 
 
 @contextmanager
@@ -31,6 +34,18 @@ def explained_errors() -> Iterator[None]:
         _fail(str(error), EXIT_WRONG_MACHINE)
     except ValueError as error:
         _fail(str(error), EXIT_WRONG_INPUT)
+
+
+@contextmanager
+def quiet_broken_pipe() -> Iterator[None]:
+    """End without a message when the reader of standard output has gone, as in `sweep tasks --all | head`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more when it ends, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_BROKEN_PIPE) from None
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

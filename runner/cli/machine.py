@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.errors import EXIT_WRONG_MACHINE, explained_errors
+from runner.cli.errors import EXIT_WRONG_MACHINE, explained_errors, quiet_broken_pipe
 from runner.cli.options import GpuOption, JsonOption
 
 
@@ -59,7 +59,7 @@ def tasks(
     Our own need no network; the study's and lm-evaluation-harness's read public data sets. For example:
     `sweep tasks`, `sweep tasks commonsense`, `sweep tasks mmlu`, `sweep tasks --all --json`.
     """
-    with explained_errors():
+    with explained_errors(), quiet_broken_pipe():
         from runner.tasks.listing import list_tasks
         from runner.tasks.task import TaskError
 
@@ -72,8 +72,6 @@ def tasks(
 
             print(json.dumps([asdict(task) for task in shown], indent=1))
             return
-        from rich.console import Console
+        from runner.display.tasks import print_tasks
 
-        from runner.display.tasks import render_tasks
-
-        Console().print(render_tasks(shown, num_left_out=len(found) - len(shown)), highlight=False)
+        print_tasks(shown, num_left_out=len(found) - len(shown))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.errors import explained_errors
+from runner.cli.errors import explained_errors, quiet_broken_pipe
 from runner.cli.options import JsonOption, PictureFormat, RunDirectory
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def report(
     Limits are those that the recommended operating points must keep. For example:
     `sweep report runs/demo --max-slowdown 5% --plots svg`.
     """
-    with explained_errors():
+    with explained_errors(), quiet_broken_pipe():
         from runner.analysis.advice.limits import parse_limits
 
         limits = parse_limits(

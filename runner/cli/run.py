@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, explained_errors
+from runner.cli.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, explained_errors, quiet_broken_pipe
 from runner.cli.options import (
     AddressOption,
     ClocksOption,
@@ -96,7 +96,7 @@ def plan(
     What is finished in the run directory is not counted again. For example: `sweep plan sweeps/paper.toml`, or for
     machines that are not here `sweep plan sweeps/paper.toml --gpu sim:h200x4`.
     """
-    with explained_errors():
+    with explained_errors(), quiet_broken_pipe():
         from runner.api import load_sweep, plan_sweep
 
         sweep = load_sweep(file)

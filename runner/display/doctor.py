@@ -69,7 +69,7 @@ def describe_looks(looks: Mapping[str, str]) -> str:
     subjects: dict[str, list[str]] = {}
     for subject in sorted(looks, key=lambda name: (len(name), name)):  # GPU 2 before GPU 10
         subjects.setdefault(looks[subject], []).append(subject)
-    parts = [f"{part} of {', '.join(of)}" for part, of in subjects.items()]
+    parts = [f"the {part} of {', '.join(of)}" for part, of in subjects.items()]
     return "Looking at " + (", ".join(parts) or "this machine")
 
 

@@ -113,10 +113,14 @@ def _describe_axes(plan: Plan) -> str:
 
 
 def _describe_totals(plan: Plan) -> str:
-    num_left = len(plan.trials) - plan.num_finished
-    done = f", {plan.num_finished} of them finished already" if plan.num_finished else ""
+    num_trials, num_finished = len(plan.trials), plan.num_finished
+    done = (
+        f", {num_finished} of them finished already. The other {num_trials - num_finished}"
+        if num_finished
+        else ". Together they"
+    )
     return (
-        f"{len(plan.trials)} trials{done}. The {num_left} that are left take about "
+        f"{num_trials} trials{done} take about "
         f"{format_duration(plan.estimated_duration_s)} and {format_energy(plan.estimated_energy_j)}, loading included: "
         "an estimate by the physics model of an H200, good for planning time, not for conclusions."
     )

@@ -1,1 +1,1 @@
-"""A sweep at work: one trial measured, one actor a GPU, one aggregator, one driver."""
+"""Carrying out a sweep: one driver, one aggregator, and one worker for each GPU group."""

@@ -1,6 +1,6 @@
-"""Can this machine measure, and can it set clocks? Findings with what to do about each; nothing is set here.
+"""What `sweep doctor` finds: whether this machine can measure and set clocks, with advice on each problem.
 
-`reset_leftovers` alone changes something: it clears what a disaster left locked.
+`examine` sets nothing. `reset_leftovers` puts back what dead runs left set.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ from runner.timebase import TimeSource, VirtualTime, WallTime
 
 Level = Literal["ok", "warning", "error"]
 OnLook = Callable[[str, str | None], None]
-"""Is told what is being looked at: a subject, and what of it; None once the subject is done. Any thread may call it."""
+"""Takes a subject, and the part of it that is examined now; None once the subject is done. Any thread may call it."""
 _WATCH_S = 0.5
 
 
@@ -35,11 +35,11 @@ class Check:
 
     level: Level
     subject: str
-    """A GPU's label, or what of the machine is meant."""
+    """A GPU, or a part of the machine."""
     finding: str
     advice: str | None = None
     is_detail: bool = False
-    """For those who ask for all of it."""
+    """Whether it is shown only with --verbose."""
 
 
 def examine(
@@ -50,9 +50,11 @@ def examine(
 ) -> list[Check]:
     """Return findings on this machine and on each GPU that a `--gpu` value means, in the order of the GPUs.
 
-    All GPUs are examined at once, each in a thread of its own; in virtual time one after the other.
+    All GPUs are examined at once, each in a thread of its own. In virtual time they are examined one after the other.
 
-    Raises: ValueError: `gpu` is not a request.
+    Args:
+        on_look: is told what is examined now.
+    Raises: ValueError: `gpu` cannot be read.
     """
     time_source = time_source or WallTime()
     checks = [_check_engine()]
@@ -79,17 +81,19 @@ def _examine_one(request: str, info: GpuInfo, *, time_source: TimeSource, on_loo
     try:
         gpu = open_gpu(request, info.uuid, time_source, read_only=True)
         checks += _examine_gpu(gpu, subject, time_source, partial(on_look, subject))
-    except GpuError as error:  # what was found before is kept
+    except GpuError as error:  # earlier findings are kept
         checks.append(Check(level="error", subject=subject, finding=str(error)))
     on_look(subject, None)
     return checks
 
 
 def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]:
-    """Carry out what dead runs owe, then reset the clocks of each chosen GPU that nobody holds; a line on each.
+    """Put back what dead runs left set, then reset the clocks of each chosen GPU that no run holds.
 
-    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it; NoGpuError, PermissionDeniedError; GpuError: something is still
-        owed, of which the lines have told.
+    Yields a line for each lease that was found, and for each GPU.
+
+    Raises: ReadOnlyError: SWEEP_CLOCKS forbids it. NoGpuError, PermissionDeniedError. GpuError: something could not be
+        put back; the lines say what.
     """
     if environment_forbids_setting():
         raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
@@ -105,13 +109,13 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]
         opened.reset(None)
         _delete_spoilt_journal(journal_path(find_journal_dir(), opened.address))
         yield f"GPU {info.index} {info.name}: clocks are at the GPU's default{_describe_limit(opened)}"
-    # A spoilt journal of a chosen GPU has just been settled after all.
+    # A damaged journal of a chosen GPU has been deleted meanwhile.
     if owed := [settlement.journal.stem for settlement in settled if settlement.failed and settlement.journal.exists()]:
         raise GpuError(f"not everything that dead runs left is put back (see above): {', '.join(owed)}")
 
 
 def _describe_limit(gpu: Gpu) -> str:
-    """A power limit without a journal may be an administrator's: it is told and left."""
+    """Return words on a power limit that is not the default. It stays: an administrator may have set it."""
     limit_w, default_w = gpu.read_power_limit_w(), gpu.info.power_limit_default_w
     if limit_w is None or default_w is None or limit_w == default_w:
         return ""
@@ -144,7 +148,7 @@ def _examine_gpu(gpu: Gpu, subject: str, time_source: TimeSource, on_look: Calla
         advice = "energy then rests on the power trace alone"
         yield Check(level="warning", subject=subject, finding=f"no energy counter: {error}", advice=advice)
     on_look("power sensors")
-    with suppress(GpuLostError):  # which the readings above have said
+    with suppress(GpuLostError):  # the readings above have said so
         found = probe_sensors(gpu, time_source)
         for name, sensor in found.sensors.items():
             yield Check(level="ok", subject=subject, finding=f"sensor {name!r}: {sensor.describe()}", is_detail=True)
@@ -174,7 +178,12 @@ def _check_samples(gpu: Gpu, subject: str, time_source: TimeSource) -> Check:
         return Check(level="warning", subject=subject, finding=f"no power samples: {error}", advice=advice)
     if not samples:
         finding = f"no power sample came in {_WATCH_S} s"
-        return Check(level="warning", subject=subject, finding=finding, advice="try again; then as without samples")
+        return Check(
+            level="warning",
+            subject=subject,
+            finding=finding,
+            advice="try again; without samples, energy rests on the counter alone",
+        )
     mean_w = sum(sample.power_w for sample in samples) / len(samples)
     span_s = (samples[-1].time_ns - samples[0].time_ns) * 1e-9
     rate = f": {(len(samples) - 1) / span_s:.0f} a second" if span_s > 0 else ""
@@ -186,7 +195,7 @@ def _check_processes(gpu: Gpu, subject: str) -> Iterator[Check]:
     try:
         others = gpu.read_process_ids()
     except GpuError as error:
-        finding = f"who else computes on it cannot be seen: {error}"
+        finding = f"other processes cannot be seen: {error}"
         yield Check(level="warning", subject=subject, finding=finding, advice="others' energy would be counted as ours")
         return
     if others:
@@ -201,29 +210,31 @@ def _check_setting(info: GpuInfo, subject: str) -> Check:
         return Check(level="ok", subject=subject, finding=finding)
     if not info.sm_clocks_mhz:
         advice = "measure with --clocks read-only"
-        return Check(level="warning", subject=subject, finding="the GPU names no clocks to set", advice=advice)
+        return Check(level="warning", subject=subject, finding="the GPU reports no clocks to set", advice=advice)
     if obstacle := find_obstacle([info]):
         return Check(level="warning", subject=subject, finding=f"clocks cannot be set: {obstacle}", advice=WAYS_OUT)
     if info.simulated:
         return Check(level="ok", subject=subject, finding="clocks can be set (on the simulated GPU)")
-    finding = "clocks can probably be set; whether the driver agrees is seen when a run sets them"
+    finding = "clocks can probably be set; the driver decides when a run sets them"
     return Check(level="ok", subject=subject, finding=finding)
 
 
 def _describe_holder(address: GpuAddress, *, dead_too: bool = False) -> str | None:
-    """Who holds a lease on the GPU, from its journal; None for nobody.
+    """Return in words who holds a lease on the GPU, from its journal; None where no lease does.
 
-    Raises: GpuError: the dead are asked for too, and the journal cannot be read.
+    Args:
+        dead_too: whether to name a dead holder, too.
+    Raises: GpuError: a dead holder is asked for, and the journal cannot be read.
     """
     path = journal_path(find_journal_dir(), address)
     journal = read_journal(path) if dead_too else read_sound_journal(path)
     if journal is None or not (journal.worker_lives or dead_too):
-        return find_locker(path.stem)  # another user, whose journal cannot be seen
+        return find_locker(path.stem)  # another user's journal cannot be seen
     return journal.describe()
 
 
 def _delete_spoilt_journal(path: Path) -> None:
-    """A journal that cannot be read keeps every run from the GPU, and owes what has just been reset."""
+    """Delete a journal that cannot be read. What it owed has been reset, and it would keep every run from the GPU."""
     try:
         read_journal(path)
     except GpuError:

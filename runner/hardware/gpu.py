@@ -1,4 +1,4 @@
-"""What the rest of the program may ask of a GPU: the `Gpu` protocol, its records and its errors.
+"""The `Gpu` protocol, its records and its errors: everything that the rest of the program may ask of a GPU.
 
 Units are W, J, MHz, °C, bytes and ns since the epoch. NVML's milliwatts and millijoules stay in `nvml/`.
 """
@@ -13,11 +13,11 @@ from runner.spec.throttle import ThrottleReason
 
 
 class GpuError(Exception):
-    """Something a GPU, or its driver, did not do. The message says what to do next where anything can be done."""
+    """A GPU or its driver failed. The message says what to do next, where anything can be done."""
 
 
 class NoGpuError(GpuError):
-    """There is no GPU here that may be used."""
+    """This machine has no GPU that may be used."""
 
 
 class PermissionDeniedError(GpuError):
@@ -25,11 +25,11 @@ class PermissionDeniedError(GpuError):
 
 
 class NotSupportedError(GpuError):
-    """This GPU has no such reading or setting."""
+    """The GPU has no such reading or setting."""
 
 
 class ReadOnlyError(GpuError):
-    """Read-only mode: nothing may be set. Raised before NVML is called."""
+    """Nothing may be set in read-only mode. Raised before NVML is called."""
 
 
 class GpuLostError(GpuError):
@@ -38,20 +38,20 @@ class GpuLostError(GpuError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuInfo:
-    """What does not change about a GPU while the program runs; None where the GPU does not say."""
+    """What does not change about a GPU while the program runs. A fact that the GPU does not report is None."""
 
     uuid: str
     index: int
-    """NVML's index (PCI bus order), which is not CUDA's."""
+    """NVML's index, in the order of the PCI bus. CUDA's index may differ."""
     name: str
     driver_version: str
     simulated: bool
     sm_clocks_mhz: tuple[int, ...]
-    """Supported SM clocks at the highest memory clock, ascending; empty where the GPU does not say."""
+    """Supported SM clocks at the highest memory clock, ascending; empty where the GPU does not report them."""
     mem_clocks_mhz: tuple[int, ...]
-    """Supported memory clocks, ascending."""
+    """Supported memory clocks, ascending; empty where the GPU does not report them."""
     sm_clocks_at_mem_mhz: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """(memory clock, SM clocks supported there) where they are not those of the highest memory clock."""
+    """(memory clock, SM clocks supported there) where they differ from those at the highest memory clock."""
     power_limit_min_w: float | None
     power_limit_max_w: float | None
     power_limit_default_w: float | None
@@ -59,7 +59,7 @@ class GpuInfo:
     persistence_mode: bool | None
 
     def sm_clocks_at(self, mem_clock_mhz: int | None) -> tuple[int, ...]:
-        """Return the SM clocks supported at a memory clock, ascending; None: at the GPU's default."""
+        """Return the supported SM clocks at a memory clock, ascending. None means the default memory clock."""
         return dict(self.sm_clocks_at_mem_mhz).get(mem_clock_mhz or 0, self.sm_clocks_mhz)
 
 
@@ -81,7 +81,7 @@ class GpuAddress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PowerReading:
-    """Power at one instant, or over the interval that ends there: which it is, the sensor decides."""
+    """Power at one instant, or its mean over the interval that ends there, as the sensor has it."""
 
     time_ns: int
     power_w: float
@@ -89,7 +89,7 @@ class PowerReading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateReading:
-    """Clocks, temperature and throttle reasons at one instant; None where a reading failed."""
+    """Clocks, temperature and throttle reasons at one instant. A reading that failed is None."""
 
     time_ns: int
     sm_clock_mhz: int | None
@@ -100,16 +100,16 @@ class StateReading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThrottleTimes:
-    """For how long a GPU has run below the clock it was meant to run at, by reason; None where it does not count."""
+    """How long a GPU has been throttled since its driver loaded. A kind that it does not count is None."""
 
     power_s: float | None
     thermal_s: float | None
     other_s: float | None
-    """Limits of the GPU, of its reliability, and of GPUs that are clocked together."""
+    """Sync boost, and the GPU's own limits where the driver counts them."""
 
 
 class Gpu(Protocol):
-    """One GPU. Every method may raise `GpuError`."""
+    """One GPU. Every method may raise `GpuError`, and `GpuLostError` once the GPU no longer answers."""
 
     @property
     def info(self) -> GpuInfo:
@@ -127,62 +127,63 @@ class Gpu(Protocol):
         ...
 
     def read_power_samples(self, after_ns: int) -> list[PowerReading]:
-        """Return what the driver's sample buffer holds with stamps later than `after_ns`, oldest first."""
+        """Return the samples of the driver's buffer with stamps later than `after_ns`, oldest first."""
         ...
 
     def read_instant_power(self) -> PowerReading:
-        """Return the newest instantaneous power, with the driver's own stamp; changes about every 100 ms."""
+        """Return the newest instantaneous power with the driver's stamp. It changes about every 100 ms."""
         ...
 
     def read_average_power(self) -> PowerReading:
-        """Return the driver's usual power reading, stamped when it was read; over what it averages, a probe finds."""
+        """Return the driver's usual power reading, stamped when it was read. A probe finds its averaging window."""
         ...
 
     def read_state(self) -> StateReading:
-        """Return clocks, temperature and throttle reasons now; costs microseconds."""
+        """Return clocks, temperature and throttle reasons now. This takes microseconds."""
         ...
 
     def read_energy_counter_j(self) -> float:
-        """Return the energy since the driver loaded; ticks about every 100 ms and costs about 3 ms."""
+        """Return the energy since the driver loaded. It ticks about every 100 ms, and a call takes about 3 ms."""
         ...
 
     def read_throttle_times(self) -> ThrottleTimes:
-        """Return the GPU's cumulative counters of throttling, since the driver loaded."""
+        """Return the cumulative times of throttling since the driver loaded."""
         ...
 
     def read_power_limit_w(self) -> float | None:
-        """Return the limit in force, None where the GPU has none."""
+        """Return the power limit in force; None where the GPU has none."""
         ...
 
     def read_memory_used_bytes(self) -> int | None:
-        """Return the memory in use by anybody."""
+        """Return the memory in use, by any process; None where the GPU does not report it."""
         ...
 
     def read_process_ids(self) -> list[int]:
-        """Return the ids of the processes that compute on the GPU."""
+        """Return the ids of the processes that compute on the GPU, in the driver's PID namespace."""
         ...
 
-    def check(self, request: OperatingPoint) -> None:
+    def check(self, point: OperatingPoint) -> None:
         """Refuse an operating point that this GPU does not support. Nothing is set.
 
         Raises: NotSupportedError: the GPU has no such setting. ValueError: the value is outside its range.
         """
         ...
 
-    def apply(self, request: OperatingPoint) -> None:
-        """Lock clocks and set the limit as asked; what is None is left as it is.
+    def apply(self, point: OperatingPoint) -> None:
+        """Lock the clocks and set the power limit of an operating point. Parts that are None stay as they are.
 
-        Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
-            ValueError for a value that the GPU does not support.
+        Raises: ReadOnlyError: read-only mode; raised before NVML is called. PermissionDeniedError, NotSupportedError.
+            ValueError: the GPU does not support a value.
         """
         ...
 
     def reset(self, power_limit_w: float | None, settings: Collection[Setting] | None = None) -> None:
-        """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
+        """Unlock the clocks that `settings` names, and set the power limit back.
 
         Args:
-            settings: what is known to have been set; None for all that the GPU can set.
-        Raises: ReadOnlyError before NVML is called in read-only mode; what a setting that failed raised, after the
-            others were tried.
+            power_limit_w: the limit to set; None leaves the limit as it is.
+            settings: what has been set; None means everything that the GPU can set.
+        Raises: ReadOnlyError: read-only mode; raised before NVML is called. PermissionDeniedError. The error of a
+            setting that failed, after the others were tried.
         """
         ...

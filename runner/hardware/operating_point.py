@@ -1,4 +1,4 @@
-"""From what a sweep file asks for ("60%", 1200, "default") to what one GPU supports."""
+"""The operating point in the values of one GPU: "60%", 1200 or "default" enters, MHz and W leave."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from runner.hardware.gpu import GpuInfo, NotSupportedError
 from runner.spec.operating_point import DEFAULT, OperatingPoint, RequestedPoint
 
 _SLACK = 0.1
-"""How far outside the GPU's range a request may lie and still be snapped to its end."""
+"""How far outside the GPU's range a clock may lie and still mean the end of the range, as a fraction."""
 
 
 def resolve_operating_point(info: GpuInfo, requested: RequestedPoint) -> OperatingPoint:
@@ -41,7 +41,7 @@ def _resolve_clock(
         raise NotSupportedError(f"{info.name} has one memory clock, {supported[0]} MHz: leave mem_clock at default")
     if spaced := re.fullmatch(r"spaced (\d+)/(\d+)", str(asked)):
         return _space(supported, int(spaced[2]))[int(spaced[1]) - 1]
-    # A share is one of the GPU's highest clock, also at a memory clock that does not allow that one.
+    # A percentage is of the GPU's highest clock, also at a memory clock that does not allow that clock.
     highest_mhz = (info.sm_clocks_mhz if axis == "sm_clock" else supported)[-1]
     clock_mhz = _parse(axis, asked, highest_mhz, "MHz")
     if not (1 - _SLACK) * supported[0] <= clock_mhz <= (1 + _SLACK) * supported[-1]:
@@ -72,12 +72,12 @@ def _resolve_power_limit(asked: str | float, info: GpuInfo) -> float | None:
 
 
 def _show(axis: str, asked: str | float, value: float, unit: str) -> str:
-    """Return an axis and its value as the sweep file has them, and what a share comes to."""
+    """Return an axis and its value as the sweep file has them, with the result of a percentage."""
     return f'{axis} = "{asked}" ({value:.0f} {unit})' if str(asked).endswith("%") else f"{axis} = {asked}"
 
 
 def _parse(axis: str, asked: str | float, full: float, unit: str) -> float:
-    """Return MHz or W from a number, or from a share of `full`."""
+    """Return MHz or W from a number, or from a percentage of `full`."""
     text = str(asked).strip()
     try:
         return float(text[:-1]) / 100 * full if text.endswith("%") else float(text)
@@ -88,7 +88,7 @@ def _parse(axis: str, asked: str | float, full: float, unit: str) -> float:
 
 
 def _space(supported: Sequence[int], num_clocks: int) -> list[int]:
-    """Return supported clocks (MHz), evenly spaced from the highest to the lowest."""
+    """Return supported clocks in MHz, evenly spaced from the highest to the lowest."""
     gap = (supported[-1] - supported[0]) / (num_clocks - 1)
     return [_nearest(supported[-1] - k * gap, supported) for k in range(num_clocks)]
 

@@ -1,4 +1,4 @@
-"""Which GPUs may be used: those of NVML that CUDA_VISIBLE_DEVICES allows, and of these the ones asked for."""
+"""Which GPUs a run uses: of those that CUDA_VISIBLE_DEVICES allows, the ones that `--gpu` names."""
 
 from typing import Any
 
@@ -32,13 +32,14 @@ def find_gpus(gpu: str, cuda_visible_devices: str | None, time_source: TimeSourc
 
 
 def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> list[GpuInfo]:
-    """Return the GPUs asked for, in the order in which they were asked for.
+    """Return the GPUs that a request names, in its order.
 
     Args:
-        request: "all"; or NVML indices and UUIDs (beginnings that fit one GPU suffice), separated by commas.
-        cuda_visible_devices: the variable's value; None where it is not set, and for simulated GPUs. Its indices
-            are taken in the order of the PCI bus, which is CUDA's only under CUDA_DEVICE_ORDER=PCI_BUS_ID.
-    Raises: NoGpuError: no GPU may be used, or one asked for lies outside cuda_visible_devices or does not exist.
+        request: "all", or NVML indices and UUIDs, separated by commas. The beginning of a UUID will do where it fits
+            one GPU only.
+        cuda_visible_devices: the variable's value; None where it is not set, and for simulated GPUs. Its indices are
+            read in the order of the PCI bus, which is CUDA's order only under CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    Raises: NoGpuError: no GPU may be used, or a named one does not exist or is outside cuda_visible_devices.
         ValueError: the request cannot be read. NotSupportedError: a chosen GPU is split by MIG.
     """
     uuids = _list_uuids(nvml)
@@ -56,7 +57,7 @@ def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> li
 
 
 def require_readable(request: str) -> None:
-    """Raises: ValueError: no machine could understand the request, whatever GPUs it has."""
+    """Check the form of a request. Raises: ValueError: it is wrong on every machine."""
     if request == "all":
         return
     for entry in (part.strip() for part in request.split(",")):
@@ -76,7 +77,7 @@ def _list_uuids(nvml: Any) -> list[str]:
 
 
 def _allowed_indices(uuids: list[str], cuda_visible_devices: str | None) -> list[int]:
-    """Return NVML's indices of the GPUs that CUDA would show, in its order; CUDA stops at the first invalid entry."""
+    """Return NVML's indices of the GPUs that CUDA shows, in its order. CUDA stops at the first invalid entry."""
     if cuda_visible_devices is None:
         return list(range(len(uuids)))
     allowed: list[int] = []
@@ -108,7 +109,7 @@ def _parse_request(request: str, uuids: list[str]) -> list[int]:
 
 
 def _find(entry: str, uuids: list[str]) -> int | None:
-    """Return the one GPU that an index or the beginning of a UUID means; None where it is none, or not one."""
+    """Return the index of the GPU that an index or a UUID's beginning means; None where it fits none or several."""
     if entry.isascii() and entry.isdigit():
         return int(entry) if int(entry) < len(uuids) else None
     if not entry.startswith("GPU-"):

@@ -1,12 +1,12 @@
-"""The GPU model: how long a step of an engine takes and what the GPU draws meanwhile.
+"""The GPU model: how long a step of an engine takes, and what the GPU draws meanwhile.
 
-Per step, with compute time t_c and memory time t_m at the reference clocks f0 and m0:
+For each step, with compute time t_c and memory time t_m at the reference clocks f0 and m0:
 
     k = ( ((t_c + rho*t_m) * f0/f)^p + (t_m * (m0/m)^q)^p )^(1/p)          t = t_host + k
     P = P_idle(f, m) + ( (V/V0)^2 * (A_busy*k*f/f0 + A_c*t_c + A_x*t_m) + A_m*t_m ) / t
 
-V falls linearly with f and levels off; the power limit chooses the highest supported clock whose power fits. Pure
-functions: work and operating point in, seconds and watts out. docs/physics.md says what was fitted to what.
+V falls linearly with f and levels off. Under a power limit the highest supported clock whose power fits runs. Work and
+an operating point enter, seconds and watts leave. docs/physics.md says what each constant was fitted to.
 """
 
 import json
@@ -24,19 +24,19 @@ DEFAULT_GPU = "h200"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
-    """What the GPU makes of one step."""
+    """What one step takes and draws."""
 
     duration_s: float
     power_w: float
     sm_clock_mhz: int
-    """The clock that ran: the one asked for unless the power limit overruled it."""
+    """The clock that ran: the requested one, or a lower one under the power limit."""
     mem_clock_mhz: int
     power_capped: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuModel:
-    """One kind of GPU: what it supports, and the constants of its step time and power."""
+    """One kind of GPU: what it supports, and the constants of its step times and its power."""
 
     name: str
     sm_clocks_mhz: tuple[int, ...]
@@ -48,48 +48,48 @@ class GpuModel:
     power_limit_max_w: float
     memory_total_bytes: int
     settle_s: float
-    """Time from asking for a clock or limit until it holds."""
+    """Time from a request for a clock or a limit until it holds."""
 
     flops_per_s: float
     bytes_per_s: float
     host_s_per_step: float
     host_s_per_layer: float
     host_s_per_decode_token: float
-    """Scheduling, sampling and handing out, for each request that decodes."""
+    """Scheduling, sampling and delivery, for each request that decodes."""
     turnaround_s: float
-    """Between the end of a request and the start of its successor: the engine's front end and the caller."""
+    """Time from the end of a request to the start of the next one: the engine's front end and the caller take it."""
     admission_s: float
-    """More of it for each further request that is admitted in the same instant."""
+    """Additional turnaround for each further request that is admitted at the same instant."""
     sm_share_of_memory_time: float
-    """rho: the part of the memory time that is also spent in the SMs' clock domain (caches, address arithmetic)."""
+    """rho: the share of the memory time that is also spent in the SMs' clock domain (caches, address arithmetic)."""
     overlap_exponent: float
-    """p: how sharply the longer of SM time and memory time hides the shorter; infinite would be a roofline."""
+    """p: how sharply the longer of SM time and memory time hides the shorter. An infinite p would be a roofline."""
     mem_clock_exponent: float
-    """Bandwidth falls with the memory clock to this power."""
+    """q: bandwidth falls with the memory clock to this power."""
 
     voltage_floor: float
-    """V/V0 below the clock where the voltage levels off."""
+    """V/V0 at and below the clock where the voltage levels off."""
     voltage_floor_clock: float
-    """That clock, as a share of f0."""
+    """The clock where the voltage levels off, as a share of f0."""
     idle_low_w: float
-    """Drawn at the lowest SM clock and m0 with nothing to do."""
+    """Idle power at the lowest SM clock and m0."""
     idle_high_w: float
-    """Drawn at f0 and m0 with nothing to do."""
+    """Idle power at f0 and m0."""
     mem_idle_w: float
-    """The part of both that falls in proportion to the memory clock."""
+    """The part of both idle powers that falls in proportion to the memory clock."""
     busy_w: float
-    """A_busy: clocking the SMs while a kernel runs, at f0."""
+    """A_busy: power of clocking the SMs while a kernel runs, at f0."""
     compute_w: float
-    """A_c: arithmetic at the full rate of f0."""
+    """A_c: power of arithmetic at the full rate of f0."""
     traffic_w: float
-    """A_x: moving bytes through the SMs' voltage domain at the full rate of m0 and V0."""
+    """A_x: power of moving bytes through the SMs' voltage domain at the full rate of m0, at V0."""
     memory_w: float
-    """A_m: moving bytes in the memory itself at the full rate of m0."""
+    """A_m: power of moving bytes in the memory itself at the full rate of m0."""
 
     def step(self, shape: ModelShape, work: StepWork, point: OperatingPoint) -> StepOutcome:
-        """Return how long a step takes and what it draws at an operating point of supported clocks.
+        """Return how long a step takes and what it draws at an operating point with supported clocks.
 
-        Where no supported clock keeps to the power limit, the lowest runs and power exceeds the limit.
+        Where no supported clock keeps to the power limit, the lowest clock runs and the power exceeds the limit.
         """
         asked_mhz = point.sm_clock_mhz or self.sm_clocks_mhz[-1]
         mem_clock_mhz = point.mem_clock_mhz or self.mem_clocks_mhz[-1]
@@ -109,7 +109,7 @@ class GpuModel:
         clock_mhz = asked_mhz
         duration_s, power_w = at_clock(asked_mhz)
         if power_w > limit_w:
-            # Power rises with the clock, so that the clocks within the limit come first.
+            # Power rises with the clock, so the clocks within the limit come first.
             lower = self.sm_clocks_mhz[: bisect_left(self.sm_clocks_mhz, asked_mhz)] or (asked_mhz,)
             num_within = bisect_right(lower, limit_w, key=lambda mhz: at_clock(mhz)[1])
             clock_mhz = lower[max(num_within - 1, 0)]
@@ -123,7 +123,7 @@ class GpuModel:
         )
 
     def idle_power_w(self, sm_clock_mhz: int | None = None, mem_clock_mhz: int | None = None) -> float:
-        """Return what the GPU draws with nothing to do at its clocks (None: the highest)."""
+        """Return the idle power at a pair of clocks; None means the highest clock."""
         lowest, highest = self._dynamic_scale(self.sm_clocks_mhz[0]), self._dynamic_scale(self.sm_clocks_mhz[-1])
         scale = self._dynamic_scale(sm_clock_mhz or self.sm_clocks_mhz[-1])
         mem_clock_share = (mem_clock_mhz or self.mem_clocks_mhz[-1]) / self.mem_clocks_mhz[-1]
@@ -133,7 +133,7 @@ class GpuModel:
     def _at_clock(
         self, compute_s: float, traffic_s: float, host_s: float, mem_clock_mhz: int, sm_clock_mhz: int
     ) -> tuple[float, float]:
-        """Return (duration_s, power_w) at one pair of clocks; `compute_s` and `traffic_s` hold at f0 and m0."""
+        """Return (duration_s, power_w) at one pair of clocks. `compute_s` is for f0, `traffic_s` for m0."""
         stretch, voltage_squared, mem_stretch, idle_w = self._clock_terms(sm_clock_mhz, mem_clock_mhz)
         exponent = self.overlap_exponent
         sm_s = (compute_s + self.sm_share_of_memory_time * traffic_s) * stretch
@@ -143,7 +143,7 @@ class GpuModel:
         return duration_s, idle_w + (voltage_squared * sm_j + self.memory_w * traffic_s) / duration_s
 
     def _clock_terms(self, sm_clock_mhz: int, mem_clock_mhz: int) -> tuple[float, float, float, float]:
-        """Return (f0/f, (V/V0)^2, memory time's stretch, idle watts) at a pair of clocks, computed once."""
+        """Return (f0/f, (V/V0)^2, stretch of the memory time, idle power in W) at a pair of clocks, computed once."""
         clocks = sm_clock_mhz, mem_clock_mhz
         if clocks not in self._terms_by_clocks:
             self._terms_by_clocks[clocks] = (
@@ -179,9 +179,9 @@ def gpu_model_names() -> list[str]:
 
 @lru_cache
 def load_gpu_model(name: str = DEFAULT_GPU) -> GpuModel:
-    """Return a fitted GPU of `gpu_models/*.json`.
+    """Return a fitted GPU model of `gpu_models/*.json`.
 
-    Raises: ValueError: there is no such GPU; the message lists those that there are.
+    Raises: ValueError: no GPU model has this name; the message lists the names.
     """
     if name not in gpu_model_names():
         raise ValueError(f"no simulated GPU is called {name!r}; there are {', '.join(gpu_model_names())}")
@@ -192,5 +192,5 @@ def load_gpu_model(name: str = DEFAULT_GPU) -> GpuModel:
 
 
 def find_gpu_model(gpu_name: str) -> str:
-    """Return the name of the GPU model that describes a GPU, the H200's where there is none for it."""
+    """Return the name of the GPU model for a GPU's product name; the H200's where the GPU has none."""
     return next((name for name in gpu_model_names() if load_gpu_model(name).name in gpu_name), DEFAULT_GPU)

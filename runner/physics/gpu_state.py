@@ -1,13 +1,12 @@
-"""A simulated GPU's memory, on disk: its settings, what befalls it, and the log of what it did.
+"""The state of a simulated GPU, on disk: its settings, its conditions and the log of its activity.
 
-Whoever plays the silicon (the paced worker, the simulated engine) asks what a step does under the settings and
-conditions in force, and appends activity; whoever plays the driver (`hardware/simulated.py`) changes the settings and
-answers readings out of all three. The files outlive every process, as a driver's state does: a lock set here stays
-until it is reset.
+The paced worker and the simulated engine ask what a step does under the settings and conditions in force, and append
+activity. The simulated driver (`hardware/simulated/`) changes the settings, and computes its readings from all three.
+The files outlive every process, as a driver's state does: a lock stays until it is reset.
 
-    DIR/settings.jsonl     one line a change: GpuSettings with the time it was made
-    DIR/conditions.jsonl   one line a change: GpuConditions with the time from which they hold; none on a sound GPU
-    DIR/activity.bin       one fixed-size record a step, append-only, in order of time
+    DIR/settings.jsonl     one line for each change: GpuSettings with the time of the change
+    DIR/conditions.jsonl   one line for each change: GpuConditions with the time from which they hold; none by default
+    DIR/activity.bin       one record of fixed size for each step, append-only, in order of time
 """
 
 import fcntl
@@ -29,7 +28,7 @@ STATE_DIR_VARIABLE = "SWEEP_SIMULATED_STATE"
 
 
 def simulated_state_dir() -> Path:
-    """Return the folder that holds every simulated GPU of this user on this machine (SWEEP_SIMULATED_STATE)."""
+    """Return the folder of this user's simulated GPUs on this machine: SWEEP_SIMULATED_STATE, or a temporary one."""
     default = Path(tempfile.gettempdir()) / f"joulesweep-{os.getuid()}" / "gpus"
     return Path(os.environ.get(STATE_DIR_VARIABLE) or default)
 
@@ -43,24 +42,24 @@ class GpuSettings(OperatingPoint):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuConditions:
-    """What befalls the GPU from `time_ns` on, whatever it is asked for; the defaults: a sound GPU, not shared."""
+    """What happens to the GPU from `time_ns` on, whatever its settings. By default it works well and is not shared."""
 
     time_ns: int
     ignores_locks: bool = False
-    """Locks are taken with NVML_SUCCESS and the clocks run as if there were none; the power limit is kept."""
+    """A lock returns NVML_SUCCESS, but the clocks run as without it. The power limit still holds."""
     max_sm_clock_mhz: int | None = None
-    """A supported clock above which the SMs are not let, for heat as a rule; the memory clock is left alone."""
+    """The highest SM clock that may run, usually because of heat. It is a supported clock."""
     slowdown_reasons: ThrottleReason = ThrottleReason.SOFTWARE_THERMAL
-    """Why, while `max_sm_clock_mhz` holds a clock down."""
+    """The throttle reasons while `max_sm_clock_mhz` holds a clock down."""
     foreign_power_w: float = 0.0
-    """What another process's work draws, inside the power limit of the whole GPU."""
+    """Power that another process draws. The power limit covers it too."""
     foreign_slowdown: float = 1.0
-    """How many times as long our steps take beside it."""
+    """Factor by which our steps take longer beside that process."""
     foreign_process_ids: tuple[int, ...] = ()
     foreign_memory_bytes: int = 0
 
     def hold_down(self, sm_clock_mhz: int) -> tuple[int, ThrottleReason]:
-        """Return the clock that runs where `sm_clock_mhz` would, in MHz, and why."""
+        """Return the SM clock that runs instead of `sm_clock_mhz`, and the throttle reasons for it."""
         if self.max_sm_clock_mhz is None or sm_clock_mhz <= self.max_sm_clock_mhz:
             return sm_clock_mhz, ThrottleReason.NONE
         return self.max_sm_clock_mhz, self.slowdown_reasons
@@ -68,7 +67,7 @@ class GpuConditions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """One stretch in which the GPU worked: what it drew and how it was clocked."""
+    """One stretch of work: the power, the clocks and the throttle reasons."""
 
     start_ns: int
     end_ns: int
@@ -81,9 +80,12 @@ class Activity:
 def effective_point(
     history: Sequence[GpuSettings], time_ns: int, settle_s: float, conditions: GpuConditions | None = None
 ) -> OperatingPoint:
-    """Return the operating point in force at an instant: what was asked for at least `settle_s` before it.
+    """Return the operating point in force at an instant: the one requested at least `settle_s` before it.
 
-    The one place that knows how settings take effect. `history` is oldest first, as `settings_history` returns it.
+    Only this function knows how settings take effect.
+
+    Args:
+        history: oldest first, as `settings_history` returns it.
     """
     asked_by_ns = time_ns - round(settle_s * 1e9)
     asked = next((settings for settings in reversed(history) if settings.time_ns <= asked_by_ns), None)
@@ -100,7 +102,7 @@ _RECORD = struct.Struct("<qqfffI")
 
 
 class GpuState:
-    """The files of one simulated GPU. Safe for several processes: appends are single writes under a lock."""
+    """The files of one simulated GPU. Several processes may use them: each append is a single write under a lock."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -113,16 +115,16 @@ class GpuState:
         self._activity_read_bytes = 0
 
     def settings_history(self) -> list[GpuSettings]:
-        """Return every setting so far, oldest first; cheap when nothing has changed."""
+        """Return all settings so far, oldest first. This is cheap when nothing has changed."""
         self._settings += [GpuSettings(**values) for values in self._settings_log.read_new()]
         return self._settings
 
     def change_settings(self, settings: GpuSettings) -> None:
-        """Append a change; it holds from its own `time_ns` on."""
+        """Append a change, which holds from its `time_ns` on."""
         self._settings_log.append(asdict(settings))
 
     def conditions_history(self) -> list[GpuConditions]:
-        """Return every condition so far, those planned included, oldest first; cheap when nothing has changed."""
+        """Return all conditions, oldest first, with those planned for later. This is cheap when nothing has changed."""
         for values in self._conditions_log.read_new():
             values["foreign_process_ids"] = tuple(values["foreign_process_ids"])
             if "slowdown_reasons" in values:
@@ -131,24 +133,24 @@ class GpuState:
         return self._conditions
 
     def conditions_at(self, time_ns: int) -> GpuConditions:
-        """Return what befalls the GPU at an instant."""
+        """Return the conditions at an instant."""
         for conditions in reversed(self.conditions_history()):
             if conditions.time_ns <= time_ns:
                 return conditions
         return GpuConditions(time_ns=0)
 
     def change_conditions(self, conditions: GpuConditions) -> None:
-        """Append a change, in order of time; it holds from its own `time_ns` on, now or later, never in the past."""
+        """Append a change, which holds from its `time_ns` on: now or later, and after all changes before."""
         self._conditions_log.append(asdict(conditions))
 
     def point_at(self, gpu: GpuModel, time_ns: int) -> OperatingPoint:
-        """Return the operating point in force at an instant, as far as settings and locks decide it."""
+        """Return the operating point that the settings and conditions put in force at an instant."""
         return effective_point(self.settings_history(), time_ns, gpu.settle_s, self.conditions_at(time_ns))
 
     def execute_step(self, gpu: GpuModel, shape: ModelShape, work: StepWork, start_ns: int) -> Activity:
-        """Return what the GPU does in a step that starts at an instant; whoever executes it logs it.
+        """Return what the GPU does in a step that starts at an instant. The caller logs it with `log_activity`.
 
-        Beside a foreign process a step takes longer, draws the same energy above idle, and shares the power limit.
+        Beside a foreign process a step takes longer, needs the same energy above idle, and shares the power limit.
         """
         point, conditions = self.point_at(gpu, start_ns), self.conditions_at(start_ns)
         sm_clock_mhz, reasons = conditions.hold_down(point.sm_clock_mhz or gpu.sm_clocks_mhz[-1])
@@ -174,7 +176,7 @@ class GpuState:
         _append(self._activity_path, data)
 
     def read_new_activity(self) -> list[Activity]:
-        """Return what was logged since the last call on this object, in order; cheap when nothing has happened."""
+        """Return the activity logged since the last call on this object, in order. This is cheap when there is none."""
         if not _has_grown(self._activity_path, self._activity_read_bytes):
             return []
         with self._activity_path.open("rb") as file:
@@ -196,14 +198,14 @@ class GpuState:
 
 
 class _JsonLines:
-    """One file of records, one JSON object a line, that several processes append to and read as it grows."""
+    """A file with one JSON object on each line. Several processes append to it, and read it as it grows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_bytes = 0
 
     def read_new(self) -> list[dict[str, Any]]:
-        """Return what was appended since the last call on this object; cheap when nothing was."""
+        """Return the records appended since the last call on this object. This is cheap when there are none."""
         if not _has_grown(self._path, self._read_bytes):
             return []
         with self._path.open("rb") as file:
@@ -219,7 +221,7 @@ class _JsonLines:
 
 
 def _has_grown(path: Path, num_bytes: int) -> bool:
-    """Return whether a file is there and longer than what was read of it; asked at every step and every reading."""
+    """Return whether a file holds more than `num_bytes`. Every step and every reading asks this."""
     try:
         return os.stat(path).st_size > num_bytes
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """A model's shape, and what a step of it costs in FLOPs and bytes.
 
-A step's token counts go in, FLOPs and bytes come out; `GPU.py` turns them into seconds and watts. Shapes are read
-from Hugging Face `config.json` mappings; `shapes/` holds some real ones: vLLM opens them with random weights, and a
-simulated GPU takes their time and power.
+A step's token counts enter, FLOPs and bytes leave. Shapes come from Hugging Face `config.json` files, and `shapes/`
+holds some real ones: vLLM loads them with random weights, and a simulated GPU computes their time and power. Next:
+`gpu_model.py`.
 """
 
 import json
@@ -15,21 +15,21 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepWork:
-    """What one engine step has to do."""
+    """The work of one engine step."""
 
     num_prefill_tokens: int
     num_decode_tokens: int
     num_attended_tokens: int
-    """Sum over the step's tokens of the context tokens that each attends to (FLOPs of attention)."""
+    """Context tokens that each token of the step attends to, summed over the tokens. Gives attention's FLOPs."""
     num_kv_tokens: int
-    """Sum over the step's requests of the context tokens whose KV entries are read once (bytes of attention)."""
+    """Context tokens whose KV entries each request reads once, summed over the requests. Gives attention's bytes."""
     num_logit_rows: int
-    """Positions for which logits are computed (one a request; every prompt token for prompt log-probabilities)."""
+    """Positions with logits: one for each request, or every prompt token for log-likelihoods of prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """A dense decoder-only transformer, as far as its arithmetic and its traffic go."""
+    """A dense decoder-only transformer, described by what decides its FLOPs and bytes."""
 
     name: str
     num_layers: int
@@ -43,11 +43,11 @@ class ModelShape:
     gated_mlp: bool = True
     bytes_per_weight: float = 2
     bytes_per_activation: float = 2
-    """Also what an element of the KV cache takes."""
+    """Also the bytes of one element of the KV cache."""
 
     @cached_property
     def num_layer_parameters(self) -> int:
-        """Weights of all layers' matrices (norms and biases, under 0.1 %, left out)."""
+        """Weights of all layers' matrices. Norms and biases, under 0.1 %, are left out."""
         attention = 2 * self.hidden_size * self.head_size * (self.num_attention_heads + self.num_kv_heads)
         mlp = (3 if self.gated_mlp else 2) * self.hidden_size * self.intermediate_size
         return self.num_layers * (attention + mlp)
@@ -59,17 +59,17 @@ class ModelShape:
 
     @cached_property
     def num_parameters(self) -> int:
-        """All weights; tied embeddings count once."""
+        """All weights. Tied embeddings count once."""
         return self.num_layer_parameters + self.num_head_parameters * (1 if self.tie_embeddings else 2)
 
     @cached_property
     def weight_bytes(self) -> float:
-        """Memory that the weights take."""
+        """Bytes of memory that the weights take."""
         return self.num_parameters * self.bytes_per_weight
 
     @cached_property
     def kv_bytes_per_token(self) -> float:
-        """Memory that one token of context takes in the KV cache, all layers together."""
+        """Bytes that one token of context takes in the KV cache, all layers together."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_size * self.bytes_per_activation
 
     @cached_property
@@ -77,7 +77,7 @@ class ModelShape:
         return 4 * self.num_layers * self.num_attention_heads * self.head_size
 
     def flops(self, work: StepWork) -> float:
-        """Return the floating-point operations of a step (a multiply-add is two)."""
+        """Return the floating-point operations of a step. A multiply-add counts as two."""
         num_tokens = work.num_prefill_tokens + work.num_decode_tokens
         return (
             2 * self.num_layer_parameters * num_tokens
@@ -86,7 +86,7 @@ class ModelShape:
         )
 
     def bytes(self, work: StepWork) -> float:
-        """Return the bytes that a step moves to and from memory: weights once, KV entries read and written."""
+        """Return the bytes that a step moves to and from memory: the weights once, and KV entries read and written."""
         num_tokens = work.num_prefill_tokens + work.num_decode_tokens
         if num_tokens == 0:
             return 0.0
@@ -95,7 +95,7 @@ class ModelShape:
 
 
 def decode_work(num_requests: int, num_context_tokens: float) -> StepWork:
-    """Return a step in which each request, with so many tokens of context, generates one token."""
+    """Return a step in which each request generates one token. Each has `num_context_tokens` of context."""
     num_kv_tokens = round(num_requests * num_context_tokens)
     return StepWork(
         num_prefill_tokens=0,
@@ -124,12 +124,16 @@ _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def shape_from_config(config: Mapping[str, Any], name: str | None = None) -> ModelShape:
-    """Read a shape from a Hugging Face config.json (Llama, Mistral, Qwen, GPT-NeoX, Falcon, GPT-Neo, GPT-2 keys).
+    """Return the shape that a Hugging Face config.json describes.
+
+    It may have the keys of Llama, Mistral, Qwen, GPT-NeoX, Falcon, GPT-Neo or GPT-2.
 
     Raises: ValueError: a size is missing, or the model is a mixture of experts, which the GPU model does not cover.
     """
     if any((config.get(key) or 1) > 1 for key in _EXPERT_KEYS):
-        raise ValueError("the GPU model covers dense models only; choose a dense twin for this mixture of experts")
+        raise ValueError(
+            "the GPU model covers dense models only; set `twin` to a dense shape for this mixture of experts"
+        )
     model_type = config.get("model_type", "")
     hidden_size = _size(config, "hidden_size", "n_embd")
     num_attention_heads = _size(config, "num_attention_heads", "num_heads", "n_head")
@@ -189,9 +193,9 @@ def find_modelled_shape(model_id: str, named: str | None) -> str:
 
 @lru_cache
 def get_shape(name: str) -> ModelShape:
-    """Return a named shape of `shapes/NAME/config.json`.
+    """Return the shape of `shapes/NAME/config.json`.
 
-    Raises: ValueError: there is no such shape; the message lists those that there are.
+    Raises: ValueError: no shape has this name; the message lists the names.
     """
     if name not in shape_names():
         raise ValueError(f"no shape is called {name!r}; there are {', '.join(shape_names())}")

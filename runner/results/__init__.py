@@ -1,1 +1,1 @@
-"""What is kept: the schemas of every table and the run directory that holds them."""
+"""Results: the schemas of every table, the run directory that holds them, and the live view."""

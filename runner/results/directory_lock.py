@@ -1,7 +1,7 @@
-"""One writer at a time in a directory: an exclusive lock on a file in it, which ends with the writer's process.
+"""One writer at a time in a directory: an exclusive lock on a file in it. The lock ends with the writer's process.
 
-Only who holds the lock may remove the file. Whoever opened it just before gets a lock that keeps nobody out, so that a
-lock counts only if its file is still the one that lies in the directory.
+Only the holder of the lock may remove the file. A process that opened the file just before that locks a file that is no
+longer in the directory. So a lock counts only if its file is still the one in the directory.
 """
 
 import errno
@@ -12,17 +12,18 @@ from pathlib import Path
 
 LOCK_FILE = ".lock"
 _MAX_REMOVALS = 10
-"""How often another writer may remove the directory while it is being locked; each time that takes a whole run."""
+"""How often another writer may remove the directory while this one locks it. Each removal takes a whole run."""
 
 
 class DirectoryInUseError(Exception):
-    """Another process holds the lock. The message is its id, or "unknown"."""
+    """Another process holds the lock. The message is the process's id, or "unknown"."""
 
 
 def lock_directory(directory: Path) -> int:
-    """Lock a directory, made where there is none, and return the descriptor; closing it unlocks the directory.
+    """Lock a directory, and make it if there is none.
 
-    Raises: DirectoryInUseError; OSError: the directory or its lock file cannot be had.
+    Returns: a file descriptor. Closing it unlocks the directory.
+    Raises: DirectoryInUseError. OSError: the directory or its lock file cannot be made.
     """
     path = directory / LOCK_FILE
     for _ in range(_MAX_REMOVALS):

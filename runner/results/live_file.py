@@ -1,6 +1,6 @@
-"""The live view on disk, RUN/live.json: how `sweep watch` sees a run from another terminal.
+"""The live view on disk, RUN/live.json, which `sweep watch` reads from another terminal.
 
-The driver's process writes it once a second at most, whole or not at all; nobody waits for whoever reads it.
+The driver's process writes the file at most once a second, whole or not at all. It never waits for a reader.
 """
 
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from runner.results.atomic_files import write_atomically
 from runner.results.live import SweepView
-from runner.results.run_directory import write_atomically
 
 LIVE_FILE = "live.json"
 PUBLISH_PERIOD_S = 1.0
@@ -21,7 +21,12 @@ _VIEW = TypeAdapter(SweepView)
 
 
 def publish_views(directory: Path, show: Callable[[SweepView], None]) -> Callable[[SweepView], None]:
-    """Return what shows a view and, once a second at most, writes it into the run directory too."""
+    """Return a function that shows a view and, at most once a second, writes it into the run directory too.
+
+    Args:
+        directory: the run directory.
+        show: takes every view.
+    """
     next_s = 0.0
 
     def show_and_publish(view: SweepView) -> None:
@@ -35,7 +40,7 @@ def publish_views(directory: Path, show: Callable[[SweepView], None]) -> Callabl
 
 
 def read_view(directory: Path) -> SweepView | None:
-    """Return the last view that was published; None where there is none, or one of another release."""
+    """Return the last view that was published; None if there is none, or one of another release."""
     try:
         return _VIEW.validate_json((directory / LIVE_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):

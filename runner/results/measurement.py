@@ -64,7 +64,7 @@ class Identity:
     load: Load
     repeat: int
     is_sentinel: bool
-    operating_point: OperatingPoint = OperatingPoint()
+    operating_point: OperatingPoint = field(default_factory=OperatingPoint)
     phase_role: PhaseRole | None = None
     attempt: int = 1
     """2 for a trial that is measured again because of a verdict."""

@@ -1,4 +1,4 @@
-"""A sweep before it runs: the records that `execution.plan` makes and `display.plan` shows."""
+"""A sweep before it runs: the records that `execution/preflight/plan.py` makes and `display/plan.py` shows."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from runner.spec.operating_point import OperatingPoint
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
-    """One trial, as far as it can be known before it runs."""
+    """One trial, as far as it is known before it runs."""
 
     trial_id: str
     block_id: str
@@ -19,9 +19,9 @@ class PlannedTrial:
     repeat: int
     is_sentinel: bool
     operating_point: OperatingPoint
-    """What the requested one becomes on this GPU."""
+    """What the requested operating point becomes on this GPU."""
     problem: str | None
-    """Why this GPU cannot be set so; the trial would fail."""
+    """Why this GPU cannot be set so, and the trial would fail; None if it can."""
     estimated_duration_s: float
     estimated_energy_j: float
 
@@ -45,11 +45,11 @@ class Plan:
     read_only: bool
     trials: tuple[PlannedTrial, ...]
     num_finished: int
-    """Trials of these that the run directory holds already."""
+    """Those of the trials that the run directory holds already."""
     estimated_duration_s: float
-    """For what is left, on all GPUs together, loading included."""
+    """Of the trials that are left, on all GPUs together, with loading."""
     estimated_energy_j: float
-    """For what is left."""
+    """Of the trials that are left."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `sweep plan --json` prints."""

@@ -1,6 +1,6 @@
-"""Published grids: a small CSV form enters, rows of `tables.TRIALS` leave, so that one code analyses ours and theirs.
+"""Published grids: a small CSV form enters, rows of `tables.TRIALS` leave, which are analysed like measured ones.
 
-docs/recommendation.md, "Importing a published grid", describes the form. Next: execution.
+docs/recommendation.md, "Importing a published grid", describes the form. Next: `execution/driver/importing.py`.
 """
 
 import csv
@@ -11,12 +11,13 @@ from pathlib import Path
 import polars as pl
 
 from runner.results.tables import TRIALS
+from runner.spec.load import LOAD_COLUMNS
 from runner.spec.problems import did_you_mean
 
 RATE = "output_tokens_per_s"
 _POINT = ("sm_clock_mhz", "mem_clock_mhz", "power_limit_w")
 _NUMBERS = (
-    *_POINT, "concurrency", RATE, "mean_power_w", "joules_per_output_token", "latency_s_p50", "latency_s_p95",
+    *_POINT, *LOAD_COLUMNS, RATE, "mean_power_w", "joules_per_output_token", "latency_s_p50", "latency_s_p95",
     "ttft_s_p50", "ttft_s_p95", "tpot_s_p50", "tpot_s_p95", "joules_per_request", "energy_uncertainty_j",
     "quality", "quality_stderr",
 )  # fmt: skip
@@ -25,24 +26,24 @@ _WORDS = ("model", "task", "gpu_name", "quality_metric", _HIGHER)
 COLUMNS = (*_NUMBERS, *_WORDS)
 _MAY_BE_ZERO = ("quality", "quality_stderr")
 _WHOLE = ("sm_clock_mhz", "mem_clock_mhz", "concurrency")
-_BLOCK = ("model", "task", "concurrency", "gpu_name")
+_BLOCK = ("model", "task", *LOAD_COLUMNS, "gpu_name")
 _OF_DEFAULT = "of_default"
 
 
 class PublishedFileError(ValueError):
-    """The file is not in the form; the message names the column or the row, its value and what is allowed."""
+    """The file is not in the form. The message names the column or the line, its value and what is allowed."""
 
 
 def read_published(path: Path) -> pl.DataFrame:
     """Read a published grid.
 
     Args:
-        path: a CSV file with a line of column names. A column NAME_output_tokens_per_s is the throughput of task NAME;
-            several of them make as many trials of each line. A line whose clocks are empty is the GPU's default.
+        path: a CSV file with a line of column names. A column NAME_output_tokens_per_s is the throughput of task NAME.
+            Several of them make as many trials of each line. A line whose clocks are empty is the GPU's default.
     Returns: [num_trials] rows of `tables.TRIALS`: status ok, no verdicts, energy_source "imported", no times and no
-        requests. Where a group of lines names no default, its highest clocks stand for it: `*_requested` is null there
-        and the clocks are in sm_clock_mhz and mem_clock_mhz.
-    Raises: PublishedFileError; OSError: the file cannot be read.
+        requests. Where a block has no line at the default, its highest clocks take the place of the default. Their
+        `*_requested` is null, and the clocks are in sm_clock_mhz and mem_clock_mhz.
+    Raises: PublishedFileError. OSError: the file cannot be read.
     """
     table = _read_text(path)
     rates = _find_rates(path, table.columns)
@@ -62,7 +63,7 @@ def read_published(path: Path) -> pl.DataFrame:
 
 
 def _read_text(path: Path) -> pl.DataFrame:
-    """The cells as text, under names without spaces around them."""
+    """Return the cells as text, with column names stripped of spaces."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         table = pl.read_csv(text.encode(), infer_schema=False)
@@ -87,14 +88,14 @@ def _read_text(path: Path) -> pl.DataFrame:
 
 
 def _find_longest(text: str) -> str | None:
-    """Name the first line that has more cells than there are columns; None where no line has."""
+    """Return a message about the first line that has more cells than there are columns; None without one."""
     names, *lines = csv.reader(text.splitlines())
     longer = [number for number, cells in enumerate(lines, start=2) if len(cells) > len(names)]
     return f"line {longer[0]} has more cells than the {len(names)} that the first line names" if longer else None
 
 
 def _find_rates(path: Path, columns: Sequence[str]) -> list[str]:
-    """The columns that hold a throughput; every other one must be known."""
+    """Return the columns that hold a throughput. Raises: PublishedFileError: another column is not known."""
     rates = [name for name in columns if name == RATE or name.endswith(f"_{RATE}")]
     for name in columns:
         if name not in rates and name not in COLUMNS:
@@ -117,7 +118,7 @@ def _find_rates(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def _take_rate(table: pl.DataFrame, rates: Sequence[str], rate: str) -> pl.DataFrame:
-    """The lines for one of the throughputs: every column of `COLUMNS`, as text."""
+    """Return the lines for one of the throughputs, with every column of `COLUMNS`, as text."""
     lines = table.drop(other for other in rates if other != rate).rename({rate: RATE})
     if rate != RATE:
         lines = lines.with_columns(task=pl.lit(rate.removesuffix(f"_{RATE}")))
@@ -127,7 +128,7 @@ def _take_rate(table: pl.DataFrame, rates: Sequence[str], rate: str) -> pl.DataF
 
 
 def _read_values(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
-    """Turn text into numbers; an empty cell is null."""
+    """Turn text into numbers. An empty cell becomes null."""
     lines = lines.with_columns(pl.col(*COLUMNS).str.strip_chars().replace("", None))
     for name in _NUMBERS:
         number, may_be_zero = pl.col(name).cast(pl.Float64, strict=False), name in _MAY_BE_ZERO
@@ -163,7 +164,7 @@ def _require_energy(path: Path, lines: pl.DataFrame) -> None:
 
 
 def _require_different(path: Path, lines: pl.DataFrame) -> None:
-    """Two equal lines are one line copied: taken for repeats they would show no spread at all."""
+    """Refuse two equal lines. They are one line copied, and as repeats they would show no spread."""
     copies = lines.filter(pl.struct(COLUMNS).is_duplicated()).sort("line")
     if copies.height:
         first, second = copies["line"][:2]
@@ -171,7 +172,7 @@ def _require_different(path: Path, lines: pl.DataFrame) -> None:
 
 
 def _find_default(lines: pl.DataFrame) -> pl.DataFrame:
-    """Mark the lines of the default clock; the highest clocks where no line is left without."""
+    """Mark the lines of the default clock. Without such a line, a block's highest clocks take its place."""
     asks_nothing = pl.all_horizontal(pl.col(name).is_null() for name in _POINT)
     by_clocks = pl.struct(pl.col(name).fill_null(0.0) for name in ("mem_clock_mhz", "sm_clock_mhz", "power_limit_w"))
     order = by_clocks.rank("dense", descending=True).over(_BLOCK)

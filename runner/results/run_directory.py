@@ -1,13 +1,13 @@
-"""The run directory: every file appears whole or not at all, and nothing finished is ever rewritten.
+"""The run directory. Every file appears whole or not at all, and a finished trial is never written again.
 
 manifest.json            what was asked for, with which versions, on which GPUs
 trials/ID.parquet        one row, written last: a trial is finished when this file is there
-requests/ID.parquet      one row a request
+requests/ID.parquet      one row for each request
 power/ID.parquet         the power trace around the window
-samples.parquet          one row a prompt
+samples.parquet          one row for each sample
 events.jsonl             what happened
 live.json                what is happening, while a run goes on
-trials.parquet           the rows of trials/ together, gathered when a run or a report ends
+trials.parquet           all rows of trials/, gathered when a run or a report ends
 """
 
 import io
@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from runner.results.atomic_files import append_line, write_atomically
 from runner.results.directory_lock import LOCK_FILE, DirectoryInUseError, is_locked, lock_directory
 from runner.results.live import Event
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
@@ -36,28 +37,23 @@ class RunDirectoryError(Exception):
     """The run directory cannot be used. The message says what to do next."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 class RunStore:
-    """One run directory. One writer at a time holds it (`with store:`); readers need not."""
+    """One run directory. One writer at a time holds it (`with store:`). Readers need no lock.
+
+    Methods that write raise `atomic_files.WriteError` where a file cannot be written.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock_fd: int | None = None
         self._made: list[Path] = []
-        """The folders that were not there before it was taken for writing, the innermost first."""
+        """The folders that were made when it was taken for writing, the innermost first."""
 
     def __enter__(self) -> Self:
-        """Take the directory for writing. Raises: RunDirectoryError: another run holds it, or it cannot be written."""
+        """Take the directory for writing.
+
+        Raises: RunDirectoryError: another run holds it, or it cannot be made.
+        """
         try:
             self._made = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
             self._lock_fd = lock_directory(self.directory)
@@ -77,12 +73,12 @@ class RunStore:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Let the directory go. One that was made for this, and in which nothing was measured, goes altogether."""
+        """Release the directory. It is removed if it was made for this run and nothing was measured in it."""
         if self._lock_fd is None:
             return
         if self._made and not self._holds_a_run():
             self.clear()
-            (self.directory / LOCK_FILE).unlink(missing_ok=True)  # before it is let go: see directory_lock
+            (self.directory / LOCK_FILE).unlink(missing_ok=True)  # only the holder may remove it: see directory_lock
             self._remove_made()
         os.close(self._lock_fd)
         self._lock_fd = None
@@ -91,26 +87,26 @@ class RunStore:
         return (self.directory / "manifest.json").exists() or any((self.directory / "trials").glob("*.parquet"))
 
     def _remove_made(self) -> None:
-        with suppress(OSError):  # somebody else's file is in it by now
+        with suppress(OSError):  # a file that is not of this run is in it by now
             for folder in self._made:
                 folder.rmdir()
 
     def is_in_use(self) -> bool:
-        """Return whether a run writes here now."""
+        """Return whether a run holds the directory now."""
         return is_locked(self.directory)
 
     def clear(self) -> None:
-        """Remove what an earlier run left (`--fresh`): the files of a run and nothing else."""
+        """Remove the files of an earlier run (`--fresh`), and no others."""
         for name in _FILES:
             (self.directory / name).unlink(missing_ok=True)
         for name in _FOLDERS:
             for path in (self.directory / name).glob("*.parquet"):
                 path.unlink(missing_ok=True)
-            with suppress(OSError):  # somebody else's file is in it, or it is not there
+            with suppress(OSError):  # another file is in it, or it is not there
                 (self.directory / name).rmdir()
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """Return manifest.json, None where there is none. Raises: RunDirectoryError: it cannot be read."""
+        """Return manifest.json; None if there is none. Raises: RunDirectoryError: it cannot be read."""
         path = self.directory / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
@@ -133,7 +129,7 @@ class RunStore:
         )
 
     def read_samples(self) -> pl.DataFrame:
-        """Return samples.parquet, empty where there is none: [num_samples] rows of `tables.SAMPLES`."""
+        """Return samples.parquet, or an empty table without one: [num_samples] rows of `tables.SAMPLES`."""
         path = self.directory / "samples.parquet"
         return _scan([path], SAMPLES).collect() if path.exists() else pl.DataFrame(schema=SAMPLES)
 
@@ -141,7 +137,7 @@ class RunStore:
         """Write one finished trial, its row last.
 
         Args:
-            row: a value for each column of `tables.TRIALS`; a missing one is null.
+            row: values by column of `tables.TRIALS`. A missing one becomes null.
             requests: [num_requests] rows of `tables.REQUESTS`.
             power: [num_samples] rows of `tables.POWER`.
         """
@@ -157,7 +153,7 @@ class RunStore:
         """Return the rows of the finished trials, in order of start: [num_trials] rows of `tables.TRIALS`.
 
         Args:
-            trial_ids: only these, and their retries; None for all that the directory holds.
+            trial_ids: only these, and their second attempts; None for all trials of the directory.
         """
         paths = sorted((self.directory / "trials").glob("[!.]*.parquet"))
         if trial_ids is not None:
@@ -167,7 +163,7 @@ class RunStore:
         if not paths:
             return pl.DataFrame(schema=TRIALS)
         frames = [pl.read_parquet(path) for path in paths]
-        known = pl.DataFrame(schema=TRIALS)  # a row that an earlier version wrote lacks the columns added since
+        known = pl.DataFrame(schema=TRIALS)  # rows of an earlier release lack the columns added since
         trials = pl.concat([known, *frames], how="diagonal_relaxed").sort("start_ns", "trial_id")
         return trials.with_columns(pl.col("attempt").fill_null(1))
 
@@ -177,13 +173,13 @@ class RunStore:
         return path.exists() and pl.read_parquet(path, columns=["status"]).item() == "ok"
 
     def finished_trial_ids(self) -> frozenset[str]:
-        """Return the ids of the trials that need not be run again: those that ended well."""
+        """Return the ids of the trials that ended well, so that they are not run again."""
         return frozenset(self.read_trials().filter(pl.col("status") == "ok")["trial_id"])
 
     def planned_trial_ids(self) -> list[str] | None:
-        """Return the ids that the manifest's sweep expands to; the directory may hold others, of an earlier file.
+        """Return the ids that the manifest's sweep expands to; None for an imported table, which was never planned.
 
-        None for an imported table, which was never planned: all that the directory holds.
+        The directory may hold other trials, of an earlier version of the sweep file.
         """
         manifest = self.read_manifest() or {}
         if "imported" in manifest:
@@ -200,7 +196,8 @@ class RunStore:
         """Write trials.parquet from the rows of trials/, and return it.
 
         Args:
-            complete: adds to the rows what only several of them together tell; `analysis.across.complete_trials`.
+            trial_ids: as in `read_trials`.
+            complete: adds to the rows what takes several of them to see, as `completed_trials.complete_trials` does.
         """
         trials = complete(self.read_trials(trial_ids))
         self._write_frame(self.directory / "trials.parquet", trials)
@@ -213,25 +210,23 @@ class RunStore:
     def scan_requests(self, trial_ids: Collection[str]) -> pl.LazyFrame:
         """Return several trials' requests, not yet read: rows of `tables.REQUESTS`.
 
-        A run has many of them, and their texts take the most room: select what is needed before `collect`.
+        A run has many requests, and their texts take the most memory. Select what you need before `collect`.
         """
         paths = [self.directory / "requests" / f"{trial_id}.parquet" for trial_id in trial_ids]
         if not paths:
             return pl.LazyFrame(schema=REQUESTS)
-        # A run of release 0.1 has the round in the id alone.
+        # Release 0.1 wrote the round into the id only.
         in_id = pl.col("request_id").str.extract(r"#(\d+)$").cast(pl.Int64)
         return _scan(paths, REQUESTS).with_columns(pl.coalesce("round", in_id))
 
     def read_power(self, trial_id: str) -> pl.DataFrame:
-        """Return one trial's trace: [num_samples] rows of `tables.POWER`."""
+        """Return one trial's power trace: [num_samples] rows of `tables.POWER`."""
         return pl.read_parquet(self.directory / "power" / f"{trial_id}.parquet")
 
     def append_event(self, event: Event) -> None:
         """Append a line to events.jsonl."""
         line = json.dumps({key: value for key, value in asdict(event).items() if value is not None})
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "events.jsonl").open("ab", buffering=0) as file:
-            file.write(line.encode() + b"\n")
+        append_line(self.directory / "events.jsonl", line.encode())
 
     @staticmethod
     def _write_frame(path: Path, frame: pl.DataFrame) -> None:
@@ -241,12 +236,15 @@ class RunStore:
 
 
 def _scan(paths: list[Path], schema: dict[str, pl.DataType]) -> pl.LazyFrame:
-    """Scan files of one schema; a column that an earlier release did not know is null."""
+    """Scan files of one schema. A column that an earlier release did not know is null."""
     return pl.scan_parquet(paths, schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
 
 
 def open_run(directory: Path) -> RunStore:
-    """Return the store of a run that exists. Raises: RunDirectoryError: there is none."""
+    """Return the store of a run that exists, to read it.
+
+    Raises: RunDirectoryError: there is no run. The message names other runs nearby.
+    """
     store = RunStore(directory)
     if store.read_manifest() is None:
         found = {path.parent for folder in (directory.parent, Path("runs")) for path in folder.glob("*/manifest.json")}

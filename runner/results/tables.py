@@ -1,6 +1,7 @@
-"""The schemas of every table of a run directory, in one place: names carry their unit, null means unknown.
+"""The schemas of every table of a run directory. Names carry their unit, and null means unknown.
 
-Other people's scripts read these names (docs/architecture.md, "The run directory"): add columns, never rename them.
+Other people's scripts read these names (docs/architecture.md, "The run directory"). Columns may be added and are never
+renamed.
 """
 
 import polars as pl
@@ -15,8 +16,8 @@ TRIALS: dict[str, pl.DataType] = {
     "concurrency": pl.Int64(),
     "repeat": pl.Int64(),
     "is_sentinel": pl.Boolean(),
-    "phase_role": pl.String(),  # of the trials made to tell prefill from decode: one_token, half_length
-    "attempt": pl.Int64(),  # 2: the one retry after a verdict that a retry can help; its trial_id ends in "-2"
+    "phase_role": pl.String(),  # of paired trials, which tell prefill from decode: one_token, half_length
+    "attempt": pl.Int64(),  # 2: measured again because of a verdict; then trial_id ends in "-2"
     "sm_clock_mhz_requested": pl.Int64(),
     "mem_clock_mhz_requested": pl.Int64(),
     "power_limit_w_requested": pl.Float64(),
@@ -36,15 +37,15 @@ TRIALS: dict[str, pl.DataType] = {
     "concurrency_mean": pl.Float64(),
     "sm_clock_mhz": pl.Float64(),
     "sm_clock_mhz_p05": pl.Float64(),
-    "sm_clock_below_fraction": pl.Float64(),  # share of the readings under the clock asked for
-    "prefill_sm_clock_mhz": pl.Float64(),  # mean while mostly prompts were computed
-    "decode_sm_clock_mhz": pl.Float64(),  # mean while nothing but decoding was
+    "sm_clock_below_fraction": pl.Float64(),  # share of the readings below the requested clock
+    "prefill_sm_clock_mhz": pl.Float64(),  # mean over the steps of mostly prompt tokens
+    "decode_sm_clock_mhz": pl.Float64(),  # mean over the steps without prompt tokens
     "mem_clock_mhz": pl.Float64(),
     "throttled_fraction": pl.Float64(),
-    "throttled_power_s": pl.Float64(),  # from the GPU's cumulative counters, as the next two
+    "throttled_power_s": pl.Float64(),  # from the GPU's cumulative counters; so are the next two
     "throttled_thermal_s": pl.Float64(),
     "throttled_other_s": pl.Float64(),
-    "settle_s": pl.Float64(),  # from the change of clocks until samples under load showed it; null if they never did
+    "settle_s": pl.Float64(),  # from setting the clocks until readings under load showed them; null if they never did
     "power_limit_w": pl.Float64(),  # in force when the window closed
     "persistence_mode": pl.Boolean(),
     "temperature_c_start": pl.Float64(),
@@ -59,7 +60,7 @@ TRIALS: dict[str, pl.DataType] = {
     "num_output_tokens": pl.Int64(),
     # energy
     "energy_j": pl.Float64(),
-    "energy_uncertainty_j": pl.Float64(),  # 95 % half-width of energy_j by what the source cannot see; no gain error
+    "energy_uncertainty_j": pl.Float64(),  # 95 % half-width for what the source cannot see; without the gain error
     "energy_source": pl.String(),
     "power_source": pl.String(),  # which of the GPU's readings the trace holds: samples, instant, average
     "energy_trace_j": pl.Float64(),
@@ -70,7 +71,7 @@ TRIALS: dict[str, pl.DataType] = {
     "max_power_gap_s": pl.Float64(),
     "idle_power_w": pl.Float64(),
     "energy_above_idle_j": pl.Float64(),
-    "unattributed_energy_j": pl.Float64(),  # with no request in flight; requests.energy_j and this sum to energy_j
+    "unattributed_energy_j": pl.Float64(),  # of no request; it and the requests' energy_j sum to energy_j
     "mean_power_w": pl.Float64(),
     "joules_per_output_token": pl.Float64(),
     "joules_per_prompt_token": pl.Float64(),
@@ -90,7 +91,7 @@ TRIALS: dict[str, pl.DataType] = {
     "joules_per_decode_token_high": pl.Float64(),
     # share of energy_j that the two phases do not explain; with output_lengths, of the half-length paired trial
     "phase_residual_fraction": pl.Float64(),
-    "regression_joules_per_prefill_token": pl.Float64(),  # a cross-check only
+    "regression_joules_per_prefill_token": pl.Float64(),  # a cross-check
     "regression_joules_per_decode_token": pl.Float64(),
     "regression_reason": pl.String(),
     # the steady part of the window
@@ -119,8 +120,8 @@ TRIALS: dict[str, pl.DataType] = {
 
 REQUESTS: dict[str, pl.DataType] = {
     "trial_id": pl.String(),
-    "request_id": pl.String(),  # with "#" and the round behind it
-    "round": pl.Int64(),  # counts from 0 how often the window has come to this request
+    "request_id": pl.String(),  # ends in "#" and the round
+    "round": pl.Int64(),  # how often the window came to this request before, from 0
     "sample_id": pl.String(),
     "request_kind": pl.String(),
     "num_prompt_tokens": pl.Int64(),
@@ -155,7 +156,7 @@ POWER: dict[str, pl.DataType] = {
 SAMPLES: dict[str, pl.DataType] = {
     "task": pl.String(),
     "sample_id": pl.String(),
-    # features of its text (docs/inputs.md); null where one is not defined
+    # features of the text (docs/inputs.md); null where a feature is not defined
     "num_characters": pl.Int64(),
     "num_words": pl.Int64(),
     "word_entropy_bits": pl.Float64(),
@@ -167,7 +168,7 @@ SAMPLES: dict[str, pl.DataType] = {
     "digit_fraction": pl.Float64(),
     "compression_ratio": pl.Float64(),
     "entities_per_100_words": pl.Float64(),
-    "entities_reason": pl.String(),  # why that is null
-    "entities_pipeline": pl.String(),  # which spaCy pipeline was asked
+    "entities_reason": pl.String(),  # why entities_per_100_words is null
+    "entities_pipeline": pl.String(),  # the spaCy pipeline that found them
     "text": pl.String(),
 }

@@ -1,1 +1,1 @@
-"""The work: harness tasks and synthetic lengths become requests; completions become scores."""
+"""Tasks: their prompts become requests, and completions become scores."""

@@ -1,14 +1,15 @@
-"""A model's chat template, for tasks whose prompts shall wear it."""
+"""The chat template of a model, for tasks whose prompts are chats."""
 
 from runner.tasks.harness.task import RenderChat
 from runner.tasks.task import TaskError
 
 
 def load_chat_template(model: str, revision: str | None = None) -> RenderChat:
-    """Return what turns messages into the text of a prompt, as the model's tokenizer says.
+    """Return the function that renders messages as the text of a prompt, with the template of the model's tokenizer.
 
     Args:
         model: Hugging Face id, or a local folder.
+        revision: of the tokenizer on Hugging Face; None for the default branch.
 
     Raises: TaskError: the model's tokenizer has no chat template.
     """

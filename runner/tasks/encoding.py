@@ -1,4 +1,4 @@
-"""Text to token ids as lm-evaluation-harness's vLLM backend lays them out, so that scores can be compared."""
+"""Text to token ids, laid out as by lm-evaluation-harness's vLLM backend, so that scores can be compared."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ Encode = Callable[[str], list[int]]
 
 
 def encode_prompt(encode: Encode, text: str) -> list[int]:
-    """Return a prompt's ids; a text that brings its own begin-of-text token (a chat template) does not get a second."""
+    """Return the ids of a prompt. A text that starts with a begin-of-text token of its own gets no second one."""
     ids, prefix = encode(text), encode("")
     if len(prefix) == 1 and ids[:2] == prefix * 2:
         return ids[1:]
@@ -16,9 +16,9 @@ def encode_prompt(encode: Encode, text: str) -> list[int]:
 
 
 def encode_pair(encode: Encode, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Return (context ids, continuation ids); the continuation is what encoding both together adds to the context.
+    """Return (context ids, continuation ids). The continuation's ids are those that follow the context's in the whole.
 
-    Trailing spaces of the context go to the continuation, where tokenizers want them.
+    Trailing spaces of the context go to the continuation, where tokenizers expect them.
 
     Raises: TaskError: the context is empty and the tokenizer has no begin-of-text token to condition on.
     """

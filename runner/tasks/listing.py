@@ -1,4 +1,4 @@
-"""Which tasks there are, with their kinds: our own, the study's, and lm-evaluation-harness's."""
+"""All tasks by name and kind: our own, the study's, and lm-evaluation-harness's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,21 +15,25 @@ Origin = Literal["own", "study", "harness"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedTask:
-    """One name that a sweep file's [[task]] may hold, or that stands for several of them."""
+    """One name for a sweep file's [[task]], or for several tasks."""
 
     name: str
     kind: TaskKind
     origin: Origin
-    """own needs no network; study and harness read public data sets."""
+    """An own task needs no network. The tasks of the study and of the harness read public data sets."""
     about: str = ""
     metric: str | None = None
-    """By which it is judged unless the sweep names another; None where only its loading tells."""
+    """The metric that judges it unless the sweep file names another; None if it is known only after loading."""
 
 
 def list_tasks(word: str | None = None) -> list[ListedTask]:
-    """Return the tasks whose name, or subject, holds `word`, in upper or lower case: ours first; None for all."""
+    """Return the tasks whose name or subject contains `word`. Case does not matter; None returns all.
+
+    The task of exactly that name comes first, then names that begin with the word, then the rest; of each, ours first.
+    """
     wanted = (word or "").lower()
-    return [task for task in _all_tasks() if wanted in task.name.lower() or wanted in task.about.lower()]
+    found = [task for task in _all_tasks() if wanted in task.name.lower() or wanted in task.about.lower()]
+    return sorted(found, key=lambda task: (task.name.lower() != wanted, not task.name.lower().startswith(wanted)))
 
 
 def _all_tasks() -> Iterator[ListedTask]:

@@ -1,7 +1,7 @@
 """From a sweep file's task to a `Task`: our own tasks, the harness's, and synthetic lengths.
 
-Importing this is cheap; the harness and its data loader are imported when a task is loaded. The same arguments give
-the same task in every process.
+Importing this module is cheap: the harness and its data loader are imported when a task is loaded. The same arguments
+give the same task in every process.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDescription:
-    """What can be said of a task without loading it; None where that is not known."""
+    """What is known of a task before it is loaded; None for what is not known."""
 
     name: str
     request_kind: RequestKind
@@ -41,13 +41,16 @@ def load_task(
     fixed_output_length: bool = False,
     render_chat: RenderChat | None = None,
 ) -> Task:
-    """Return the task, its data at hand.
+    """Load a task with its data.
 
     Args:
-        max_output_tokens: the sweep's; the task's own in `spec` comes first, the harness's last.
-        render_chat: the model's chat template (`runner.tasks.chat`), where prompts shall wear it.
+        spec: the task in the sweep file.
+        seed: of few-shot examples and random tokens.
+        max_output_tokens: the sweep's. The task's own in `spec` comes before it, the harness's after it.
+        fixed_output_length: generate exactly that many tokens.
+        render_chat: the model's chat template (`runner.tasks.chat`) for the prompts; None leaves them as they are.
 
-    Raises: TaskError: no such task, data that cannot be had, or settings that do not fit it.
+    Raises: TaskError: there is no such task, its data is not available, or a key of `spec` does not fit it.
     """
     if spec.name == SYNTHETIC:
         return _make_synthetic(spec, seed)
@@ -74,16 +77,16 @@ def task_names() -> tuple[str, ...]:
 
 
 def check_task_name(name: str) -> None:
-    """Do nothing if a task of that name can be loaded, as far as can be told without its data.
+    """Check that a task of that name exists and is of a supported kind, as far as is known without its data.
 
-    Raises: TaskError: it cannot; the message names likely ones.
+    Raises: TaskError: it cannot be loaded. The message names similar tasks.
     """
     if name not in task_names() and study_file(name) is None:
         find_harness_task(name)
 
 
 def read_metric_names(name: str) -> MetricNames | None:
-    """Return what may be the quality_metric of a task that there is; None where that is not known without its data.
+    """Return what `quality_metric` may name for a task; None if that is not known without the task's data.
 
     Raises: TaskError: there is no such task.
     """
@@ -95,10 +98,10 @@ def read_metric_names(name: str) -> MetricNames | None:
 
 
 def describe_task(name: str) -> TaskDescription:
-    """Return what a plan needs.
+    """Return what a plan needs to know of a task.
 
-    Token counts of our own tasks are means over the test split with our own models' tokenizer; those of the study's
-    are round figures.
+    Token counts of our own tasks are means over the test split, with the tokenizer of our own models. Those of the
+    study's tasks are round figures.
 
     Raises: TaskError: there is no such task.
     """

@@ -1,4 +1,4 @@
-"""A workload of set lengths: random tokens in, a fixed number of tokens out, nothing to be right or wrong about."""
+"""A task of fixed lengths: prompts of random tokens, answers of a fixed number of tokens, and no score."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from runner.spec.request import Completion, Request, RequestKind
 from runner.tasks.task import Quality, Sample, TaskError
 
 _NUM_RESERVED_IDS = 16
-"""The lowest ids are left out: in most vocabularies they are padding, begin and end of text."""
+"""How many of the lowest ids are left out: in most vocabularies padding, begin and end of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,15 @@ class SyntheticTask:
     chance: float | None = None
 
     def samples(self) -> list[Sample]:
-        """Return the prompts' ids, without a text."""
+        """Return the ids of the prompts, which have no text."""
         return [Sample(sample_id=f"{self.name}/{i}", text=None) for i in range(self.num_requests)]
 
     def requests(
         self, encode: Callable[[str], list[int]] | None, *, max_model_len: int, vocab_size: int
     ) -> list[Request]:
-        """Return the requests; first tokens differ (as far as the vocabulary goes), so that no prefix is shared.
+        """Return the requests. Their first tokens differ, so that they share no prefix, while the vocabulary lasts.
 
-        Raises: TaskError: prompt and output do not fit the model. Nothing is cut here: the lengths are the workload.
+        Raises: TaskError: prompt and output do not fit the model. Prompts are not cut: their lengths are the task.
         """
         if self.num_prompt_tokens + self.num_output_tokens > max_model_len:
             raise TaskError(
@@ -56,7 +56,7 @@ class SyntheticTask:
         ]
 
     def score(self, completions: Sequence[Completion]) -> Quality:
-        """Return no score, and why."""
+        """Return a quality without a score, and the reason."""
         return Quality(
             metric=None,
             higher_is_better=None,

@@ -1,4 +1,4 @@
-"""What a task is: prompts in, scores out."""
+"""The task that the rest of the program sees: it makes requests and scores completions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from runner.spec.request import Completion, Request, RequestKind
 
 
 class TaskError(Exception):
-    """A task that does not exist, cannot be read, or does not fit the model. The message says what to do next."""
+    """A task does not exist, cannot be read, or does not fit the model. The message says what to do next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One document as the model sees it: the id and the text of its prompt (None for synthetic tokens)."""
+    """One document as the model sees it: its id, and the text of its prompt (None for random tokens)."""
 
     sample_id: str
     text: str | None
@@ -21,7 +21,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """A task's score by its one named metric; `value` is None, with the reason, where it cannot be had."""
+    """A task's score by one named metric. If there is no score, `value` is None and `reason` says why."""
 
     metric: str | None
     higher_is_better: bool | None
@@ -29,25 +29,25 @@ class Quality:
     stderr: float | None
     reason: str | None = None
     per_sample: Mapping[str, float] = field(default_factory=dict)
-    """sample_id to that sample's score, where the metric is a mean over samples."""
+    """Score by sample_id; empty unless the metric is a mean over samples."""
 
 
 class Task(Protocol):
-    """One workload. The same object in the worker (requests) and in the aggregator (scores)."""
+    """Documents, their prompts, and their scoring. The worker asks it for requests, the aggregator for scores."""
 
     @property
     def name(self) -> str:
-        """As in the sweep file."""
+        """Its name in the sweep file."""
         ...
 
     @property
     def request_kind(self) -> RequestKind:
-        """generate, or loglikelihood (prefill only)."""
+        """Whether its requests generate, or only score a continuation."""
         ...
 
     @property
     def chance(self) -> float | None:
-        """What guessing scores by the task's metric; None where that is not known."""
+        """The score of a guess by the task's metric; None if it is not known."""
         ...
 
     def samples(self) -> list[Sample]:
@@ -64,5 +64,5 @@ class Task(Protocol):
         ...
 
     def score(self, completions: Sequence[Completion]) -> Quality:
-        """Score one round of completions (any order). A document with a failed request is left out."""
+        """Return the score of one round of completions, in any order. Documents with a failed request are left out."""
         ...

@@ -1,4 +1,4 @@
-"""Hand-made measurements whose row can be worked out on paper."""
+"""Hand-made measurements, whose row can be computed on paper."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import polars as pl
 
 from runner.results.measurement import CounterTick, Identity, Measurement, Placement
 from runner.results.tables import POWER
+from runner.spec.load import ClosedLoop, Load
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion
 
 START_NS = 1_795_000_000_000_000_000
@@ -17,10 +19,12 @@ IDENTITY: dict[str, Any] = {
     "model": "m",
     "task": "synthetic-100x11",
     "request_kind": "generate",
-    "concurrency": 2,
+    "load": ClosedLoop(concurrency=2),
     "repeat": 0,
     "is_sentinel": False,
 }
+AT_1500_MHZ: dict[str, Any] = {"operating_point": OperatingPoint(sm_clock_mhz=1500)}
+LOGLIKELIHOOD: dict[str, Any] = {"request_kind": "loglikelihood"}
 PLACEMENT = Placement(
     gpu_uuids=("GPU-0",), gpu_name="H200", host="here", fingerprint="f", simulated=True, simulated_time_scale=1.0
 )
@@ -35,7 +39,7 @@ def make_completion(request_id: str, queued_s: float, first_s: float, last_s: fl
     return Completion(
         **{
             "request_id": request_id,
-            "sample_id": request_id.partition("#")[0],
+            "sample_id": request_id,
             "kind": "generate",
             "num_prompt_tokens": 100,
             "num_cached_tokens": 0,
@@ -56,6 +60,11 @@ def make_power(power_w: float | None, end_s: float, **state: Any) -> pl.DataFram
     states = [{"time_ns": at(0.1 * k + 0.005), **gpu} for k in range(-3, round(end_s * 10) + 3)]
     rows = [dict.fromkeys(POWER) | {"gpu_uuid": "GPU-0"} | row for row in samples + states]
     return pl.DataFrame(rows, schema=POWER).sort("time_ns")
+
+
+def in_flight(concurrency: int) -> dict[str, Load]:
+    """An identity's load."""
+    return {"load": ClosedLoop(concurrency=concurrency)}
 
 
 def make_measurement(
@@ -82,6 +91,6 @@ def make_measurement(
 def make_even_measurement(end_s: float = 4.0, **changes: Any) -> Measurement:
     """Two places, each with a request a second: first token after 0.1 s, then ten more by 0.9 s, queued at once."""
     completions = [
-        make_completion(f"task/{place}-{k}#0", k, k + 0.1, k + 1.0) for k in range(int(end_s)) for place in range(2)
+        make_completion(f"task/{place}-{k}", k, k + 0.1, k + 1.0) for k in range(int(end_s)) for place in range(2)
     ]
     return make_measurement(completions, end_s, **changes)

@@ -1,6 +1,6 @@
-"""What the product states of its energy, against the truth of simulated GPUs: the criteria of docs/measurement.md.
+"""The stated energy and uncertainty against the truth of simulated GPUs, by the criteria of docs/evidence.md.
 
-`make bench` measures 200 loads a profile; these are fewer, of the same kinds, and held to the same criteria.
+`make bench` measures 200 loads of each profile. These are fewer loads of the same kinds, with the same criteria.
 """
 
 import pytest
@@ -35,7 +35,7 @@ def test_instantaneous_samples_from_5_s_on(profile: str, source: str, cases_by_p
 def test_a_counter_that_sees_all_from_the_shortest_window_on(
     profile: str, cases_by_profile: dict[str, list[Case]]
 ) -> None:
-    """The criterion says from 20 s on; 10 s is the shortest window that is not refused."""
+    """The criterion holds from 20 s on; 10 s is the shortest accepted window."""
     cases = measure(profile, cases_by_profile)
     assert {case.source.split()[0] for case in cases} == {"counter"}
     median, p95 = describe([case.error for case in cases])
@@ -50,7 +50,7 @@ def test_the_stated_uncertainty_covers_the_truth(profile: str, cases_by_profile:
 
 
 def test_what_is_stated_is_no_more_than_needed(cases_by_profile: dict[str, list[Case]]) -> None:
-    """Any interval covers if it is wide enough: where samples are dense it must not be wider than 2 % as a rule."""
+    """A wide interval always covers the truth. With dense samples, 95 % of the intervals must be within 2 %."""
     widths = [case.uncertainty for case in measure("h200", cases_by_profile)]
     assert describe(widths)[0] < 0.005
     assert describe(widths)[1] < 0.02
@@ -58,7 +58,7 @@ def test_what_is_stated_is_no_more_than_needed(cases_by_profile: dict[str, list[
 
 @pytest.mark.parametrize("profile", ["average-only", "h100", "h200"])
 def test_usual_estimators_err_more(profile: str, cases_by_profile: dict[str, list[Case]]) -> None:
-    """Not on an A100: what its sensor has not seen, no estimator brings back."""
+    """The A100 is left out: no estimator recovers what its sensor does not see."""
     cases = measure(profile, cases_by_profile)
     ours = describe([case.error for case in cases])
     for name in ("changed_error", "mean_error"):

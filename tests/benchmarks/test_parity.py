@@ -1,4 +1,4 @@
-"""The tolerance of benchmarks/parity.py: what rounds alike passes, what is wrong does not."""
+"""The tolerance of benchmarks/parity.py: an implementation that rounds alike passes, a wrong one fails."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def score(tables, answers):
 
 
 def compare(tables, found, rng):
-    """Judge an engine that sees `found` and answers greedily by it."""
+    """Judge an engine that computes `found` and answers greedily."""
     answers = [
         Answer(tokens=[0] * length + table[length - 1 :].argmax(-1).tolist(), num_prompt_tokens=length)
         for length, table in zip(PROMPT_LENGTHS, found, strict=True)
@@ -66,7 +66,7 @@ def test_thrice_the_noise_fails_everywhere(tables, rng):
 
 
 def test_two_wrong_tokens_in_a_hundred_fail_where_they_are(tables, rng):
-    """The mean hardly moves; the 99th percentile does."""
+    """The mean hardly changes, but the 99th percentile does."""
     found = blur(tables, rng)
     for table in found:
         table[WINDOW + 1 :: 50] += 0.15
@@ -90,5 +90,5 @@ def test_a_mistake_below_the_noise_shows_over_all_tokens(tables, rng, made):
     found = blur([table + made * (wrong - table) for table, wrong in zip(tables, wrongs, strict=True)], rng)
     logprobs = [one.logprobs for one in score(found, answers)]
     share = compute_mistake_share(logprobs, score(tables, answers), score(wrongs, answers))
-    # Its standard error: noise over the mistake's size, over the root of the number of tokens.
+    # The standard error is the noise over the mistake's size, over the root of the number of tokens.
     assert share == pytest.approx(made, abs=4 * 4 / sum(map(len, tables)) ** 0.5)

@@ -427,8 +427,16 @@ def test_doctor_fails_where_a_lock_is_left_that_it_cannot_clear(sweep: Sweep, tm
 
 def test_doctor_as_json_is_json(sweep: Sweep) -> None:
     checks = json.loads(sweep("doctor", "--gpu", "sim", "--json").stdout)
-    assert {"level", "subject", "finding", "advice"} == set(checks[0])
+    assert {"level", "subject", "finding", "advice", "is_detail"} == set(checks[0])
     assert any("GPU-SIM-H200-0" in check["finding"] for check in checks)
+    assert [check["is_detail"] for check in checks if check["finding"].startswith("sensor ")] == [True] * 4
+
+
+@pytest.mark.parametrize("flag", ["-v", "--verbose"])
+def test_doctor_prints_what_each_sensor_is_like_where_it_is_asked_to(sweep: Sweep, flag: str) -> None:
+    brief, full = (sweep("doctor", "--gpu", "sim", *flags).stdout for flags in ((), (flag,)))
+    assert ["sensor 'counter': " in text for text in (brief, full)] == [False, True]
+    assert "Looking at" not in full  # this is no terminal
 
 
 def test_tasks_are_listed_ours_first_and_the_rest_on_request(sweep: Sweep) -> None:

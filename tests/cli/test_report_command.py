@@ -26,7 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("runner.display.report.page.load_vega", lambda: "")  # bundling takes seconds
     result = sweep("import", GRID, "--out", tmp_path / "grid")
     assert result.exit_code == 0, result.output
-    assert "recommendation" in result.stdout
+    assert "What to do" in result.stdout
     assert "Imported from rtx5090_clock_grid.csv" in result.stdout
     return tmp_path / "grid"
 
@@ -100,7 +100,8 @@ def test_a_file_that_is_no_grid_is_explained(tmp_path: Path) -> None:
 
 def test_numbers_alone_are_had_without_drawing() -> None:
     program = (
-        "import sys\nimport runner.display.report.files\nimport runner.display.report.terminal\n"
+        "import sys\nimport runner.display.report.exports\nimport runner.display.report.reading\n"
+        "import runner.display.report.terminal\n"
         "print([name for name in ('altair', 'vl_convert', 'jinja2', 'ray', 'torch') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)

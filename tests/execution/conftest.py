@@ -11,6 +11,7 @@ from runner.results.live import SweepView
 from runner.results.run_directory import RunStore
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import expand_trials
+from tests.execution.fake_hub import FakeHub, serve_hub
 from tests.execution.sweep_process import SweepProcess
 
 SWEEP = """
@@ -32,7 +33,7 @@ WriteSweep = Callable[..., Path]
 
 @pytest.fixture
 def write_sweep(tmp_path: Path) -> WriteSweep:
-    """Write a small sweep file, with what a test wants otherwise: by default one block of four trials."""
+    """Write a small sweep file: one block of four trials, unless a test changes it."""
 
     def write(**changes: object) -> Path:
         values: dict[str, object] = {
@@ -68,7 +69,7 @@ def start_sweep(tmp_path: Path) -> Iterator[Callable[..., SweepProcess]]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Path]:
-    """Ray, once for all tests that do not kill it; returns where its GPUs and leases lie."""
+    """Start Ray once for all tests that do not kill it. Returns: the folder of its GPUs and leases."""
     with tempfile.TemporaryDirectory(prefix="joulesweep-test-") as folder, pytest.MonkeyPatch.context() as patch:
         state = Path(folder)
         patch.setenv("SWEEP_SIMULATED_STATE", str(state / "gpus"))
@@ -81,7 +82,7 @@ def cluster() -> Iterator[Path]:
 
 @pytest.fixture
 def address(cluster: Path) -> str:
-    """Where that Ray is joined."""
+    """The address of that Ray."""
     import ray
 
     return ray.get_runtime_context().gcs_address
@@ -89,7 +90,7 @@ def address(cluster: Path) -> str:
 
 @pytest.fixture
 def run_here(cluster: Path, tmp_path: Path) -> Callable[..., object]:
-    """Run a sweep in this process, on that Ray; returns its outcome."""
+    """Run a sweep in this process, on that Ray. Returns: its outcome."""
     from runner.execution.driver.run import run_sweep
     from runner.results.outcome import RunOutcome
 
@@ -115,3 +116,9 @@ def _no_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SWEEP_CLOCKS", "RAY_ADDRESS", "SWEEP_SIMULATED_PERMISSION"):
         monkeypatch.delenv(name, raising=False)
     assert "SWEEP_CLOCKS" not in os.environ
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    with serve_hub(monkeypatch, tmp_path / "cache") as hub:
+        yield hub

@@ -65,25 +65,25 @@ limit = 40
 WEIGHTS = {"driver": 2, "worker": 4, "guard": 3, "aggregator": 1}
 REAL_WEIGHTS = {"driver": 2, "worker": 3, "engine": 3, "guard": 2}
 LEFT_LIMIT_S = 30.0
-"""After so long, what is still there counts as left behind."""
+"""A process or lease that is still there after this time counts as left behind."""
 PROMISE_S = 2.0
 DRIVER_START_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """One SIGKILL and what came of it."""
+    """One SIGKILL and its consequences."""
 
     kind: str
     was_locked: bool
     restored_s: float | None
-    """Until the lease had been settled and every process of the dead one had ended; for a guard, until it was replaced;
+    """Seconds until the lease was settled and the victim's processes had ended. For a guard, until it was replaced.
     None where there was no lease, or nothing to wait for."""
 
 
 @dataclass(kw_only=True)
 class Campaign:
-    """One engine's part: its sweep, its weights, and what has been found so far."""
+    """The part of one engine: its sweep, its weights, and the violations so far."""
 
     state: Path
     address: str
@@ -91,7 +91,7 @@ class Campaign:
     engine: str
     weights: dict[str, int]
     moments_s: float
-    """A victim is killed within so long after it was found: a worker as soon as it has its lease."""
+    """The longest time between finding a victim and killing it. A worker is found once it has its lease."""
     rng: random.Random
     kills: list[Kill] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Campaign:
     num_resumed: int = 0
 
     def run(self, num_kills: int) -> None:
-        """Sweep after sweep, until so many kills have been made and the last sweep is complete."""
+        """Run sweeps until there were `num_kills` kills and the last sweep is complete."""
         while len(self.kills) < num_kills:
             self._run_sweep(min(self.rng.randint(8, 14), num_kills - len(self.kills)))
             print(f"  {self.engine}: {len(self.kills)} kills in {self.num_sweeps} sweeps", flush=True)
@@ -155,7 +155,7 @@ class Campaign:
             )
 
     def _find(self, kind: str, run: SweepProcess) -> ProcessId | None:
-        """Return the process to kill, None where there is none now."""
+        """Return the process to kill; None where there is none now."""
         lease = self._lease()
         match kind:
             case "driver":
@@ -175,7 +175,7 @@ class Campaign:
         return max(filter(None, found), key=lambda journal: journal.since_ns, default=None)
 
     def _household(self, lease: LeaseJournal | None) -> set[ProcessId]:
-        """Return what lives off a worker; its own guards are nobody's children."""
+        """Return the processes that depend on a worker. Its guards are no children of it."""
         if lease is None:
             return set()
         guards = set(_find_guards(self.state))
@@ -208,7 +208,7 @@ class Campaign:
     # checks ----------------------------------------------------------------------------------------------------------
 
     def _check_end(self, run: SweepProcess) -> None:
-        """Nothing of a run is left once it has ended."""
+        """Check that nothing of a run is left after its end."""
 
         def is_clean() -> bool:
             lease = self._lease()
@@ -225,7 +225,7 @@ class Campaign:
         run.end()
 
     def _check_files(self, directory: Path, finished: dict[str, tuple[int, int]]) -> None:
-        """Every file can be read, and what was finished is as it was."""
+        """Check that every file can be read, and that finished trials have not changed."""
         try:
             rows = read_rows(directory)
             for path in (*directory.glob("*.json"), *(self.state / "leases").glob("*.json")):
@@ -257,7 +257,7 @@ class Campaign:
             self.violations.append(f"{directory.name}: {ends.most_common(3)} ran again after they were finished")
 
     def summary(self) -> str:
-        """Return what is to be said in the end."""
+        """Return the summary of the campaign."""
         lines = [f"{self.engine} engine: {len(self.kills)} kills, {self.num_sweeps} sweeps, {self.num_resumed} runs"]
         for kind in self.weights:
             of_kind = [kill for kill in self.kills if kill.kind == kind]
@@ -271,7 +271,7 @@ class Campaign:
 
 
 def _wait(condition: Callable[[], bool], start_s: float) -> float | None:
-    """Return the seconds until a condition held, None where it never did."""
+    """Return the seconds until a condition came true; None where it did not."""
     while time.monotonic() < start_s + LEFT_LIMIT_S:
         if condition():
             return time.monotonic() - start_s
@@ -280,7 +280,7 @@ def _wait(condition: Callable[[], bool], start_s: float) -> float | None:
 
 
 def _matters(lease: LeaseJournal) -> bool:
-    """Whether somebody holds the GPU, or owes it something; a worker killed before its guard came left neither."""
+    """Whether a worker holds the GPU or has settings to restore. A worker killed before its guard leaves neither."""
     return lease.worker_lives or bool(lease.changed)
 
 
@@ -321,7 +321,7 @@ def _name(process: ProcessId) -> str:
 
 
 def main() -> int:
-    """Run both parts and print what came of them; 1 where anything was violated."""
+    """Run both parts and print their summaries. Returns: 1 if there was a violation."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=190)
     parser.add_argument("--real-kills", type=int, default=10)

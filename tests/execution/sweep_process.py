@@ -1,4 +1,4 @@
-"""`sweep run` as a process of its own, with state of its own, that can be watched, signalled and killed."""
+"""`sweep run` as a process with its own state, which tests can watch, signal and kill."""
 
 import contextlib
 import json
@@ -20,11 +20,11 @@ from runner.hardware.clocks.processes import find_marked
 from runner.physics.gpu_state import Activity, GpuState
 
 MARK = "SWEEP_TEST_RUN"
-"""Inherited by every process of a run: driver, Ray's own, actors, guards."""
+"""A variable that every process of a run inherits: the driver, Ray's own, actors, guards."""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> bool:
-    """Wait for what takes a moment on a quiet machine, and as long as it likes on a busy one."""
+    """Return whether a condition comes true. The limit is long enough for a busy machine."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> bool:
 
 
 class SweepProcess:
-    """A `sweep run` in a session of its own, as a terminal would start it."""
+    """A `sweep run` in a session of its own, as a terminal starts it."""
 
     def __init__(self, file: Path, directory: Path, state: Path, *options: str, engine: str = "simulated") -> None:
         self.directory = directory
@@ -57,7 +57,7 @@ class SweepProcess:
         return self._output.read_text()
 
     def wait(self, seconds: float = 600.0) -> int:
-        """Return the exit code as a shell shows it; the limit is for a run that hangs, not for one that is slow.
+        """Return the exit code as a shell shows it. The limit ends a run that hangs; slow machines need less.
 
         Where a signal interrupts an `exec`, as many imports have it, Python ends by SIGINT instead of with 130.
         """
@@ -65,30 +65,30 @@ class SweepProcess:
         return code if code >= 0 else 128 - code
 
     def wait_for(self, text: str) -> None:
-        """Wait for a line of output that holds a text."""
+        """Wait until the output contains a text."""
         assert wait_until(lambda: text in self.output or self.process.poll() is not None), self.output
         assert text in self.output, self.output
 
     def interrupt(self) -> None:
-        """Press Ctrl-C: the whole foreground process group gets the signal."""
+        """Send what Ctrl-C sends: SIGINT to the whole foreground process group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL the driver and nothing else."""
+        """Send SIGKILL to the driver alone."""
         self.process.kill()
         self.process.wait()
 
     def find_child(self, name: str) -> psutil.Process:
-        """Return the one process of a name that descends from the driver."""
+        """Return the one descendant of the driver whose name starts so."""
         found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # some of Ray's last for a moment only
+            with contextlib.suppress(psutil.NoSuchProcess):  # some processes of Ray last for a moment only
                 found += [process] if process.name().startswith(name) else []
         (child,) = found
         return child
 
     def living(self) -> list[str]:
-        """Return the command lines of what is left of the run."""
+        """Return the command lines of the run's processes that still live."""
         names = []
         for found in find_marked(MARK, self.mark):
             with contextlib.suppress(psutil.Error):
@@ -96,7 +96,7 @@ class SweepProcess:
         return names
 
     def end(self) -> None:
-        """Leave nothing running, whatever a failed test left."""
+        """Kill every process of the run that still lives."""
         for found in find_marked(MARK, self.mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGKILL)
@@ -110,7 +110,7 @@ def virtual_settings(state: Path, number: int = 0) -> list[tuple[int | None, flo
 
 
 def at_work_s(activity: Sequence[Activity], row: dict[str, Any]) -> float:
-    """How long a simulated GPU was at work in a trial's window: the GPU's own time, whatever the host's was."""
+    """Return how long a simulated GPU worked in a trial's window, in s, by its log of activity."""
     start_ns, end_ns = row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9)
     return sum(max(min(a.end_ns, end_ns) - max(a.start_ns, start_ns), 0) for a in activity) / 1e9
 
@@ -133,7 +133,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def read_rows(directory: Path) -> dict[str, dict[str, Any]]:
-    """Return the finished trials' rows by id; every Parquet file of the directory is read on the way."""
+    """Return the finished trials' rows by id. It reads every Parquet file, so that a broken one raises."""
     for path in directory.rglob("[!.]*.parquet"):
         pl.read_parquet(path)
     paths = sorted((directory / "trials").glob("[!.]*.parquet"))

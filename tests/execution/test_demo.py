@@ -1,4 +1,4 @@
-"""sweeps/demo.toml, as `make sweep` runs it: what the first sweep must show."""
+"""sweeps/demo.toml as `make sweep` runs it: the results that a first sweep must have."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +10,11 @@ from runner.analysis.window.gpu_state import MAX_UNSEEN_S
 from runner.physics.gpu_state import GpuState
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import expand_trials
+from tests.engines import ON_PACED_ENGINE
 from tests.execution.sweep_process import SweepProcess, at_work_s, longest_unseen_s, read_manifest
 from tests.witness import BUSY_S, Witness
 
-pytestmark = pytest.mark.vllm
+pytestmark = ON_PACED_ENGINE
 
 ROOT = Path(__file__).parents[2]
 PREFILL_TASK = "tiny_commonsense"
@@ -26,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machine(folder: Path) -> Witness:
-    """The machine on which the demo has run."""
+    """Run the demo, and return the witness of how busy the machine was."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # the demo's models are named from there
         run = SweepProcess(ROOT / "sweeps" / "demo.toml", folder / "run", folder, engine="vllm")
@@ -51,7 +52,7 @@ def trials(machine: Witness, folder: Path) -> pl.DataFrame:
 
 @pytest.fixture
 def sound(trials: pl.DataFrame, machine: Witness) -> pl.DataFrame:
-    """The trials without a verdict, on any but a busy machine all but a few: what has one is measured twice."""
+    """The trials without a verdict. Each is measured twice, so only a busy machine leaves out more than a few."""
     is_sound = trials.group_by(pl.col("trial_id").str.head(16)).agg((pl.col("verdicts").list.len() == 0).any())
     if (~is_sound["verdicts"]).sum() > 0.1 * is_sound.height:
         found = trials.explode("verdicts").select("task", "duration_s", "pace_lost_s", "verdicts")
@@ -70,10 +71,10 @@ def test_every_planned_trial_is_ok_and_simulated(trials: pl.DataFrame) -> None:
 @pytest.mark.usefixtures("sound")
 def test_windows_carry_no_verdict_but_a_busy_machines(trials: pl.DataFrame) -> None:
     found = trials.filter(pl.col("verdicts").list.len() > 0).select("trial_id", "attempt", "verdicts")
-    # Whether steps and new requests come in time depends on who else uses this machine, so that a few may not.
+    # Other programs on this machine may delay steps and requests, so that a few trials have these verdicts.
     late = {"pace_overrun", "concurrency_not_reached", "sentinel_drift"}
     assert set(found.explode("verdicts")["verdicts"]) <= late, found
-    # What is seen when all is over, or not expected to be better the second time, is not measured again.
+    # A verdict that is found after the run, or that would come back, causes no second attempt.
     retried = pl.col("verdicts").list.set_difference(["sentinel_drift"]) == ["pace_overrun"]
     again = trials.filter(attempt=2)["trial_id"].str.strip_suffix("-2")
     assert set(again) == set(found.filter(retried, attempt=1)["trial_id"]), found
@@ -87,7 +88,7 @@ def test_clocks_settle_under_load_and_idle_power_is_their_own(
         trials.height - locked.height
     )
     assert locked["settle_s"].null_count() == 0
-    assert locked["settle_s"].median() < 1.0  # type: ignore[operator]  # a busy machine may come late to look
+    assert locked["settle_s"].median() < 1.0  # type: ignore[operator]  # a busy machine may read late
     # The share of the window below the clock is null only where a busy machine left it unread for more than a second.
     unread = locked.filter(pl.col("sm_clock_below_fraction").is_null())
     for row in unread.iter_rows(named=True):
@@ -96,7 +97,7 @@ def test_clocks_settle_under_load_and_idle_power_is_their_own(
     assert set(locked["sm_clock_below_fraction"].drop_nulls()) == {0.0}
     idle = trials.group_by("sm_clock_mhz_requested").agg(pl.col("idle_power_w").mean()).sort("sm_clock_mhz_requested")
     assert idle["idle_power_w"].null_count() == 0
-    assert idle["idle_power_w"][0] == idle["idle_power_w"].max()  # null sorts first: the GPU's own clock
+    assert idle["idle_power_w"][0] == idle["idle_power_w"].max()  # null, which is the default clock, sorts first
 
 
 def test_counter_and_trace_agree(trials: pl.DataFrame) -> None:
@@ -111,7 +112,7 @@ def test_quality_is_above_chance(trials: pl.DataFrame) -> None:
 
 def test_duration_never_falls_as_the_clock_falls(trials: pl.DataFrame) -> None:
     for _, block in trials.group_by("block_id"):
-        # The GPU's own clock is at least as high as any that was set.
+        # The default clock is at least as high as any clock that was set.
         points = (
             block.group_by(clock=pl.col("sm_clock_mhz_requested").fill_null(9999))
             .agg(pl.col("seconds_per_request").median())
@@ -128,7 +129,7 @@ def test_prefill_has_an_interior_energy_minimum_and_decodes_lies_no_higher(trial
         points = (
             trials.filter(pl.col("task") == task, pl.col("model").str.ends_with(model))
             .group_by(clock=pl.col("sm_clock_mhz_requested").fill_null(9999))
-            # The least of its trials: a pace that is lost adds a pause, and its joules, and takes nothing away.
+            # The least of its trials: an engine that loses its pace adds a pause with its joules.
             .agg(pl.col("joules_per_request").min())
             .sort("joules_per_request")
         )

@@ -1,4 +1,4 @@
-"""What dies, and what is left of it: drivers, workers and the aggregator are really killed, at several moments."""
+"""Drivers, workers and the aggregator are killed at several moments. Nothing is left behind, and no trial is lost."""
 
 import os
 import signal
@@ -32,12 +32,12 @@ Write = Callable[..., Path]
 MANY = {"name": "many", "concurrency": [1, 2], "repeats": 2, "sm_clock": '["default", {spaced=8}]'}
 NUM_MANY = 2 * (2 * 9 + 4)
 RESTORE_S = 50.0
-"""Within which nothing is left after a kill: a second or two on a quiet machine, and on any less than the minute for
-which Ray's helpers, left to themselves, may wait for a server that never answers."""
+"""The time after a kill within which nothing is left. A quiet machine needs a second or two. It is less than the minute
+for which Ray's helper processes may wait for a server that never answers."""
 RAY_HELPERS_S = 300.0
-"""The same where Ray was only coming up, and nobody knew its helpers yet."""
+"""The same while Ray starts, when its helper processes are not known yet."""
 HANGING_S = 60.0
-"""For which the driver waits for a worker that hangs: 20 s for the end of its trial, 40 s until it has closed."""
+"""How long the driver waits for a worker that hangs: 20 s for its trial to end, and 40 s for closing."""
 
 
 def worker_of(state: Path) -> int | None:
@@ -50,7 +50,7 @@ def worker_of(state: Path) -> int | None:
 
 
 def require_nothing_left(run: SweepProcess, state: Path) -> None:
-    """Processes, locks and leases of a run whose driver is gone."""
+    """Return processes, locks and leases of a run whose driver is gone."""
     assert wait_until(lambda: not run.living(), RESTORE_S), run.living()
     # On a cluster that stays the worker is none of the run's processes: its guard sees it gone a moment later.
     assert wait_until(lambda: not list((state / "leases").glob("*.json")), RESTORE_S)
@@ -58,7 +58,7 @@ def require_nothing_left(run: SweepProcess, state: Path) -> None:
 
 
 def require_complete(directory: Path, before: dict[str, dict[str, object]], num_trials: int) -> None:
-    """Every trial is there, and what was finished before was not run again."""
+    """Check that every trial is there, and that no finished trial was run again."""
     rows = read_rows(directory)
     assert len(rows) == num_trials
     assert {row["status"] for row in rows.values()} == {"ok"}
@@ -101,7 +101,7 @@ def test_a_killed_driver_leaves_no_lock_and_no_process_and_the_next_run_goes_on(
 
 
 def require_interrupted(run: SweepProcess, state: Path) -> dict[str, dict[str, object]]:
-    """A run that was asked to end has left whole files and default clocks; returns its rows."""
+    """Check that an interrupted run left whole files and default clocks. Returns: its rows."""
     assert run.wait() == 130, run.output
     assert "Traceback" not in run.output
     require_nothing_left(run, state)
@@ -188,7 +188,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_hangs(
 
 
 class WorkerKiller(threading.Thread):
-    """Kills each worker that holds a GPU, up to `num_kills` of them, once `is_time` says so."""
+    """Kills workers that hold a GPU, at most `num_kills`, once `is_time` returns True."""
 
     def __init__(self, state: Path, num_kills: int, is_time: Callable[[], bool]) -> None:
         super().__init__(daemon=True)

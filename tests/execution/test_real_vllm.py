@@ -1,4 +1,4 @@
-"""`sweep run` with real vLLM: words from our own small model, seconds and joules from the simulated GPU."""
+"""`sweep run` with real vLLM: our small model makes the words, the simulated GPU the seconds and joules."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +8,10 @@ import psutil
 import pytest
 
 from runner.physics.gpu_state import GpuState
+from tests.engines import ON_PACED_ENGINE
 from tests.execution.sweep_process import SweepProcess, at_work_s, read_rows, wait_until
 
-pytestmark = pytest.mark.vllm
+pytestmark = ON_PACED_ENGINE
 
 MODEL = Path(__file__).parents[2] / "models" / "joulesweep-small"
 SWEEP = f"""

@@ -1,4 +1,4 @@
-"""`sweep run` from end to end on simulated GPUs in virtual time: Ray, actors, files and exit codes are real."""
+"""`sweep run` from end to end on simulated GPUs in virtual time, with real Ray, actors, files and exit codes."""
 
 import ipaddress
 import json
@@ -42,7 +42,7 @@ GOOD = '[[model]]\nid = "good"\ntwin = "llama-3.2-1b"\n'
 
 
 def open_ports(mark: str) -> set[str]:
-    """Addresses on which a run's processes listen."""
+    """Return the addresses on which a run's processes listen."""
     found = {process.pid for process in find_marked(MARK, mark)}
     return {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in found}
 
@@ -184,7 +184,7 @@ def test_what_cannot_load_becomes_rows_and_is_tried_again(
 def test_what_a_retry_can_help_is_measured_once_more_at_the_end_of_its_block(
     run_here: Run, write_sweep: Write, cluster: Path, tmp_path: Path
 ) -> None:
-    """A GPU that gets too hot on the way, in the first block or before the second, and stays so to the end."""
+    """A GPU gets too hot, in the first block or before the second, and stays hot until the end."""
     hot = GpuConditions(time_ns=0, max_sm_clock_mhz=600)
     last: list[SweepView] = []
 

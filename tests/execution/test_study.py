@@ -19,33 +19,35 @@ import pytest
 
 from runner.analysis.run.operating_points import POINT
 from runner.display.text.advice import describe_concurrency, describe_mixed_load, describe_route
-from runner.display.text.findings import describe_block, describe_models, name_block
+from runner.display.text.findings import describe_block, describe_models
+from runner.display.text.names import name_block
 from runner.spec.sweep import load_sweep
 from runner.spec.trial import Block, expand_trials
+from tests.engines import ON_PACED_ENGINE
 from tests.execution.sweep_process import SweepProcess, read_manifest
 
 # Seven minutes on two idle cores, and many times that where others want them too.
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3600)]
+pytestmark = [*ON_PACED_ENGINE, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "sweeps" / "paper-small.toml"
 BLOCKS = expand_trials(load_sweep(FILE))
 SINGLE = "tiny_qa_single"
-"""The task whose prompts are alone on the GPU."""
+"""The task whose prompts run one at a time."""
 CONCLUSIONS = {"saves", "unproven", "default", "none"}
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a researcher has in the end."""
+    """The results of the study, in all their forms."""
 
     directory: Path
     trials: pl.DataFrame
     text: str
     """The terminal report, 100 columns wide."""
     summary: dict[str, Any]
-    """What --json says."""
+    """The output of --json."""
 
     def rows(self, table: str, **values: object) -> list[Row]:
         return [row for row in self.summary[table] if all(row[name] == value for name, value in values.items())]
@@ -63,7 +65,7 @@ class Study:
         return [block for block in BLOCKS if self.is_whole(block)]
 
     def place(self, sentence: str) -> int:
-        """Where the terminal report says something, wherever its lines break; -1 where it does not."""
+        """Return where the terminal report contains a text, across line breaks; -1 where it does not."""
         return " ".join(self.text.split()).find(" ".join(sentence.split()))
 
     def says(self, sentence: str) -> bool:
@@ -161,7 +163,7 @@ def test_every_model_and_task_has_a_table_with_energy_time_and_quality(study: St
 
 
 def test_a_lower_clock_than_the_gpus_own_needs_less_energy(study: Study) -> None:
-    """By 8 % at least in the GPU model; requests that come late cost a sound trial half of that at most."""
+    """The GPU model saves at least 8 %. Late requests cost a sound trial at most half of that."""
     for block in study.whole_blocks():
         [default] = [point for point in study.points(block) if point["is_default"]]
         locked = [point for point in study.points(block) if not point["is_default"]]
@@ -225,7 +227,7 @@ def test_models_and_requests_in_flight_are_compared(study: Study) -> None:
     for task, concurrency in {(task, concurrency) for task, concurrency, _ in sound}:
         if {(task, concurrency, small), (task, concurrency, large)} <= sound:
             [row] = study.rows("models", task=task, concurrency=concurrency)
-            # Its twin has a third more weights to read and to multiply.
+            # Its modelled shape has a third more weights to read and to multiply.
             assert (row["model"], row["reference_model"]) == (large, small)
             assert row["ratio"] > 1.1
             assert study.says(describe_models(row))
@@ -260,7 +262,7 @@ def test_a_router_between_the_models_is_bounded(study: Study) -> None:
 
 
 def test_a_clock_changes_the_words_of_hardly_any_answer(study: Study) -> None:
-    """Greedy decoding in float32. Steps of other compositions round differently, which only a tie in logits shows."""
+    """Decoding is greedy, in float32. Other batches round differently, which shows only where two logits tie."""
     for block in study.whole_blocks():
         for point in study.points(block):
             assert abs(point["quality_difference"]) < 0.02, point
@@ -302,13 +304,13 @@ def test_what_an_input_costs(study: Study) -> None:
 
 
 def compared_tasks(study: Study) -> set[str]:
-    """The tasks of which two points or more can stand in a plot."""
+    """Return the tasks with at least two operating points for a plot."""
     tasks = [row["task"] for row in study.rows("pareto")]
     return {task for task in tasks if tasks.count(task) > 1}
 
 
 class Page(HTMLParser):
-    """What a page names to load, its headings and its plots."""
+    """Collects the resources that a page loads, its headings and its plots."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

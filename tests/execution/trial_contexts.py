@@ -29,23 +29,23 @@ from runner.timebase import VirtualTime
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualContext:
-    """A trial context, and the GPU beneath it, whose exact energy only a simulation knows."""
+    """A trial context and its simulated GPU, whose exact energy is known."""
 
     context: TrialContext
     gpu: NvmlGpu
     time_source: VirtualTime
     nvml: FaultyNvml
-    """Sound until somebody adds to its `faults`."""
+    """It works without faults until a test adds to its `faults`."""
     state: GpuState
-    """The silicon: sound until somebody changes its conditions."""
+    """The state of the simulated GPU, whose conditions a test may change."""
 
     def exact_energy_j(self, start_ns: int, end_ns: int) -> float:
-        """The integral of the GPU's true power."""
+        """Return the integral of the GPU's true power, in J."""
         history = self.nvml.true_nvml.nvmlDeviceGetHandleByIndex(0).history
         return history.energy_j(end_ns) - history.energy_j(start_ns)
 
     def measure(self, requests: list[Request], identity: dict[str, Any] | None = None, **options: Any) -> Measurement:
-        """Measure one trial, with the procedure's defaults changed by `options`."""
+        """Measure one trial. `options` change the defaults of the procedure."""
         asked = make_identity(**identity or {})
         if "idle_power_w" in options:
             self.context.idle_power_w[asked.operating_point] = options.pop("idle_power_w")
@@ -65,7 +65,7 @@ class VirtualContext:
 def open_context(
     directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None, gpu_request: str = "sim"
 ) -> Iterator[VirtualContext]:
-    """A trial context on a GPU whose sensors have been probed where it is not the usual one."""
+    """Open a trial context. The sensors of any but the usual GPU are probed first."""
     time_source = VirtualTime()
     nvml = FaultyNvml(open_nvml(gpu_request, time_source, directory / "gpus"))
     gpu = NvmlGpu(nvml, 0, read_only=False)

@@ -19,6 +19,7 @@ from runner.hardware.doctor import Check, examine, reset_leftovers
 from runner.hardware.factory import open_gpu
 from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
 from runner.hardware.nvml.gpu import NvmlGpu
+from runner.hardware.sensors.probe import probe_sensors
 from runner.physics.gpu_state import GpuState
 from runner.spec.operating_point import OperatingPoint
 from runner.timebase import VirtualTime, WallTime
@@ -132,6 +133,67 @@ def test_a_lease_is_told_with_its_holder() -> None:
         check = find(examine("sim", None, time_source), "leased by")
         assert (check.level, f"process {os.getpid()}" in check.finding) == ("warning", True)
     assert not [check for check in examine("sim", None, time_source) if "leased" in check.finding]
+
+
+def test_findings_on_each_sensor_are_details_and_nothing_else_is() -> None:
+    checks = look()
+    assert [check.finding.split(":")[0] for check in checks if check.is_detail] == [
+        "sensor 'samples'",
+        "sensor 'instant'",
+        "sensor 'average'",
+        "sensor 'counter'",
+    ]
+
+
+def test_eight_gpus_take_about_as_long_as_one_and_are_told_in_order() -> None:
+    def took(gpu: str) -> tuple[list[Check], float]:
+        begin_s = time.monotonic()
+        return examine(gpu, None), time.monotonic() - begin_s
+
+    one, one_s = took("sim")
+    eight, eight_s = took("sim:h200x8")
+    assert eight_s < 2.5 * one_s  # one after the other it would be 8
+    machine, *gpu_checks = eight
+    assert machine == one[0]
+    subjects = [check.subject for check in gpu_checks]
+    assert list(dict.fromkeys(subjects)) == [f"GPU {index}" for index in range(8)]
+    assert subjects == sorted(subjects)
+
+    def findings(checks: list[Check], subject: str) -> list[tuple[str, str]]:
+        """Without the numbers, which are measured: rates, periods, times of calls."""
+        return [(check.level, re.sub(r"[0-9.]+", "#", check.finding)) for check in checks if check.subject == subject]
+
+    expected = findings(one, "GPU 0")
+    assert len(expected) >= 9
+    assert all(findings(eight, f"GPU {index}") == expected for index in range(8))
+
+
+def test_what_is_being_looked_at_is_told_while_it_is() -> None:
+    looks: list[tuple[str, str | None]] = []
+    examine("sim:h200x2", None, VirtualTime(), lambda subject, part: looks.append((subject, part)))
+    assert looks[:2] == [("GPUs", "list"), ("GPUs", None)]
+    parts = ["power samples", "energy counter", "power sensors", "settings and processes", None]
+    assert looks[2:] == [(f"GPU {index}", part) for index in range(2) for part in parts]
+
+
+def test_a_gpu_that_fails_leaves_what_was_found_before_and_the_other_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(gpu: Gpu, time_source: Any) -> Any:
+        if gpu.info.index == 1:
+            raise GpuError("it does not answer")
+        return probe_sensors(gpu, time_source)
+
+    monkeypatch.setattr(doctor, "probe_sensors", probe)
+    checks = look("sim:h200x3")
+    found = {index: [check for check in checks if check.subject == f"GPU {index}"] for index in range(3)}
+    assert (found[1][-1].level, found[1][-1].finding) == ("error", "it does not answer")
+    assert len(found[1]) == 4
+    assert len(found[0]) == len(found[2]) == 9
+
+
+def test_a_fault_of_the_program_is_none_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "probe_sensors", fail_with(RuntimeError("a fault of the program")))
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        examine("sim:h200x2", None)
 
 
 # --reset-clocks ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What every engine keeps of `Engine`'s contract: the simulated one in virtual time, and vLLM with a small model."""
+"""The contract of `Engine`, for every engine: the simulated one in virtual time, and vLLM with a small model."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SLEW_NS = 100_000_000
 
 @dataclass(frozen=True)
 class Case:
-    """An engine, and what tells its time."""
+    """An engine and its time source."""
 
     engine: Engine
     now_ns: Callable[[], int]
@@ -144,7 +144,7 @@ def test_a_refused_request_is_a_completion_with_an_error(case: Case) -> None:
 
 
 def test_at_the_deadline_what_is_in_flight_is_aborted_and_the_engine_stays_usable(case: Case) -> None:
-    # Of different lengths, so that never all that are in flight end in one step.
+    # The lengths differ, so that requests in flight never all end in one step.
     run = case.engine.run(
         (generate(i, num_output_tokens=150 + 2 * i) for i in range(40)), load(4), GREEDY, deadline_s=0.3
     )

@@ -12,8 +12,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from runner.results.atomic_files import write_atomically
 from runner.results.live import Event
-from runner.results.run_directory import RunDirectoryError, RunStore, open_run, write_atomically
+from runner.results.run_directory import RunDirectoryError, RunStore, open_run
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 from runner.spec.sweep import parse_sweep
 from runner.spec.trial import expand_trials

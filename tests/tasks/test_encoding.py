@@ -1,4 +1,4 @@
-"""Token ids must be those of the harness's own vLLM backend, whose base class does the encoding."""
+"""Checks token ids against the harness's own vLLM backend, whose base class encodes."""
 
 from pathlib import Path
 

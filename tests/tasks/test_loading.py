@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from runner.spec.sweep import TaskSpec
-from runner.tasks.chat import load_chat_template
 from runner.tasks.loading import describe_task, load_task, task_names
 from runner.tasks.task import TaskError
 
@@ -47,11 +46,6 @@ def test_the_tasks_own_length_comes_before_the_sweeps():
 def test_phases_of_a_task_that_generates_nothing_are_an_error():
     with pytest.raises(TaskError, match="'tiny_commonsense' generates nothing, all of it is prefill"):
         load_task(TaskSpec(name="tiny_commonsense", limit=1, phases="output_lengths"), seed=0)
-
-
-def test_a_model_without_a_chat_template_is_an_error():
-    with pytest.raises(TaskError, match="no chat template"):
-        load_chat_template("models/joulesweep-small")
 
 
 def test_importing_and_describing_are_light():

@@ -1,4 +1,4 @@
-"""The claims of models/README.md, measured again on the shipped weights with transformers."""
+"""Checks the numbers in models/README.md with transformers, on the shipped weights."""
 
 import re
 import sys
@@ -28,7 +28,7 @@ def test_each_model_beats_a_guess_on_each_task(scores, name, task):
     assert low > read_own_config(task)["metadata"]["chance"]
 
 
-@pytest.mark.parametrize("task", ["tiny_commonsense", "tiny_facts"])  # on tiny_qa they cannot be told apart
+@pytest.mark.parametrize("task", ["tiny_commonsense", "tiny_facts"])  # on tiny_qa their scores are too close
 def test_the_larger_model_is_better(scores, task):
     low, _ = evaluation.paired_interval(scores[LARGE][task], scores[SMALL][task])
     assert low > 0
@@ -46,7 +46,7 @@ def test_the_readme_shows_these_numbers(scores):
     for task in own_task_names():
         num, small, large = shown[task]
         assert num == len(scores[SMALL][task])
-        # Another CPU may round one question in a hundred another way.
+        # Another CPU may round differently in one question of a hundred.
         assert small == pytest.approx(sum(scores[SMALL][task]) / num, abs=0.01)
         assert large == pytest.approx(sum(scores[LARGE][task]) / num, abs=0.01)
 

@@ -1,1 +1,1 @@
-"""What to do: the operating point to set, within which limits, for one load or for all."""
+"""Advice: the operating point to set within given limits, for one workload or for all, and which model to ask."""

@@ -1,7 +1,8 @@
 """Quality of several models on the samples that fit them all.
 
-A prompt beyond a model's context is cut from the left and marked as truncated; what a model answers then says little
-about it. Requests of several models enter, `COMMON_QUALITY` leaves: one row a model and task, on equal samples.
+A prompt beyond a model's context is cut from the left and marked as truncated. The answer to it says little about the
+model. Requests of several models enter, `COMMON_QUALITY` leaves: one row a model and task, on equal samples. Next:
+study.
 """
 
 import polars as pl
@@ -19,9 +20,9 @@ COMMON_QUALITY: dict[str, pl.DataType] = {
 }
 """What `compare_on_common_samples` returns.
 
-num_samples: distinct samples that the model was asked. Of those, num_truncated_samples were cut to fit it, and
-    num_unscored_samples have no score, since they failed.
-num_common_samples: those that every model of the task was asked, none had to cut and none failed; the same for all.
+num_samples: distinct samples that the model was asked. num_truncated_samples of them were cut to fit it, and
+    num_unscored_samples have no score, since their requests failed.
+num_common_samples: samples that every model of the task was asked, and that were neither cut nor failed for any model.
 quality, quality_stderr: mean score of the common samples, and its standard error (null for fewer than two).
 reason: why quality is null.
 """
@@ -29,11 +30,12 @@ _KEYS = ("task", "model")
 
 
 def find_common_samples(requests: pl.DataFrame) -> pl.DataFrame:
-    """Return the samples of each task that every one of its models was asked, that none had to cut and none failed.
+    """Return the samples of each task that every one of its models was asked, neither cut nor failed for any.
 
     Args:
         requests: [num_requests] rows of `tables.REQUESTS` with the columns task and model of their trials.
-    Returns: [num_common_samples] distinct rows (task, sample_id), sorted. One request that was cut spoils its sample.
+    Returns: [num_common_samples] distinct rows (task, sample_id), sorted. A sample is left out if one of its requests
+        was cut.
     """
     num_models = requests.group_by("task").agg(num_models=pl.col("model").n_unique())
     return (
@@ -52,10 +54,10 @@ def compare_on_common_samples(requests: pl.DataFrame) -> pl.DataFrame:
     """Compare models by the mean score of the samples that fit them all.
 
     Args:
-        requests: as `find_common_samples`; of one or more trials of each model. A sample's score is the mean over its
-            requests that have one (the choices of a question carry the same score, as do its repeats at a clock).
-    Returns: rows of `COMMON_QUALITY`, by task and model. A metric that is no mean over samples has no score of each,
-        and cannot be made anew: `reason` says so.
+        requests: as in `find_common_samples`, of one or more trials of each model. A sample's score is the mean over
+            its requests that have one. The choices of a question carry the same score, and so do its rounds.
+    Returns: rows of `COMMON_QUALITY`, by task and model. A metric that is no mean over samples has no score for each,
+        so that it cannot be computed again. Then `reason` says so.
     """
     samples = _samples(requests)
     common = samples.join(find_common_samples(requests), on=["task", "sample_id"], how="semi")
@@ -85,7 +87,7 @@ def compare_on_common_samples(requests: pl.DataFrame) -> pl.DataFrame:
 
 
 def _samples(requests: pl.DataFrame) -> pl.DataFrame:
-    """One row a task, model and sample: whether any of its requests was cut, its score, and whether that is missing."""
+    """Return a row for each task, model and sample: whether a request was cut, its score, and whether it failed."""
     samples = requests.group_by(*_KEYS, "sample_id").agg(
         truncated=pl.col("truncated").fill_null(False).any(), score=pl.col("score").mean()
     )

@@ -1,4 +1,4 @@
-"""What a person asks of an operating point beside little energy: written as text, checked, held against points.
+"""Limits that a recommended operating point must keep: read from text, checked, and compared with operating points.
 
 Options of `sweep report` enter, `Limits` leave. Next: recommendation.
 """
@@ -15,16 +15,16 @@ _SECONDS = {"ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Limits on an operating point; None: none."""
+    """Limits on an operating point; None where there is no limit."""
 
     max_slowdown: float | None = None
-    """How much longer the same work may take than at the default clock, as a fraction."""
+    """The most that the same work may take longer than at the default clock, as a fraction."""
     min_quality_change: float | None = None
-    """By how much the score may change, as a fraction of the default clock's; negative is worse."""
+    """The least change of the score, as a fraction of the default clock's; negative is worse."""
     max_ttft_s: float | None = None
-    """95th percentile of the time to first token."""
+    """On the 95th percentile of the time to first token."""
     max_tpot_s: float | None = None
-    """95th percentile of the time per output token after the first."""
+    """On the 95th percentile of the time per output token after the first."""
 
     def __str__(self) -> str:
         parts = (
@@ -48,9 +48,9 @@ def parse_limits(
     max_ttft: str | None = None,
     max_tpot: str | None = None,
 ) -> Limits:
-    """Read limits as they are written on the command line: "5%", "-0.5%", "0.5s", "50ms".
+    """Read limits as the command line takes them: "5%", "-0.5%", "0.5s", "50ms".
 
-    Raises: ValueError: names the option, its value and what is allowed.
+    Raises: ValueError: the message names the option, its value and what is allowed.
     """
     return Limits(
         max_slowdown=_read_percent("--max-slowdown", max_slowdown, 0.0, 1000.0, "5%"),
@@ -61,9 +61,9 @@ def parse_limits(
 
 
 def find_exceeded(point: Mapping[str, Any], limits: Limits) -> Iterator[str]:
-    """Name the limits that a point's means do not keep, or cannot be shown to keep.
+    """Yield the names of the limits that an operating point's means do not keep, or whose value is unknown.
 
-    Ceilings on TTFT and TPOT say nothing of log-likelihoods, which generate no token.
+    Limits on TTFT and TPOT do not apply to log-likelihoods, which generate no token.
 
     Args:
         point: a row of `operating_points.OPERATING_POINTS`.
@@ -76,9 +76,12 @@ def find_exceeded(point: Mapping[str, Any], limits: Limits) -> Iterator[str]:
 
 
 def find_doubtful(point: Mapping[str, Any], limits: Limits) -> Iterator[str]:
-    """Name the limits that a point's intervals do not keep; where nothing shows a spread, none is named.
+    """Yield the names of the limits that an operating point's intervals do not keep. Unknown intervals are passed over.
 
-    Quality is doubtful where two standard errors reach beyond the limit, unless every output is the default clock's.
+    Quality is doubtful if two standard errors reach beyond the limit, unless every output equals the default clock's.
+
+    Args:
+        point: a row of `operating_points.OPERATING_POINTS`.
     """
     compared = _compare(point, limits, "_high", _worst_quality_change(point))
     return (name for name, value, limit in compared if value is not None and value > limit)
@@ -87,7 +90,7 @@ def find_doubtful(point: Mapping[str, Any], limits: Limits) -> Iterator[str]:
 def _compare(
     point: Mapping[str, Any], limits: Limits, bound: str, change_of_quality: float | None
 ) -> Iterator[tuple[str, float | None, float]]:
-    """Each limit that is set: its name, the point's value, and what that must not exceed."""
+    """Yield each limit that is set: its name, the operating point's value, and what that must not exceed."""
     generates = point["request_kind"] == "generate"
     if limits.max_slowdown is not None:
         yield "slowdown", point[f"slowdown{bound}"], limits.max_slowdown
@@ -100,7 +103,7 @@ def _compare(
 
 
 def quality_change(point: Mapping[str, Any]) -> float | None:
-    """Return the change of the score as a fraction of the default clock's, negative where it is worse."""
+    """Return the change of the score as a fraction of the default clock's; negative is worse, None is unknown."""
     if point["is_default"]:
         return 0.0
     quality, difference = point["quality"], point["quality_difference"]

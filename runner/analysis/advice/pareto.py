@@ -1,4 +1,4 @@
-"""The Pareto front: models and clocks that no other beats in energy, latency and quality at once.
+"""The Pareto front: models, loads and operating points that no other beats in energy, latency and quality at once.
 
 Rows of `operating_points.OPERATING_POINTS` enter, `PARETO_POINTS` leave. Next: study.
 """
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.analysis.run.operating_points import OPERATING_POINTS, POINT
+from runner.spec.load import LOAD_COLUMNS
 
 _GROUP = ("task", "request_kind")
 _TAKEN = (
@@ -18,7 +19,7 @@ _TAKEN = (
 )  # fmt: skip
 
 PARETO_POINTS: dict[str, pl.DataType] = {
-    **{name: OPERATING_POINTS[name] for name in ("task", "request_kind", "model", "concurrency", *POINT, *_TAKEN)},
+    **{name: OPERATING_POINTS[name] for name in (*_GROUP, "model", *LOAD_COLUMNS, *POINT, *_TAKEN)},
     "energy_j": pl.Float64(),
     "latency_s": pl.Float64(),
     "compared_quality": pl.Float64(),
@@ -27,20 +28,20 @@ PARETO_POINTS: dict[str, pl.DataType] = {
 }
 """What `find_front` returns.
 
-energy_j, latency_s: what is compared: of a request (p50); of a token where a task's requests were not counted, as in
-    published tables.
-compared_quality: the score, or the default clock's where the two lie within two standard errors of each other:
-    otherwise the noise of the scores would put every clock on the front.
-compares_quality: whether quality was compared: only where every point of the task has a score, and no prompt was cut to
-    fit one of several models (`common_samples` compares those).
-is_on_front: no other point of the task, of any model, is as good in all and better in one.
+energy_j, latency_s: what is compared: those of a request (p50), or of a token where a task's requests were not counted,
+    as in published tables.
+compared_quality: the score, or the default clock's if the two lie within two standard errors of each other. Otherwise
+    the noise of the scores would put every clock on the front.
+compares_quality: whether quality was compared. It is where every operating point of the task has a score, and no prompt
+    was cut to fit one of several models (`common_samples` compares those).
+is_on_front: no other operating point of the task, of any model, is as good in every respect and better in one.
 """
 
 
 def find_front(points: pl.DataFrame) -> pl.DataFrame:
-    """Mark the points that no other beats, task by task, over models, operating points and requests in flight.
+    """Mark what no other beats, task by task, over models, loads and operating points.
 
-    By the means alone: of two points that differ by less than their errors, one may beat the other.
+    Only means are compared. So of two that differ by less than their errors, one may beat the other.
 
     Args:
         points: [num_points] rows of `OPERATING_POINTS`; only sound ones are compared.
@@ -84,5 +85,5 @@ def _costs(group: pl.DataFrame) -> NDArray[np.float64]:
 
 
 def _is_on_front(costs: NDArray[np.float64]) -> list[bool]:
-    """A point is beaten by one that is as good in every objective and better in one."""
+    """Return which points are on the front: none is as good in every objective and better in one."""
     return [not ((costs <= cost).all(axis=1) & (costs < cost).any(axis=1)).any() for cost in costs]

@@ -1,7 +1,7 @@
-"""What to do about it: the operating point to set for each model and task.
+"""Recommendations: the operating point to set for each block.
 
-Rows of `operating_points.OPERATING_POINTS` and a person's limits enter; `RECOMMENDATIONS` leave. docs/recommendation.md
-says how, and when nothing is recommended. `mixed_load.py` chooses one point for all. Next: study.
+Rows of `operating_points.OPERATING_POINTS` and limits enter; `RECOMMENDATIONS` leave. docs/recommendation.md says how,
+and when nothing is recommended. `mixed_load.py` chooses one operating point for all blocks. Next: study.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,11 @@ from runner.analysis.run.operating_points import BLOCK, GOALS, OPERATING_POINTS,
 
 Goal = Literal["energy", "energy_delay_product"]
 Conclusion = Literal["saves", "unproven", "default", "none"]
-"""saves: the interval of the saving lies below 0. unproven: the least that was measured, but no saving is shown, and
-`reason` says why. default: nothing within the limits needed less. none: nothing can be said, and `reason` says why."""
+"""saves: the whole interval of the change lies below 0. unproven: it needed the least, but no saving is shown. default:
+no other operating point within the limits needed less. none: there is no recommendation. `reason` says why."""
 
-Point = Mapping[str, Any]
+PointRow = Mapping[str, Any]
+"""A row of `operating_points.OPERATING_POINTS`."""
 
 _METRICS: dict[Goal, str] = dict(zip(get_args(Goal), GOALS, strict=True))
 _TAKEN = (
@@ -43,14 +44,16 @@ RECOMMENDATIONS: dict[str, pl.DataType] = {
     "doubtful_limits": pl.List(pl.String()),
     "least_output_agreement": pl.Float64(),
 }
-"""What `recommend` returns: columns of the chosen point as in `OPERATING_POINTS`, null where `conclusion` is none.
+"""What `recommend` returns. Columns of the chosen operating point are as in `OPERATING_POINTS`, and null where
+`conclusion` is none.
 
 goal: energy: least joules per token; energy_delay_product: least joules per request times latency.
-change, change_low, change_high: of what the goal is about, against the default clock, as a fraction. The interval
-    allows for the choice among `num_compared` points; null on the default clock, or where nothing shows a spread.
+change, change_low, change_high: of what the goal minimises, against the default clock, as a fraction. The interval
+    allows for the choice among `num_compared` operating points. It is null on the default clock, or where nothing shows
+    a spread.
 quality_change: of the score, as a fraction of the default clock's; negative is worse.
-doubtful_limits: limits that the point's means keep and its intervals do not.
-least_output_agreement: least output_agreement over the sound points of the block beside the default clock.
+doubtful_limits: limits that the means keep and the intervals do not.
+least_output_agreement: least output_agreement over the block's sound operating points beside the default clock.
 """
 
 
@@ -59,7 +62,7 @@ def recommend(points: pl.DataFrame, limits: Limits) -> pl.DataFrame:
 
     Args:
         points: [num_blocks x num_points] rows of `OPERATING_POINTS`.
-        limits: what a point must keep; the means decide.
+        limits: what an operating point must keep. Its means decide.
     Returns: [num_blocks x 2] rows of `RECOMMENDATIONS`, in the order of `points`.
     """
     blocks = [block.to_dicts() for block in points.partition_by(*BLOCK, maintain_order=True)]
@@ -67,8 +70,8 @@ def recommend(points: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RECOMMENDATIONS)
 
 
-def _recommend(points: Sequence[Point], goal: Goal, limits: Limits) -> dict[str, Any]:
-    """One row of `RECOMMENDATIONS`."""
+def _recommend(points: Sequence[PointRow], goal: Goal, limits: Limits) -> dict[str, Any]:
+    """Return one row of `RECOMMENDATIONS`."""
     row: dict[str, Any] = {name: points[0][name] for name in (*BLOCK, "gpu_name", "simulated")}
     sound = [point for point in points if point["is_sound"] and point["joules_per_token"] is not None]
     within = [point for point in sound if not list(find_exceeded(point, limits))]
@@ -94,7 +97,7 @@ def _recommend(points: Sequence[Point], goal: Goal, limits: Limits) -> dict[str,
     return row | {"conclusion": conclusion, "reason": reason}
 
 
-def _nothing_to_choose(sound: Sequence[Point], within: Sequence[Point], limits: Limits) -> str | None:
+def _nothing_to_choose(sound: Sequence[PointRow], within: Sequence[PointRow], limits: Limits) -> str | None:
     if not sound:
         return "no sound trial with an energy reading"
     if len(sound) == 1:
@@ -105,13 +108,16 @@ def _nothing_to_choose(sound: Sequence[Point], within: Sequence[Point], limits: 
     return None
 
 
-def _name_broken(points: Sequence[Point], limits: Limits) -> str:
+def _name_broken(points: Sequence[PointRow], limits: Limits) -> str:
     broken = dict.fromkeys(name for point in points for name in find_exceeded(point, limits))
     return f"no operating point that was measured keeps the limits: {', '.join(broken)}"
 
 
-def _cost_of(points: Sequence[Point], goal: Goal) -> dict[int, float]:
-    """By the change, which no drift and no GPU touches, where every point has one; else by the mean."""
+def _cost_of(points: Sequence[PointRow], goal: Goal) -> dict[int, float]:
+    """Return what each operating point costs, by the id of its row.
+
+    The change counts where every one of them has it, since neither drift nor the GPU affects it. Else the mean does.
+    """
     changes = {id(point): _change(point, goal) for point in points}
     known = {key: change for key, change in changes.items() if change is not None}
     if len(known) == len(points) and all(point["default_is_sound"] for point in points):
@@ -120,8 +126,11 @@ def _cost_of(points: Sequence[Point], goal: Goal) -> dict[int, float]:
     return {key: float("inf") if mean is None else mean for key, mean in means.items()}
 
 
-def _change(point: Point, goal: Goal) -> float | None:
-    """Against the default clock; of the product by its two factors where requests were not counted."""
+def _change(point: PointRow, goal: Goal) -> float | None:
+    """Return the change against the default clock; None where unknown.
+
+    Where requests were not counted, the change of the energy-delay product comes from those of its two factors.
+    """
     change: float | None = point[f"{_METRICS[goal]}_change"]
     if goal == "energy" or change is not None:
         return change
@@ -130,7 +139,7 @@ def _change(point: Point, goal: Goal) -> float | None:
     return float((1 + point["joules_per_token_change"]) * (1 + point["slowdown"]) - 1)
 
 
-def _conclude(row: Mapping[str, Any], chosen: Point) -> tuple[Conclusion, str | None]:
+def _conclude(row: Mapping[str, Any], chosen: PointRow) -> tuple[Conclusion, str | None]:
     if chosen["is_default"]:
         return "default", None
     if not chosen["default_is_sound"]:
@@ -143,6 +152,6 @@ def _conclude(row: Mapping[str, Any], chosen: Point) -> tuple[Conclusion, str | 
 
 
 def describe_unshown(num_compared: int) -> str:
-    """Say why a saving whose interval holds 0 is none."""
+    """Say why no saving is shown where the interval of the change holds 0."""
     among = f", when the choice among {num_compared} points is allowed for" if num_compared > 1 else ""
     return f"the saving is no larger than its error{among}"

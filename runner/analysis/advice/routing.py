@@ -1,7 +1,8 @@
-"""How much a router between models could save at most: the smaller model where it does as well, the better elsewhere.
+"""The most that a router between models could save, if it sent each document to the cheapest model that answers as
+well.
 
-Requests of several models on the same documents enter, `ROUTES` leave. It is a bound and no forecast: the router knows
-every score beforehand and costs nothing (docs/recommendation.md). Next: study.
+Requests of several models on the same documents enter, `ROUTES` leave. The saving is a bound and not a forecast: this
+router knows every score beforehand and costs nothing (docs/recommendation.md). Next: study.
 """
 
 from collections.abc import Callable, Collection
@@ -13,19 +14,19 @@ from numpy.typing import NDArray
 
 from runner.analysis.run.intervals import CONFIDENCE
 from runner.analysis.run.operating_points import POINT
+from runner.results.tables import TRIALS
+from runner.spec.load import LOAD_COLUMNS
 
-_GROUP = ("task", "request_kind", "concurrency")
+_GROUP = ("task", "request_kind", *LOAD_COLUMNS)
 _COLUMNS = ("trial_id", "round", "sample_id", "score", "energy_j", "energy_method", "truncated")
 MAX_TRIALS = 3
-"""Of each model: the scores of one are enough, and energies vary little from one to the next."""
+"""Of each model. The scores of one trial are enough, and energies vary little from one trial to the next."""
 MIN_SAMPLES = 10
-"""Below, the share could be anything."""
+"""With fewer samples the interval of the share covers nearly everything."""
 NUM_RESAMPLES = 1000
 
 ROUTES: dict[str, pl.DataType] = {
-    "task": pl.String(),
-    "request_kind": pl.String(),
-    "concurrency": pl.Int64(),
+    **{name: TRIALS[name] for name in _GROUP},
     "reference_model": pl.String(),
     "models": pl.List(pl.String()),
     "shares": pl.List(pl.Float64()),
@@ -42,15 +43,15 @@ ROUTES: dict[str, pl.DataType] = {
     "routed_score": pl.Float64(),
     "energy_method": pl.String(),
 }
-"""What `bound_routing` returns, one row a task and concurrency that several models answered at the default clock.
+"""What `bound_routing` returns: one row for each task and load that several models answered at the default clock.
 
-reference_model: the one with the best mean score; of equals, the one that needs the least energy.
+reference_model: the model with the best mean score; of equals, the one that needs the least energy.
 models, shares: every model, by its energy, and the share of the samples that the router sends to it.
-smaller_suffices: share of the samples on which a model that needs less energy in the mean scores as well as the
-    reference, or better.
-saving: the energy that the router saves against sending every sample to the reference, as a fraction.
+smaller_suffices: share of the samples on which a model with less mean energy scores as well as the reference, or
+better.
+saving: the energy that the router saves compared with sending every sample to the reference, as a fraction.
 *_low, *_high: 95 % interval, by resampling the samples.
-energy_method: measured, or attributed where a request's energy is a share of what all in flight cost.
+energy_method: measured, or attributed where a request's energy is a share of what all requests in flight cost.
 """
 
 
@@ -63,8 +64,7 @@ def bound_routing(
         trials: [num_trials] rows of `tables.TRIALS`.
         scan_requests: returns rows of `tables.REQUESTS` of several trials, not yet read.
         seed: of the resampling.
-    Returns: rows of `ROUTES`; only models that answered the same samples can be compared, so only those samples count
-        that all were asked and none had to cut.
+    Returns: rows of `ROUTES`. Only samples count that every model was asked and that were cut for none.
     """
     is_default = pl.all_horizontal(pl.col(name).is_null() for name in POINT)
     sound = trials.filter(
@@ -80,7 +80,7 @@ def bound_routing(
 
 
 def _read_samples(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]], pl.LazyFrame]) -> pl.DataFrame:
-    """Each model's score and energy of each sample: over its requests the sum, over rounds and trials the mean."""
+    """Return each model's score and energy for each sample: its requests summed, its rounds and trials averaged."""
     requests = scan_requests(trials["trial_id"].to_list()).select(_COLUMNS).collect()
     return (
         requests.join(trials.select("trial_id", "model"), on="trial_id")
@@ -103,7 +103,7 @@ def _read_samples(trials: pl.DataFrame, scan_requests: Callable[[Collection[str]
 
 
 def _bound(key: dict[str, Any], samples: pl.DataFrame, trials: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """One row of `ROUTES`, or none where too few samples were answered by all models."""
+    """Return one row of `ROUTES`, or none where all models together answered too few samples."""
     models = samples.group_by("model").agg(pl.col("energy_j").mean()).sort("energy_j")["model"].to_list()
     wide = samples.pivot("model", index="sample_id", values=["score", "energy_j"]).drop_nulls().sort("sample_id")
     if len(models) < 2 or wide.height < MIN_SAMPLES:
@@ -114,7 +114,7 @@ def _bound(key: dict[str, Any], samples: pl.DataFrame, trials: pl.DataFrame, see
     merit = scores if higher_is_better else -scores
     reference = int(np.argmax(merit.mean(axis=0)))  # the first of equals, which needs the least energy
     suffices = merit >= merit[:, [reference]]
-    # What stands after the reference needs more energy in the mean, and is never the smaller model.
+    # A model after the reference needs more energy in the mean, so that nothing is sent to it.
     routed = np.argmax(suffices[:, : reference + 1], axis=1)
     rows = np.arange(wide.height)
     spent_j, reference_j = energy_j[rows, routed], energy_j[:, reference]
@@ -145,7 +145,7 @@ def _bound(key: dict[str, Any], samples: pl.DataFrame, trials: pl.DataFrame, see
 def _resample(
     smaller: NDArray[np.float64], spent_j: NDArray[np.float64], reference_j: NDArray[np.float64], seed: int
 ) -> tuple[list[float], list[float]]:
-    """Intervals of the share and of the saving, over samples drawn with replacement."""
+    """Return the intervals of the share and of the saving, over samples drawn with replacement."""
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(0, len(smaller), len(smaller)) for _ in range(NUM_RESAMPLES)]
     edges = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]

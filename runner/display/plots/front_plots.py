@@ -25,12 +25,12 @@ _GROUP = ("task", "request_kind")
 
 
 def plot_fronts(front: pl.DataFrame) -> list[Plot]:
-    """Draw energy against latency, a plot a task, the front above the rest."""
+    """Draw energy against latency, a plot for each task, with the front above the rest."""
     return [_plot_front(group) for group in _compared(front)]
 
 
 def plot_quality(front: pl.DataFrame) -> list[Plot]:
-    """Draw quality against energy, a plot a task that has scores."""
+    """Draw quality against energy, a plot for each task that has scores."""
     return [_plot_quality(group) for group in _compared(front.drop_nulls("quality"))]
 
 

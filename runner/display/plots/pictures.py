@@ -10,7 +10,8 @@ import vl_convert
 
 from runner.analysis.study import Study
 from runner.display.plots.all_plots import make_plots
-from runner.results.run_directory import RunStore, write_atomically
+from runner.results.atomic_files import write_atomically
+from runner.results.run_directory import RunStore
 
 PictureFormat = Literal["png", "svg"]
 PICTURES = "plots"

@@ -40,7 +40,7 @@ def _choose(study: Study) -> Iterator[Row]:
 
 
 def _plot(trial: Row, store: RunStore) -> Plot | None:
-    """None where there is no trace."""
+    """Return the plot of a trial; None where it has no trace."""
     if trial["start_ns"] is None or trial["duration_s"] is None:
         return None
     start_ns, end_ns = trial["start_ns"], trial["start_ns"] + round(trial["duration_s"] * 1e9)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import vl_convert
 
-from runner.results.run_directory import write_atomically
+from runner.results.atomic_files import write_atomically
 
 _EXPORTED = "window.vegaEmbed = vegaEmbed;"
 

@@ -63,7 +63,7 @@ def operating_points_section(study: Study) -> Section | None:
 
 
 def _describe_points(points: Sequence[Row]) -> BlockParts:
-    """The tables of a block with their notes, and its sentence."""
+    """Return the tables of a block with their notes, and its sentence."""
     marks: tuple[Mark, ...] = tuple(
         "good" if point["is_least_energy"] else "" if point["is_sound"] else "doubt" for point in points
     )
@@ -76,7 +76,7 @@ def _describe_points(points: Sequence[Row]) -> BlockParts:
 
 
 def _describe_advice(study: Study, block: Row) -> BlockParts:
-    """What limits change about a block's sentence, and whether its outputs depend on the clock."""
+    """Return what to set within the limits, and whether the outputs depend on the clock."""
     parts: BlockParts = ()
     is_same = (pl.col(name).eq_missing(block[name]) for name in BLOCK)
     for row in study.recommendations.filter(*is_same, goal="energy").to_dicts():
@@ -97,7 +97,7 @@ def _notice(points: Sequence[Row]) -> str:
 
 
 def _place(points: Sequence[Row], gpus: Mapping[str, str]) -> str:
-    """The GPUs of a block, where the run has several."""
+    """Return the GPUs of a block, where the run has several."""
     names = dict.fromkeys(gpus[uuid] for point in points for uuid in point["gpu_uuids"])
     return ", ".join(names) if len(gpus) > 1 else ""
 

@@ -1,6 +1,6 @@
-"""Makes the document of a report: what to do first, then comparisons, figures, all numbers, verdicts and the method.
+"""Makes the document of a report: first what to do, then comparisons, figures, all numbers, verdicts and the method.
 
-A `Study` and the manifest enter; a `Document` leaves. The arithmetic is `analysis`'s, the words are `text`'s.
+A `Study` and the manifest enter; a `Document` leaves. `analysis` computes the numbers; `text` has the words.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -100,7 +100,7 @@ def _advice(study: Study) -> Section:
 
 
 def _comparisons(study: Study) -> Iterator[Section | None]:
-    """Numbers of requests in flight, models and routers, each compared in sentences."""
+    """Yield the comparisons between numbers of requests in flight, between models, and of routers."""
     where = "At the default clock." if is_default_only(study) else "Each model at its own least energy."
     yield _compare(
         "Requests in flight",
@@ -120,7 +120,7 @@ def _compare(title: str, sentences: Iterable[str], note: str) -> Section | None:
 
 
 def _figures() -> Iterator[Section]:
-    """The figures, but for those that stand beside their numbers in `_input_costs`."""
+    """Yield the places of all figures except those in `_input_costs`, which stand beside their numbers."""
     for kind, title in FIGURE_TITLES.items():
         if kind != "inputs":
             yield Section(title=title, parts=(Figures(figure_kind=kind),))
@@ -144,7 +144,7 @@ def _input_costs(study: Study) -> Section | None:
 
 
 def _problems(study: Study) -> Section | None:
-    """Verdicts and failures with what they mean, then what the run does not show at all."""
+    """Return verdicts and failures with their meaning, then what the run does not show."""
     if study.trials.is_empty():
         return None
     verdicts = tuple(

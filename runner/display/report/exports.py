@@ -12,7 +12,8 @@ import polars as pl
 
 from runner.analysis.study import Study
 from runner.display.report.document import Document
-from runner.results.run_directory import RunStore, write_atomically
+from runner.results.atomic_files import write_atomically
+from runner.results.run_directory import RunStore
 
 TABLES = "tables"
 """The folder of a run directory that holds its tables as CSV."""

@@ -34,15 +34,18 @@ def render_page(document: Document, plots: Plots) -> str:
 
     Args:
         document: what the page says.
-        plots: sections of which nothing but plots is shown are left out where there is none.
+        plots: a section that has nothing but plots is left out where there is none.
     """
     folder = Path(__file__).parent / "template"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, finalize=_unbroken)
-    keyed = {f"{kind}-{i}": plot for kind, drawn in plots.items() for i, plot in enumerate(drawn)}
+    figures = {
+        kind: [(f"plot-{i}-{j}", plot) for j, plot in enumerate(drawn)] for i, (kind, drawn) in enumerate(plots.items())
+    }
+    keyed = dict(pair for pairs in figures.values() for pair in pairs)
     return environment.get_template("page.html").render(
         document=document,
         sections=[shown for section in document.sections if (shown := _show(section, plots)) is not None],
-        figures={kind: [(f"{kind}-{i}", plot) for i, plot in enumerate(drawn)] for kind, drawn in plots.items()},
+        figures=figures,
         max_findings=MAX_FINDINGS,
         max_details=MAX_DETAILS,
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),

@@ -1,4 +1,4 @@
-"""What to do, in words: recommendations, requests in flight and routes, a sentence each.
+"""What to do, a sentence each: recommendations, numbers of requests in flight, and routes.
 
 A `Study` or rows of its frames enter; text leaves.
 """

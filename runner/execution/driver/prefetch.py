@@ -22,7 +22,7 @@ from runner.spec.sweep import ModelSpec
 from runner.spec.trial import Block
 
 _LOWEST_PRIORITY = 19
-Told = tuple[EventLevel, str, str]
+EventParts = tuple[EventLevel, str, str]
 """The level, kind and message of an event."""
 
 
@@ -39,16 +39,16 @@ class Prefetch:
         self, models: Iterable[ModelSpec], commits: Mapping[str, str], node_ids: Collection[str | None]
     ) -> None:
         wanted = [(model.id, commits.get(model.label, model.revision)) for model in models]
-        self._waiting = {node_id: deque(_not_here(wanted) if node_id is None else wanted) for node_id in node_ids}
+        self._waiting = {node_id: deque(_missing_here(wanted) if node_id is None else wanted) for node_id in node_ids}
         self._running: dict[str | None, Any] = {}
 
-    def poll(self) -> Iterator[Told]:
+    def poll(self) -> Iterator[EventParts]:
         """Start the downloads that are due, and yield an event for each that has ended. It does not wait."""
         for node_id, waiting in self._waiting.items():
             task = self._running.get(node_id)
             if task is not None and ray.wait([task], timeout=0)[0]:
                 del self._running[node_id]
-                yield _ask(task)
+                yield _read_event(task)
             if waiting and node_id not in self._running:
                 self._running[node_id] = _start(node_id, *waiting.popleft())
 
@@ -73,32 +73,32 @@ def list_ahead(blocks: Iterable[Block], trial_ids: Collection[str], engine: str)
     return [model for model in list(models.values())[1:] if is_on_hub(model.id)] if engine == "vllm" else []
 
 
-def _not_here(models: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+def _missing_here(models: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
     return [(model_id, revision) for model_id, revision in models if find_cached(model_id, revision) is None]
 
 
 def _start(node_id: str | None, model_id: str, revision: str | None) -> Any:
     # One call a process, since Ray would use a process of low priority again.
-    task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_download_quietly)
+    task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_download_at_low_priority)
     if node_id is not None:
         task = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
     return task.remote(model_id, revision)
 
 
-def _ask(task: Any) -> Told:
+def _read_event(task: Any) -> EventParts:
     try:
-        told: Told = ray.get(task)
+        event: EventParts = ray.get(task)
     except RayError as error:
-        return "warning", "download_failed", f"a download ahead has died: {error}"
-    return told
+        return "warning", "download_failed", f"a download of a later model has died: {error}"
+    return event
 
 
-def _download_quietly(model_id: str, revision: str | None) -> Told:
+def _download_at_low_priority(model_id: str, revision: str | None) -> EventParts:
     """Runs on a node. It returns errors of the hub as text, since they cannot be sent between processes."""
     os.nice(_LOWEST_PRIORITY)
     start_s = time.monotonic()
     try:
         download(model_id, revision)
     except Exception as error:  # the hub's own, the network's, the disk's
-        return "warning", "download_failed", f"downloading ahead failed: {explain(model_id, revision, error)[1]}"
-    return "info", "model_downloaded", f"{model_id} is here, after {time.monotonic() - start_s:.0f} s"
+        return "warning", "download_failed", f"the download of a later model failed: {explain(model_id, revision, error)[1]}"
+    return "info", "model_downloaded", f"{model_id} downloaded in {time.monotonic() - start_s:.0f} s"

@@ -218,7 +218,7 @@ def _count(run: _Run, trials: pl.DataFrame, *, num_in_sweep: int) -> RunOutcome:
 
 def _tell_start(run: _Run, num_failed_before: int) -> None:
     resumed = f"; {run.num_before} finished before" if run.num_before else ""
-    again = f"; {num_failed_before} that failed are tried again" if num_failed_before else ""
+    again = f"; {num_failed_before} failed before, and are tried again" if num_failed_before else ""
     num_gpus = len(run.workers)
     gpus = "1 GPU" if num_gpus == 1 else f"{num_gpus} GPUs"
     tell(run.aggregator, "info", "sweep_started", f"{len(run.planned)} trials on {gpus}{resumed}{again}")

@@ -118,7 +118,7 @@ class WorkerPool:
         try:
             if ray.get(task):
                 return
-            reason, can_restart = "it was stopped", False
+            reason, can_restart = "the run was interrupted", False
         except RayTaskError as error:  # before RayActorError, since its cause may be the death of another actor
             reason, can_restart = str(error.cause), False
         except RayActorError as error:
@@ -137,7 +137,7 @@ class WorkerPool:
             return
         self._queue.lose_gpu(group.info.uuid)
         self._aggregator.update_gpu.remote(group.info.uuid, phase="lost")
-        tell(self._aggregator, "error", "gpu_lost", f"GPU {group.label} takes no further part: {reason}")
+        tell(self._aggregator, "error", "gpu_lost", f"GPU {group.label} is no longer used: {reason}")
         self._workers.remove(worker)
         if left and not self._workers:  # otherwise another GPU measures it
             self._fail(worker, left[0], f"the last GPU was lost while it ran: {reason}")

@@ -19,7 +19,7 @@ from runner.execution.worker.reporter import Reporter
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.factory import open_gpu
 from runner.hardware.gpu import Gpu, GpuInfo
-from runner.hardware.nvml.cuda_device import require_same_gpu
+from runner.hardware.nvml.cuda_uuid import require_same_gpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.physics.gpu_state import simulated_state_dir

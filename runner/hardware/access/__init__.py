@@ -1,1 +1,1 @@
-"""Whether clocks may be set here, and through whom."""
+"""Whether clocks may be set here, and through which program."""

@@ -1,4 +1,4 @@
-"""May clocks be set from here? Known without trying: the driver asks for one capability (docs/permissions.md)."""
+"""Whether this process may set clocks, found without trying to: the driver asks for one capability."""
 
 import os
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from runner.hardware.gpu import GpuInfo, PermissionDeniedError
 PERMISSION_VARIABLE = "SWEEP_SIMULATED_PERMISSION"
 """With the value "denied", the simulated driver refuses every setting, as a real one refuses a user who is not root."""
 WAYS_OUT = (
-    f"run as root; or {SETTER_VARIABLE}=sudo with a narrow sudoers rule; or measure at the GPU's own clocks with "
+    f"run as root; or {SETTER_VARIABLE}=sudo with a narrow sudoers rule; or measure at the default clock with "
     "--clocks read-only (docs/permissions.md)"
 )
 _CAP_SYS_ADMIN = 21
 
 
 def find_obstacle(gpus: Sequence[GpuInfo]) -> str | None:
-    """Return why clocks and limits of these GPUs cannot be set by this process; None: nothing speaks against it."""
+    """Return why this process cannot set clocks and limits of these GPUs; None where it finds no reason."""
     if environment_forbids_setting():
         return f"{CLOCKS_VARIABLE}={os.environ[CLOCKS_VARIABLE]} forbids it"
     if all(gpu.simulated for gpu in gpus):
@@ -34,12 +34,12 @@ def find_obstacle(gpus: Sequence[GpuInfo]) -> str | None:
 
 
 def denied(obstacle: str, where: str = "here") -> PermissionDeniedError:
-    """Return the error that says what is missing, and the ways out."""
+    """Return the error that names the obstacle and the ways out."""
     return PermissionDeniedError(f"clocks and limits cannot be set {where}: {obstacle}. Ways out: {WAYS_OUT}")
 
 
 def _has_sys_admin() -> bool:
-    """The driver's own test of an administrator is capable(CAP_SYS_ADMIN): of the machine, not of a user namespace."""
+    """Return whether the driver takes this process for an administrator: CAP_SYS_ADMIN outside any user namespace."""
     try:
         status = Path("/proc/self/status").read_text()
         is_outermost = Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]

@@ -1,4 +1,4 @@
-"""Whether clocks and limits may be set at all. SWEEP_CLOCKS=read-only wins over everything."""
+"""Whether clocks and limits may be set at all. SWEEP_CLOCKS=read-only overrides everything else."""
 
 import os
 from typing import Literal
@@ -8,9 +8,9 @@ CLOCKS_VARIABLE = "SWEEP_CLOCKS"
 
 
 def resolve_clocks_mode(flag: str | None, sweep_file_value: str | None = None) -> ClocksMode:
-    """Return the mode that holds: read-only from the environment, else the command line, the environment, the file.
+    """Return the mode: read-only where SWEEP_CLOCKS says so, else the flag, SWEEP_CLOCKS, the sweep file, or "apply".
 
-    Raises: ValueError: one of them is neither "apply" nor "read-only"; the message names which.
+    Raises: ValueError: one of them is neither "apply" nor "read-only"; the message names it.
     """
     environment = _parse_mode(CLOCKS_VARIABLE, os.environ.get(CLOCKS_VARIABLE) or None)
     from_flag = _parse_mode("--clocks", flag)
@@ -21,7 +21,7 @@ def resolve_clocks_mode(flag: str | None, sweep_file_value: str | None = None) -
 
 
 def environment_forbids_setting() -> bool:
-    """Return whether SWEEP_CLOCKS forbids every setting; a value that cannot be understood forbids too."""
+    """Return whether SWEEP_CLOCKS forbids every setting. An unknown value forbids it too."""
     return os.environ.get(CLOCKS_VARIABLE, "") not in ("", "apply")
 
 

@@ -1,6 +1,6 @@
-"""Settings through `sudo -n nvidia-smi`, for users whom a sudoers rule allows just that (docs/permissions.md).
+"""Settings through `sudo -n nvidia-smi`, for users with a sudoers rule that allows just that (docs/permissions.md).
 
-`SudoNvml` stands in for the `pynvml` module: readings are NVML's own, and only what sets or resets goes through sudo.
+`SudoNvml` stands in for the `pynvml` module. It reads through NVML itself, and sets and resets through sudo.
 """
 
 # ruff: noqa: N802 - the names are NVML's
@@ -23,11 +23,11 @@ _EXAMPLES = (
     "--reset-memory-clocks",
     "--power-limit=100.0",
 )
-"""A setting of every kind, to ask sudo about; none of them is carried out."""
+"""One setting of each kind, to ask sudo about. They are never carried out."""
 
 
 def uses_sudo() -> bool:
-    """Return whether SWEEP_SETTER asks for sudo. Raises: ValueError: it asks for something else."""
+    """Return whether SWEEP_SETTER is sudo. Raises: ValueError: it is something else."""
     setter = os.environ.get(SETTER_VARIABLE, "")
     if setter not in ("", "sudo"):
         raise ValueError(f"{SETTER_VARIABLE} is {setter!r}; it may be sudo, or not set")
@@ -35,7 +35,7 @@ def uses_sudo() -> bool:
 
 
 def find_forbidden(uuids: Sequence[str]) -> str | None:
-    """Return which setting sudo does not allow on these GPUs; None: it allows all. Nothing is set."""
+    """Return the first setting that sudo does not allow on these GPUs; None where it allows all. Nothing is set."""
     for uuid in uuids:
         for option in _EXAMPLES:
             command = (_PROGRAM, f"--id={uuid}", option)
@@ -45,50 +45,50 @@ def find_forbidden(uuids: Sequence[str]) -> str | None:
 
 
 class SudoNvml:
-    """The `pynvml` module, with its settings made by nvidia-smi under sudo. Slow: some 0.1 s a setting."""
+    """The `pynvml` module, except that nvidia-smi under sudo makes the settings. A setting takes about 0.1 s."""
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is NVML's own."""
+        """Return NVML's own attribute for everything else."""
         return getattr(self._nvml, name)
 
     def nvmlDeviceSetGpuLockedClocks(self, handle: Any, min_mhz: int, max_mhz: int) -> None:
-        """As NVML's."""
+        """Lock the SM clock."""
         self._set(handle, f"--lock-gpu-clocks={min_mhz},{max_mhz}")
 
     def nvmlDeviceResetGpuLockedClocks(self, handle: Any) -> None:
-        """As NVML's."""
+        """Unlock the SM clock."""
         self._set(handle, "--reset-gpu-clocks")
 
     def nvmlDeviceSetMemoryLockedClocks(self, handle: Any, min_mhz: int, max_mhz: int) -> None:
-        """As NVML's."""
+        """Lock the memory clock."""
         self._set(handle, f"--lock-memory-clocks={min_mhz},{max_mhz}")
 
     def nvmlDeviceResetMemoryLockedClocks(self, handle: Any) -> None:
-        """As NVML's."""
+        """Unlock the memory clock."""
         self._set(handle, "--reset-memory-clocks")
 
     def nvmlDeviceSetPowerManagementLimit(self, handle: Any, limit_mw: int) -> None:
-        """As NVML's."""
+        """Set the power limit."""
         self._set(handle, f"--power-limit={limit_mw / 1000:.3f}")
 
     def _set(self, handle: Any, option: str) -> None:
-        """Raises: NVMLError: with the code that nvidia-smi ended with. PermissionDeniedError: sudo refuses."""
+        """Raises: NVMLError: with the exit code of nvidia-smi. PermissionDeniedError: sudo refuses."""
         uuid = self._nvml.nvmlDeviceGetUUID(handle)
         uuid = uuid.decode() if isinstance(uuid, bytes) else uuid
         answer = _run((*_COMMAND, _PROGRAM, f"--id={uuid}", option))
-        if answer.returncode == 1:  # sudo's own; nvidia-smi ends with NVML's codes, of which it does not use this one
+        if answer.returncode == 1:  # sudo's own code. nvidia-smi ends with NVML's codes, but never with this one.
             raise PermissionDeniedError(f"sudo refuses {_PROGRAM} {option}: {answer.stderr.strip()}")
         if answer.returncode:
             raise self._nvml.NVMLError(answer.returncode)
-        if "not supported" in answer.stdout:  # which nvidia-smi takes for a warning
+        if "not supported" in answer.stdout:  # nvidia-smi treats it as a warning
             raise self._nvml.NVMLError(self._nvml.NVML_ERROR_NOT_SUPPORTED)
 
 
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Raises: PermissionDeniedError: there is no sudo, or it does not answer."""
+    """Return the result of a command. Raises: PermissionDeniedError: there is no sudo, or it does not answer."""
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False

@@ -1,1 +1,1 @@
-"""The lease on a GPU's clocks: its journal, its guard, and what is owed after a crash."""
+"""The clock lease: its journal, its guard, and what is put back after a crash."""

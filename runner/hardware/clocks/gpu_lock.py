@@ -1,7 +1,7 @@
-"""The lock that every user of a machine sees: one empty file a GPU, in a folder that belongs to all.
+"""The lock file of a GPU, which every user of a machine can see: one empty file in a folder that all may write.
 
-Journals are each user's own, and nobody else can read them. This lock tells a second user, or the same one with another
-SWEEP_LEASE_DIR, that the GPU is taken. The kernel drops it when its holder ends, whatever was forked from it.
+A journal belongs to one user, and other users cannot read it. The lock tells another user, or the same one with another
+SWEEP_LEASE_DIR, that the GPU is taken. The kernel drops the lock when its holder ends, even if a fork of it lives on.
 """
 
 import fcntl
@@ -11,24 +11,24 @@ from contextlib import suppress
 from pathlib import Path
 
 SHARED_DIR = Path("/tmp/joulesweep-boards")
-"""The same for everybody, whatever TMPDIR says."""
+"""The same folder for every user, whatever TMPDIR says."""
 
 
 def lock_gpu(name: str) -> int | None:
-    """Return an open file that holds a GPU until it is closed; None: another process holds it.
+    """Return the descriptor of an open file that holds a GPU until it is closed; None where another process holds it.
 
-    Raises: OSError: this machine has no folder for it that all may use.
+    Raises: OSError: this machine has no folder that all users may write.
     """
     with suppress(FileExistsError):
         SHARED_DIR.mkdir()
-        SHARED_DIR.chmod(0o1777)  # all may create files in it, and nobody may remove another's
+        SHARED_DIR.chmod(0o1777)  # all users may create files in it, and remove only their own
     path, flags = _path(name), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with suppress(FileExistsError):
         os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL))
         path.chmod(0o666)
     descriptor = os.open(path, flags)
     try:
-        # Not flock, which an engine that was forked from a dead holder would go on holding.
+        # flock would not do: an engine that was forked from a dead holder would keep it.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
@@ -37,7 +37,7 @@ def lock_gpu(name: str) -> int | None:
 
 
 def find_locker(name: str) -> str | None:
-    """Return who holds a GPU, for a person; None: nobody does, as far as can be seen from here."""
+    """Return which process holds a GPU, in words; None where none is seen to hold it."""
     try:
         file = _path(name).stat()
         locks = Path("/proc/locks").read_text()

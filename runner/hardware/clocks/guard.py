@@ -1,7 +1,8 @@
 """The guard of a lease, `python -m runner.hardware.clocks.guard JOURNAL LEASE_ID`: restores the GPU if an owner dies.
 
-It lives in a session of its own, as nobody's child, and outlives SIGKILL of whoever started it. It imports nothing
-heavy, polls processes rather than pipes (an engine that was forked holds every pipe open) and ends with the lease.
+It runs in a session of its own and is no child of its starter, so it survives SIGKILL of that process. It imports
+nothing heavy. It polls processes instead of pipes, because a forked engine keeps every pipe open. It ends with the
+lease.
 """
 
 import os
@@ -21,19 +22,19 @@ from runner.hardware.gpu import GpuError
 
 POLL_S = 0.1
 SCAN_S = 1.0
-"""The search for new engine processes walks all of /proc: some milliseconds a time."""
+"""Period of the search for new engine processes. A search walks all of /proc and takes some milliseconds."""
 GRACE_S = 0.5
-"""How long a worker whose driver died has to end by itself, and after SIGKILL: the GPU is to be free within 2 s."""
+"""Time for a worker whose driver died to end by itself, and again after SIGKILL: the GPU must be free within 2 s."""
 NUM_RESTORE_TRIES = 10
 
 
 def main() -> None:
-    """Report for duty with a pid on stdout, and watch."""
+    """Write the pid to standard output, then watch."""
     path, lease_id = Path(sys.argv[1]), sys.argv[2]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _escape_out_of_memory_killer()
-    with suppress(BrokenPipeError):  # whoever started it has died: all the more reason to be on duty
+    with suppress(BrokenPipeError):  # the starter has died, so there is something to restore
         os.write(1, f"{os.getpid()}\n".encode())
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     journal = watch(path, lease_id)
@@ -42,13 +43,13 @@ def main() -> None:
 
 
 def watch(path: Path, lease_id: str) -> LeaseJournal | None:
-    """Return the lease's journal once one of its owners is dead, None once the lease has been given back.
+    """Return the lease's journal once one of its owners is dead; None once the lease has been given back.
 
-    Where it is the driver that died, all that descended from it is among the descendants: Ray's helpers on this
-    machine would wait a minute for a server that never comes back.
+    Where the driver died, the journal's descendants include the driver's. Ray's helpers on this machine would otherwise
+    wait a minute for a server that never comes back.
     """
     descendants: set[ProcessId] = set()
-    household: set[ProcessId] = set()
+    driver_descendants: set[ProcessId] = set()
     next_scan_s = 0.0
     while True:
         journal = read_journal(path)
@@ -56,19 +57,19 @@ def watch(path: Path, lease_id: str) -> LeaseJournal | None:
             return None
         if not journal.all_owners_live:
             driver_lives = all(map(is_alive, journal.owners[1:]))
-            orphans = {*journal.descendants, *descendants} | (set() if driver_lives else household)
+            orphans = {*journal.descendants, *descendants} | (set() if driver_lives else driver_descendants)
             return replace(journal, descendants=tuple(sorted(orphans)))
         if time.monotonic() >= next_scan_s:
             descendants = find_descendants(journal.owners[:1]) or descendants
-            with suppress(GpuError):  # a full disk; they are known here
+            with suppress(GpuError):  # e.g. a full disk; this process knows them anyway
                 _note_descendants(path, journal, descendants)
-            household = find_descendants(journal.owners[1:])
+            driver_descendants = find_descendants(journal.owners[1:])
             next_scan_s = time.monotonic() + SCAN_S
         time.sleep(POLL_S)
 
 
 def recover(path: Path, journal: LeaseJournal) -> None:
-    """End the worker if it still runs, restore the GPU, end all that the worker left and remove the journal."""
+    """End the worker if it still runs, restore the GPU, end what the worker left running and remove the journal."""
     worker = journal.owners[0]
     if is_alive(worker):
         descendants = {*journal.descendants, *find_descendants([worker])}
@@ -77,7 +78,7 @@ def recover(path: Path, journal: LeaseJournal) -> None:
         if not wait_gone(worker, GRACE_S):
             kill_process(worker)
             wait_gone(worker, GRACE_S)
-    # The GPU first: an engine that hangs in its driver may take long to end.
+    # The GPU comes first: an engine that hangs in its driver may take long to end.
     is_restored = _try_restore(path, journal)
     end_orphans(journal)
     for _ in range(NUM_RESTORE_TRIES):
@@ -86,7 +87,7 @@ def recover(path: Path, journal: LeaseJournal) -> None:
         time.sleep(1.0)
         is_restored = _try_restore(path, journal)
     with hold_journal(path), suppress(OSError):
-        if is_restored and _is_ours(path, journal):  # else the journal stays for whoever may reset the GPU
+        if is_restored and _is_ours(path, journal):  # else the journal stays for the next one who may reset the GPU
             path.unlink()
 
 
@@ -102,7 +103,7 @@ def _try_restore(path: Path, journal: LeaseJournal) -> bool:
 
 
 def _is_ours(path: Path, journal: LeaseJournal) -> bool:
-    """Whether nobody has taken the GPU over meanwhile, and what is owed with it. A spoilt journal is nobody's."""
+    """Return whether the journal still belongs to this lease. A damaged journal counts as ours."""
     try:
         last = read_journal(path)
     except GpuError:
@@ -111,21 +112,21 @@ def _is_ours(path: Path, journal: LeaseJournal) -> bool:
 
 
 def _escape_out_of_memory_killer() -> None:
-    """A worker of Ray is the first that the kernel ends when memory runs out, and its child would be among the next."""
-    for score in ("-1000", "0"):  # never; or like any other process, where only root may say never
+    """Keep the kernel from ending the guard when memory runs out: Ray offers its workers' children first."""
+    for score in ("-1000", "0"):  # never; or as any other process, where the user is not root
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(score)
             return
 
 
 def _note_descendants(path: Path, seen: LeaseJournal, found: Collection[ProcessId]) -> None:
-    """Put the worker's descendants into the journal when they have changed, for the guard's own successors."""
+    """Write the worker's descendants into the journal when they have changed, for a guard that replaces this one."""
     descendants = tuple(sorted(found))
     if descendants == seen.descendants:
         return
     with hold_journal(path):
         journal = read_journal(path)
-        # A dead worker has no descendants, only orphans: those known before are kept.
+        # A dead worker has no descendants any more: those known before are kept.
         if journal is not None and journal.lease_id == seen.lease_id and journal.worker_lives:
             write_journal(path, replace(journal, descendants=descendants))
 

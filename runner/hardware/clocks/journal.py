@@ -1,6 +1,6 @@
-"""The journal of a lease: on disk before anything is changed, so that whoever comes after a crash knows what is owed.
+"""The journal of a lease. It is on disk before anything is set, so that after a crash it says what must be put back.
 
-One JSON file a GPU, in a folder that is the user's own. Whoever writes it holds the lock file beside it.
+It is one JSON file for each GPU, in a folder that only its user may use. Its writer holds the lock file beside it.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ JOURNAL_DIR_VARIABLE = "SWEEP_LEASE_DIR"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseJournal:
-    """Who holds a GPU, what of it was changed, and how to reach it again."""
+    """Who holds a GPU, what was set on it, and how to open it again."""
 
     lease_id: str
     gpu_uuid: str
@@ -31,30 +31,30 @@ class LeaseJournal:
     boot_id: str
     since_ns: int
     owners: tuple[ProcessId, ...]
-    """The worker, whose engine runs on the GPU, then those without whom it has nothing to do (the driver)."""
+    """The worker, whose engine runs on the GPU, then the driver, without which the worker has nothing to do."""
     descendants: tuple[ProcessId, ...] = ()
-    """The worker's children and theirs, as the guard saw them last: orphans by the time they have to be ended."""
+    """The worker's children, their children and so on, as the guard saw them last."""
     nvml_request: str
     """What `factory.open_gpu` takes to reach the GPU."""
     state_dir: str | None
-    """A simulated GPU's."""
+    """The folder of the simulated GPUs' state; None for a real GPU."""
     read_only: bool
     prior_power_limit_w: float | None
     changed: tuple[Setting, ...] = ()
-    """What was set at least once, written before it is set."""
+    """What was set at least once. It is written here before it is set."""
 
     @property
     def worker_lives(self) -> bool:
-        """Whether the holder still runs (in this boot of this machine)."""
+        """Whether the worker still runs, in this boot of this machine."""
         return self.boot_id == read_boot_id() and is_alive(self.owners[0])
 
     @property
     def all_owners_live(self) -> bool:
-        """Whether nobody who matters to the lease has died."""
+        """Whether the worker and the driver still run."""
         return self.boot_id == read_boot_id() and all(map(is_alive, self.owners))
 
     def describe(self) -> str:
-        """Return who holds the GPU, for a person."""
+        """Return in words who holds the GPU."""
         since = datetime.fromtimestamp(self.since_ns * 1e-9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"process {self.owners[0].pid} on {self.host}, since {since}"
 
@@ -62,7 +62,7 @@ class LeaseJournal:
 def find_journal_dir(journal_dir: Path | None = None) -> Path:
     """Return the folder of the journals: the argument, SWEEP_LEASE_DIR, or one in the temporary folder.
 
-    Raises: GpuError: it cannot be had, or belongs to somebody else, who could forge what a guard then carries out.
+    Raises: GpuError: it cannot be made, or it belongs to another user, who could forge what a guard carries out.
     """
     default = Path(tempfile.gettempdir()) / f"joulesweep-{os.getuid()}" / "leases"
     directory = journal_dir or Path(os.environ.get(JOURNAL_DIR_VARIABLE) or default)
@@ -83,9 +83,9 @@ def journal_path(directory: Path, address: GpuAddress) -> Path:
 
 
 def read_journal(path: Path) -> LeaseJournal | None:
-    """Return a GPU's journal; None where nobody holds the GPU and nothing is owed.
+    """Return a GPU's journal; None where no lease holds the GPU and nothing is owed.
 
-    Raises: GpuError: the file cannot be read, or not be understood.
+    Raises: GpuError: the file cannot be read, or its content cannot be understood.
     """
     try:
         values = json.loads(path.read_text())
@@ -107,7 +107,7 @@ def read_journal(path: Path) -> LeaseJournal | None:
 
 
 def read_sound_journal(path: Path) -> LeaseJournal | None:
-    """Return a GPU's journal; None also where it cannot be read."""
+    """Return a GPU's journal as `read_journal` does; None also where it cannot be read."""
     try:
         return read_journal(path)
     except GpuError:
@@ -115,7 +115,7 @@ def read_sound_journal(path: Path) -> LeaseJournal | None:
 
 
 def write_journal(path: Path, journal: LeaseJournal) -> None:
-    """Replace a GPU's journal, whole or not at all, readable by its user alone. Raises: GpuError: it cannot."""
+    """Replace a GPU's journal as a whole, readable only by its user. Raises: GpuError: it cannot be written."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -134,13 +134,13 @@ def write_journal(path: Path, journal: LeaseJournal) -> None:
 def hold_journal(path: Path) -> Iterator[None]:
     """Keep every other process from changing a GPU's journal meanwhile.
 
-    Where no lock can be had (no folder, no file descriptor left), it goes on without: no journal can be written there
-    either, and a GPU that has to be put back must not wait for a disk.
+    Without a folder or a free file descriptor there is no lock, and this goes on. No journal can be written there
+    either, and a GPU that must be put back cannot wait for a disk.
     """
     with ExitStack() as held:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # For reading: that works on a disk that has become read-only, too.
+            # Opened for reading, which also works on a disk that has become read-only.
             descriptor = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             held.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 """ClockLease: the right to set a GPU's clocks, and the duty to put them back whatever happens.
 
-In: an open GPU and the processes that live off it. Around: a journal on disk, written before anything is changed,
-and a guard process that carries it out when an owner dies, SIGKILL included. Next: `execution` sets the operating
+An open GPU and the processes that use it enter. A journal on disk says what must be put back, and is written before
+anything is set. A guard process puts it back when an owner dies, also by SIGKILL. Next: `execution` sets the operating
 point of each trial through `apply`.
 """
 
@@ -43,20 +43,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class LeaseHeldError(GpuError):
-    """Somebody who is alive holds the GPU; the message says who and since when."""
+    """A live process holds the GPU; the message says which one and since when."""
 
 
 class ClockLease:
     """Holds one GPU from `acquire` to `release`, or as a context manager.
 
-    A read-only GPU is leased too: nothing is ever set on it, but its engine's orphans are ended.
+    A read-only GPU is leased too. It is never set, but what its engine leaves running is ended.
 
     Args:
         gpu: the GPU.
-        owner_pids: the worker first, whose engine runs on the GPU, then those whose death ends its work (the
-            driver); all on this machine.
-        journal_dir: where journals lie; by default SWEEP_LEASE_DIR, or a folder in the temporary folder.
-        guarded: False only in virtual time, where no other process shares the clock and nothing outlives this one.
+        owner_pids: the worker, whose engine runs on the GPU; then the driver, whose death ends the worker's work. All
+            run on this machine.
+        journal_dir: the folder of the journals; by default SWEEP_LEASE_DIR, or a folder in the temporary folder.
+        guarded: False only in virtual time, where no other process shares the time source or outlives this one.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ClockLease:
         self._guard_watcher: threading.Thread | None = None
         self._gpu_lock: int | None = None
         self._journal: LeaseJournal | None = None
-        """As it was when the GPU was taken; None while the GPU is not held."""
+        """The journal as it was when the lease began; None while the GPU is not held."""
         self._changed: tuple[Setting, ...] = ()
 
     def __enter__(self) -> "ClockLease":
@@ -86,9 +86,9 @@ class ClockLease:
         self.release()
 
     def acquire(self) -> None:
-        """Take the GPU; what a dead owner owes on it is carried out first.
+        """Take the GPU. What a dead owner left set on it is put back first.
 
-        Raises: LeaseHeldError: its owner is alive. ReadOnlyError: it is still locked by a dead owner, and may not be
+        Raises: LeaseHeldError: its owner is alive. ReadOnlyError: a dead owner left it locked, and it may not be
             reset. GpuError: the guard does not start.
         """
         self._await_guard_at_work()
@@ -110,49 +110,49 @@ class ClockLease:
             self._guard_watcher = threading.Thread(target=self._watch_guard, name="guard-watcher", daemon=True)
             self._guard_watcher.start()
 
-    def apply(self, request: OperatingPoint) -> None:
-        """Set the GPU to an operating point, journalled first; None leaves what it had before the lease.
+    def apply(self, point: OperatingPoint) -> None:
+        """Write the journal, then set the GPU to an operating point. Parts that are None are as before the lease.
 
-        Raises: ReadOnlyError: something is asked for in read-only mode. As `Gpu.apply` otherwise.
+        Raises: ReadOnlyError: the point sets something in read-only mode. The errors of `Gpu.apply`.
         """
-        if request.is_default and not self._changed:
+        if point.is_default and not self._changed:
             return
         if self._gpu.read_only:
-            raise ReadOnlyError("read-only mode: measure at the GPU's own clocks, or use --clocks apply")
-        self._gpu.check(request)
-        if request.power_limit_w is not None and self._prior_power_limit_w is None:
+            raise ReadOnlyError("read-only mode: measure at the default clock, or use --clocks apply")
+        self._gpu.check(point)
+        if point.power_limit_w is not None and self._prior_power_limit_w is None:
             raise NotSupportedError(
-                "nvmlDeviceGetPowerManagementLimit did not say the power limit, so that it could not be put back"
+                "nvmlDeviceGetPowerManagementLimit does not report the power limit, so it could not be put back"
             )
         self.ensure_guarded()
         before = self._changed
-        self._note_changes((*before, *request.settings))
-        to_reset = [setting for setting in self._changed if setting not in request.settings]
+        self._note_changes((*before, *point.settings))
+        to_reset = [setting for setting in self._changed if setting not in point.settings]
         try:
             if to_reset:
                 self._gpu.reset(self._prior_power_limit_w, to_reset)
-            self._gpu.apply(request)
+            self._gpu.apply(point)
         except (PermissionDeniedError, NotSupportedError):
             self._take_back_changes(before)
             raise
 
     def ensure_guarded(self) -> None:
-        """Replace a guard that has died; five times a second this is done anyway. Raises: GpuError: none starts."""
+        """Replace a guard that has died. A thread calls this five times a second. Raises: GpuError: none starts."""
         with self._guarding:
             if self._guard is not None and not is_alive(self._guard):
                 _LOG.warning("the guard of %s has died; another one takes its place", self._gpu.info.uuid)
-                if read_sound_journal(self._path) is None:  # removed or spoilt by somebody: that is why it died
+                if read_sound_journal(self._path) is None:  # removed or damaged: that is why the guard ended
                     self._write_journal(self._changed)
                 self._guard = self._start_guard()
 
     def release(self) -> None:
-        """Reset what was changed and give the GPU back. The journal stays if that fails, and the guard with it."""
+        """Put back what was set and give the GPU back. Where that fails, the journal and the guard stay."""
         self._released.set()
         if self._guard_watcher is not None:
             self._guard_watcher.join()
         with hold_journal(self._path):
             on_disk = read_sound_journal(self._path)
-            # What is owed is known here too: a journal that somebody removed or spoilt changes nothing.
+            # This process knows what must be put back, also where the journal was removed or damaged.
             if self._journal is not None and (on_disk is None or on_disk.lease_id == self._lease_id):
                 restore_gpu(replace(self._journal, changed=self._changed), self._gpu)
                 self._path.unlink(missing_ok=True)
@@ -167,15 +167,15 @@ class ClockLease:
             os.environ.pop(LEASE_VARIABLE, None)
 
     def _watch_guard(self) -> None:
-        """Replace a guard that dies, also while a window is open and nobody else looks."""
+        """Replace a guard that dies, also while a window is open."""
         while not self._released.wait(GUARD_CHECK_S):
             try:
                 self.ensure_guarded()
-            except GpuError as error:  # tried again; `apply` refuses to set anything meanwhile
+            except GpuError as error:  # this is tried again, and `apply` sets nothing meanwhile
                 _LOG.warning("%s", error)
 
     def _await_guard_at_work(self) -> None:
-        """Let the guard of a worker whose driver died finish: it is ending that worker."""
+        """Wait while the guard of a worker whose driver died ends that worker."""
         deadline_s = time.monotonic() + GUARD_AT_WORK_LIMIT_S
         while time.monotonic() < deadline_s:
             last = read_journal(self._path)
@@ -195,8 +195,8 @@ class ClockLease:
         restore_gpu(last, self._gpu)
 
     def _lock_gpu(self) -> None:
-        """Hold the GPU against runs whose journals are elsewhere: another user's, or in another folder."""
-        with suppress(OSError):  # a machine without such a folder does without
+        """Keep out runs whose journals are elsewhere: those of another user, or with another folder."""
+        with suppress(OSError):  # a machine without such a folder has no such lock
             self._gpu_lock = lock_gpu(self._path.stem)
             if self._gpu_lock is None:
                 raise self._held_by(find_locker(self._path.stem) or "a process that cannot be seen from here")
@@ -227,14 +227,14 @@ class ClockLease:
         )
 
     def _note_changes(self, settings: Sequence[Setting]) -> None:
-        """Journal what is about to be set. Raises: GpuError: the lease is not held, or the journal cannot be kept."""
+        """Write into the journal what will be set. Raises: GpuError: as `_write_journal`."""
         changed = tuple(dict.fromkeys(settings))
         if changed != self._changed:
             self._write_journal(changed)
             self._changed = changed
 
     def _write_journal(self, changed: tuple[Setting, ...]) -> None:
-        """Raises: GpuError: the lease is not held, or the journal cannot be kept."""
+        """Raises: GpuError: no lease is held, or the journal cannot be written."""
         with hold_journal(self._path):
             journal = read_sound_journal(self._path) or self._journal
             if self._journal is None or journal is None or journal.lease_id != self._lease_id:
@@ -242,7 +242,7 @@ class ClockLease:
             write_journal(self._path, replace(journal, changed=changed))
 
     def _take_back_changes(self, before: tuple[Setting, ...]) -> None:
-        """After a refusal: what was set all the same is reset, and what was not needs no reset. Others may go on."""
+        """Reset the parts of a refused operating point that were set all the same, so that other trials may go on."""
         new = [setting for setting in self._changed if setting not in before]
         if not new:
             return
@@ -251,7 +251,7 @@ class ClockLease:
         self._note_changes(before)
 
     def _start_guard(self) -> ProcessId:
-        """Start a guard and wait until it is on duty."""
+        """Start a guard and wait until it watches."""
         words = (str(self._path), self._lease_id)
         environment = {name: value for name, value in os.environ.items() if name != LEASE_VARIABLE}
         root = str(Path(__file__).parents[3])  # the folder that holds the package `runner`
@@ -260,7 +260,7 @@ class ClockLease:
         try:
             with log_path.open("ab") as log:
                 starter = subprocess.Popen(
-                    # The shell makes it nobody's child at once: a worker's children are ended by Ray with it.
+                    # The shell detaches it at once: Ray ends a worker's children with the worker.
                     ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", GUARD_MODULE, *words],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,

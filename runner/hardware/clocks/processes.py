@@ -1,6 +1,6 @@
-"""Processes as /proc tells them: who is alive, who descends from whom, who carries a mark; and ending them.
+"""Processes, read from /proc: whether one is alive, its descendants, those with a mark; and how to end one.
 
-A pid alone names nobody, since pids are used again: a process is its pid and its start time.
+The kernel uses pids again, so a process is identified by its pid and its start time.
 """
 
 import os
@@ -20,22 +20,22 @@ class ProcessId(NamedTuple):
 
     pid: int
     start_ticks: int
-    """Clock ticks from boot to its start."""
+    """The kernel's ticks from boot to its start."""
 
 
 def identify_process(pid: int) -> ProcessId | None:
-    """Return the process that has a pid now; None where there is none, or only a zombie waiting to be reaped."""
+    """Return the process that has a pid now; None where there is none, or only a zombie."""
     status = _read_status(pid)
     return None if status is None else ProcessId(pid, status[1])
 
 
 def is_alive(process: ProcessId) -> bool:
-    """Return whether this very process still runs."""
+    """Return whether this process still runs, and not another one with its pid."""
     return identify_process(process.pid) == process
 
 
 def find_descendants(roots: Iterable[ProcessId]) -> set[ProcessId]:
-    """Return the children, grandchildren and so on of living processes; an orphan descends from nobody."""
+    """Return the children, grandchildren and so on of those roots that live. Orphans are not among them."""
     children: dict[int, list[ProcessId]] = {}
     for pid in _list_pids():
         status = _read_status(pid)
@@ -51,12 +51,12 @@ def find_descendants(roots: Iterable[ProcessId]) -> set[ProcessId]:
 
 
 def find_marked(variable: str, word: str) -> set[ProcessId]:
-    """Return the processes that were started with `word` among the words of an environment variable."""
+    """Return the processes that started with `word` among the words of an environment variable."""
     prefix, found = f"{variable}=".encode(), set()
     for pid in _list_pids():
         try:
             entries = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or another user's
+        except OSError:  # it has ended, or belongs to another user
             continue
         if any(entry.startswith(prefix) and word.encode() in entry[len(prefix) :].split() for entry in entries):
             process = identify_process(pid)
@@ -66,7 +66,7 @@ def find_marked(variable: str, word: str) -> set[ProcessId]:
 
 
 def runs_module(process: ProcessId, module: str) -> bool:
-    """Return whether a process was started as `python -m module`."""
+    """Return whether a process started as `python -m module`."""
     try:
         words = (_PROC / str(process.pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -75,7 +75,7 @@ def runs_module(process: ProcessId, module: str) -> bool:
 
 
 def kill_process(process: ProcessId, signal_number: int = signal.SIGKILL) -> None:
-    """Signal this very process; nothing happens if it is gone."""
+    """Send a signal to this process. Nothing happens if it has ended."""
     if is_alive(process):
         try:
             os.kill(process.pid, signal_number)
@@ -84,7 +84,7 @@ def kill_process(process: ProcessId, signal_number: int = signal.SIGKILL) -> Non
 
 
 def wait_gone(process: ProcessId, seconds: float) -> bool:
-    """Wait until a process has ended; False if it still runs after `seconds`."""
+    """Wait until a process has ended. Return False if it still runs after `seconds`."""
     deadline_s = time.monotonic() + seconds
     while is_alive(process):
         if time.monotonic() > deadline_s:
@@ -95,7 +95,7 @@ def wait_gone(process: ProcessId, seconds: float) -> bool:
 
 @cache
 def read_boot_id() -> str:
-    """Return what the kernel calls this boot of this machine; empty where it does not say."""
+    """Return the kernel's id of this boot of this machine; empty where it has none."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -107,9 +107,9 @@ def _list_pids() -> list[int]:
 
 
 def _read_status(pid: int) -> tuple[int, int] | None:
-    """Return (parent's pid, start ticks); None for what is gone or dead."""
+    """Return (parent's pid, start ticks) of a process; None where it has ended or is a zombie."""
     try:
-        # The command's name may hold spaces and brackets; what follows its last bracket does not.
+        # The command's name may contain spaces and brackets. The fields follow its last bracket.
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split(maxsplit=20)
     except OSError:

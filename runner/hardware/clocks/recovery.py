@@ -1,6 +1,6 @@
-"""What is owed after an owner's death: its engine's processes ended, its GPU's clocks and limit put back.
+"""What must be done after an owner's death: end its engine's processes, and put back its GPU's clocks and limit.
 
-Carried out by the guard within moments, or else by the next who takes the GPU, or by `sweep doctor --reset-clocks`.
+The guard does it at once. Otherwise the next lease on the GPU does it, or `sweep doctor --reset-clocks`.
 """
 
 import os
@@ -25,18 +25,18 @@ from runner.hardware.gpu import Gpu, GpuError
 from runner.timebase import WallTime
 
 LEASE_VARIABLE = "SWEEP_LEASE_ID"
-"""Holds the ids of a process's leases, for its children to inherit: by it an engine is known once it is an orphan."""
+"""Holds the ids of a process's leases. Children inherit it, so an engine can be found after its parent has died."""
 GUARD_MODULE = "runner.hardware.clocks.guard"
 
 
 def end_orphans(journal: LeaseJournal) -> list[ProcessId]:
-    """End what a dead worker left running and return it: its descendants, and whoever carries the lease's mark."""
+    """End the processes that a dead worker left, and return them: its descendants, and those with the lease's mark."""
     spared = {os.getpid(), *(owner.pid for owner in journal.owners)}
     ended: set[ProcessId] = set()
     while True:
         found = {*journal.descendants, *find_marked(LEASE_VARIABLE, journal.lease_id)}
         found |= find_descendants(found)
-        # Another GPU's guard, caught while it still was a child of the worker, has its own duty to do.
+        # A guard of another GPU may have been seen as a child of the worker. It still has its own GPU to watch.
         new = {p for p in found - ended if is_alive(p) and p.pid not in spared and not runs_module(p, GUARD_MODULE)}
         for process in new:
             kill_process(process)
@@ -48,8 +48,10 @@ def end_orphans(journal: LeaseJournal) -> list[ProcessId]:
 
 
 def restore_gpu(journal: LeaseJournal, gpu: Gpu | None = None) -> None:
-    """Reset what a lease changed, on a GPU that is open already or is opened for it; a read-only lease owes nothing.
+    """Put back what a lease set. A read-only lease has set nothing.
 
+    Args:
+        gpu: the lease's GPU, where it is open; by default it is opened.
     Raises: ReadOnlyError: SWEEP_CLOCKS forbids it now. GpuError: the GPU refuses.
     """
     if journal.read_only or not journal.changed:
@@ -62,20 +64,20 @@ def restore_gpu(journal: LeaseJournal, gpu: Gpu | None = None) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settlement:
-    """What has become of a lease that was found."""
+    """What became of a lease that was found."""
 
     journal: Path
     account: str
-    """A line for a person."""
+    """What became of it, in a line."""
     failed: bool = False
-    """What is owed could not be carried out, and is still owed."""
+    """Whether something could not be put back and is still owed."""
 
 
 def restore_leftover(journal_dir: Path | None = None, allowed_uuids: Collection[str] | None = None) -> list[Settlement]:
-    """Carry out what dead owners owe on this machine and say of each lease that was found what has become of it.
+    """Put back what dead owners left set on this machine, and return what became of each lease that was found.
 
     Args:
-        allowed_uuids: the real GPUs that may be touched; None: all of this machine's.
+        allowed_uuids: the real GPUs that may be touched; None means all of this machine's.
     """
     settled = []
     for path in sorted(find_journal_dir(journal_dir).glob("*.json")):

@@ -1,1 +1,1 @@
-"""A real GPU, through NVML."""
+"""A GPU behind NVML."""

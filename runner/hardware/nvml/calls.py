@@ -16,13 +16,13 @@ from runner.hardware.gpu import (
 _VALUE_FIELDS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
 """Members of NVML's value union that can hold mW or ns, by nvmlValueType_t: no double, and no 16 bits (65 W)."""
 MAX_POWER_W = 10_000.0
-"""More than any GPU draws; a union that was filled as another type than it says decodes to anything from 0 up."""
+"""More than any GPU draws. A union that was filled as another type than it says decodes to any number."""
 
 
 def call_nvml(nvml: Any, function: str, *args: Any) -> Any:
-    """Call a function of NVML, its error codes made typed errors.
+    """Return what a function of NVML returns.
 
-    Raises: NotSupportedError, PermissionDeniedError, GpuLostError, NoGpuError, GpuError.
+    Raises: NotSupportedError, PermissionDeniedError, GpuLostError, NoGpuError, GpuError: by NVML's error code.
     """
     implementation = getattr(nvml, function, None)
     if implementation is None:
@@ -44,7 +44,7 @@ def read_or_none(nvml: Any, function: str, *args: Any) -> Any:
 
 
 def typed_error(nvml: Any, error: Any, function: str) -> GpuError:
-    """Return the `GpuError` that an NVMLError means."""
+    """Return the `GpuError` for an NVMLError of a function."""
     code = error.value
     if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
         return NotSupportedError(f"{function}: not supported by this GPU or driver")
@@ -58,7 +58,7 @@ def typed_error(nvml: Any, error: Any, function: str) -> GpuError:
 
 
 def read_power_samples(nvml: Any, handle: Any, after_ns: int) -> list[PowerReading]:
-    """Return what the sample buffer holds with stamps later than `after_ns`, oldest first. Raises: GpuError."""
+    """Return the samples of the driver's buffer with stamps later than `after_ns`, oldest first. Raises: GpuError."""
     last_seen_us = max(after_ns // 1000, 0)
     try:
         value_type, samples = nvml.nvmlDeviceGetSamples(handle, nvml.NVML_TOTAL_POWER_SAMPLES, last_seen_us)
@@ -80,13 +80,13 @@ def read_power_samples(nvml: Any, handle: Any, after_ns: int) -> list[PowerReadi
 def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
     """Return a power field of the GPU, e.g. NVML_FI_DEV_POWER_INSTANT, with the field's own stamp.
 
-    Raises: NotSupportedError: the GPU, its driver or this nvidia-ml-py lacks it; GpuError.
+    Raises: NotSupportedError: the GPU, its driver or this nvidia-ml-py lacks the field. GpuError.
     """
     field_id = getattr(nvml, field_name, None)
     if field_id is None:
         raise NotSupportedError(f"this version of nvidia-ml-py has no {field_name}")
     field = call_nvml(nvml, "nvmlDeviceGetFieldValues", handle, [field_id])[0]
-    if field.nvmlReturn != 0:  # the call succeeds even where a field of it does not
+    if field.nvmlReturn != 0:  # the call succeeds even where a field fails
         raise typed_error(nvml, nvml.NVMLError(field.nvmlReturn), field_name)
     return PowerReading(time_ns=field.timestamp * 1000, power_w=_decode_power(field_name, field.valueType, field.value))
 
@@ -119,9 +119,9 @@ def _decode_counter(nvml: Any, name: str, field: Any) -> int | GpuError:
 
 
 def _decode_power(source: str, value_type: int, value: Any) -> float:
-    """Return W from the mW that NVML's union holds. Raises: GpuError: it cannot be the power of a GPU that answers.
+    """Return W from the mW in NVML's union.
 
-    One such answer among samples voids all that came with it: the others are as little to be trusted.
+    Raises: GpuError: no GPU draws so much or so little. One such sample voids the others of its call.
     """
     member = _VALUE_FIELDS.get(value_type)
     if member is None:

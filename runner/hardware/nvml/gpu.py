@@ -30,8 +30,8 @@ class NvmlGpu:
     """One GPU behind NVML (the `Gpu` protocol).
 
     Args:
-        nvml: the `pynvml` module, initialised, or a stand-in, which may say `simulated`, and with which `time_source`,
-            `request` and `state_dir` it was opened (`factory.open_nvml`).
+        nvml: the `pynvml` module, initialised, or a stand-in for it. A stand-in may have the attributes `simulated`,
+            `time_source`, `request` and `state_dir`.
         uuid_or_index: the GPU's full UUID, or NVML's index.
         read_only: refuse every setting before NVML is called. SWEEP_CLOCKS=read-only does so too.
     Raises: NotSupportedError: the GPU is split by MIG, whose instances have no power or clocks of their own.
@@ -76,9 +76,9 @@ class NvmlGpu:
         return self._read_only or environment_forbids_setting()
 
     def read_power_samples(self, after_ns: int) -> list[PowerReading]:
-        """Return what the driver's sample buffer holds with stamps later than `after_ns`, oldest first.
+        """Return the samples of the driver's buffer with stamps later than `after_ns`, oldest first.
 
-        Source: NVML_TOTAL_POWER_SAMPLES, about one every 20 ms and 120 of them on an H200; docs/measurement.md.
+        Source: NVML_TOTAL_POWER_SAMPLES. An H200 takes one about every 20 ms and keeps 120.
         """
         return read_power_samples(self._nvml, self._handle, after_ns)
 
@@ -87,15 +87,15 @@ class NvmlGpu:
         return read_power_field(self._nvml, self._handle, "NVML_FI_DEV_POWER_INSTANT")
 
     def read_average_power(self) -> PowerReading:
-        """Return nvmlDeviceGetPowerUsage: instantaneous on GA100 and older, a one-second average on newer GPUs.
+        """Return nvmlDeviceGetPowerUsage, stamped when it was read.
 
-        It has no stamp: `time_ns` is when it was read.
+        It is instantaneous on GA100 and older, and a one-second average on newer GPUs.
         """
         power_w = float(self._call("nvmlDeviceGetPowerUsage")) / 1000
         return PowerReading(time_ns=self._time_source.now_ns(), power_w=power_w)
 
     def read_state(self) -> StateReading:
-        """Return clocks, temperature and throttle reasons now; a reading that fails is None.
+        """Return clocks, temperature and throttle reasons now. A reading that fails is None.
 
         Raises: GpuLostError: the GPU no longer answers at all.
         """
@@ -114,35 +114,35 @@ class NvmlGpu:
         )
 
     def read_energy_counter_j(self) -> float:
-        """Return the energy since the driver loaded; ticks about every 100 ms and costs about 3 ms."""
+        """Return the energy since the driver loaded. It ticks about every 100 ms, and a call takes about 3 ms."""
         return float(self._call("nvmlDeviceGetTotalEnergyConsumption")) / 1000
 
     def read_throttle_times(self) -> ThrottleTimes:
-        """Return the GPU's cumulative counters of throttling, since the driver loaded; None where it has none.
+        """Return the cumulative times of throttling since the driver loaded. A kind that it does not count is None.
 
         Source: the fields NVML_FI_DEV_CLOCKS_EVENT_REASON_* where they answer, else nvmlDeviceGetViolationStatus.
         """
         return self._throttle_times.read() or ThrottleTimes(power_s=None, thermal_s=None, other_s=None)
 
     def read_power_limit_w(self) -> float | None:
-        """Return the limit in force, None where the GPU has none."""
+        """Return the power limit in force; None where the GPU has none."""
         return as_watts(self._read_or_none("nvmlDeviceGetPowerManagementLimit"))
 
     def read_memory_used_bytes(self) -> int | None:
-        """Return the memory in use by anybody, None where the GPU does not say."""
+        """Return the memory in use, by any process; None where the GPU does not report it."""
         memory = self._read_or_none("nvmlDeviceGetMemoryInfo")
         return None if memory is None else int(memory.used)
 
     def read_process_ids(self) -> list[int]:
-        """Return the ids of the processes that compute on the GPU, as the driver's own PID namespace counts them."""
+        """Return the ids of the processes that compute on the GPU, in the driver's PID namespace."""
         return [process.pid for process in self._call("nvmlDeviceGetComputeRunningProcesses")]
 
-    def check(self, request: OperatingPoint) -> None:
-        """Refuse what this GPU does not support; nothing is set. Raises: NotSupportedError, ValueError."""
+    def check(self, point: OperatingPoint) -> None:
+        """Refuse an operating point that this GPU does not support. Raises: NotSupportedError, ValueError."""
         info = self._info
-        _check_clock("SM", request.sm_clock_mhz, info.sm_clocks_at(request.mem_clock_mhz))
-        _check_clock("memory", request.mem_clock_mhz, info.mem_clocks_mhz)
-        limit_w, low_w, high_w = request.power_limit_w, info.power_limit_min_w, info.power_limit_max_w
+        _check_clock("SM", point.sm_clock_mhz, info.sm_clocks_at(point.mem_clock_mhz))
+        _check_clock("memory", point.mem_clock_mhz, info.mem_clocks_mhz)
+        limit_w, low_w, high_w = point.power_limit_w, info.power_limit_min_w, info.power_limit_max_w
         if limit_w is None or limit_w == self.read_power_limit_w():
             return
         if low_w is None or high_w is None:
@@ -150,34 +150,35 @@ class NvmlGpu:
         if not low_w <= limit_w <= high_w:
             raise ValueError(f"a power limit of {limit_w:g} W is outside this GPU's {low_w:g} to {high_w:g} W")
 
-    def apply(self, request: OperatingPoint) -> None:
-        """Lock clocks and set the limit as asked; what is None is left as it is.
+    def apply(self, point: OperatingPoint) -> None:
+        """Lock the clocks and set the power limit of an operating point. Parts that are None stay as they are.
 
-        Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; NotSupportedError;
-            ValueError for a value that the GPU does not support.
+        Raises: ReadOnlyError: read-only mode; raised before NVML is called. PermissionDeniedError, NotSupportedError.
+            ValueError: the GPU does not support a value.
         """
         self._require_may_set()
-        self.check(request)
-        if request.mem_clock_mhz is not None:
-            self._set("nvmlDeviceSetMemoryLockedClocks", request.mem_clock_mhz, request.mem_clock_mhz)
-        if request.sm_clock_mhz is not None:
-            self._set("nvmlDeviceSetGpuLockedClocks", request.sm_clock_mhz, request.sm_clock_mhz)
-        if request.power_limit_w is not None:
-            self._set_power_limit(request.power_limit_w)
+        self.check(point)
+        if point.mem_clock_mhz is not None:
+            self._set("nvmlDeviceSetMemoryLockedClocks", point.mem_clock_mhz, point.mem_clock_mhz)
+        if point.sm_clock_mhz is not None:
+            self._set("nvmlDeviceSetGpuLockedClocks", point.sm_clock_mhz, point.sm_clock_mhz)
+        if point.power_limit_w is not None:
+            self._set_power_limit(point.power_limit_w)
 
     def reset(self, power_limit_w: float | None, settings: Collection[Setting] | None = None) -> None:
-        """Unlock those clocks that `settings` names, and put the power limit back to what it was (None: leave it).
+        """Unlock the clocks that `settings` names, and set the power limit back.
 
         Args:
-            settings: what is known to have been set; None for all that this GPU can set.
-        Raises: ReadOnlyError before NVML is called in read-only mode; PermissionDeniedError; what a setting that
-            failed raised, after the others were tried.
+            power_limit_w: the limit to set; None leaves the limit as it is.
+            settings: what has been set; None means everything that the GPU can set.
+        Raises: ReadOnlyError: read-only mode; raised before NVML is called. PermissionDeniedError. The error of a
+            setting that failed, after the others were tried.
         """
         self._require_may_set()
-        # What cannot be locked is not locked; but what was locked is not unlocked by a driver that cannot do it.
+        # A setting that the GPU lacks needs no reset. But one that was made must not be left in silence.
         reset = self._reset_if_supported if settings is None else self._set
         settings = ("sm_clock", "mem_clock", "power_limit") if settings is None else settings
-        with ExitStack() as steps:  # run last to first, each of them whatever the others raise
+        with ExitStack() as steps:  # they run last to first, and each runs whatever the others raise
             if "power_limit" in settings and power_limit_w is not None:
                 steps.callback(self._set_power_limit, power_limit_w)
             if "mem_clock" in settings:
@@ -198,7 +199,7 @@ class NvmlGpu:
             raise ReadOnlyError(f"{CLOCKS_VARIABLE} is set to read-only: clocks and limits are left alone")
 
     def _set(self, function: str, *args: Any) -> None:
-        """The only way to a function of NVML that changes the GPU: the permission is asked for at every call."""
+        """Call a function of NVML that changes the GPU. Every such call goes through here and checks the permission."""
         self._require_may_set()
         self._call(function, *args)
 

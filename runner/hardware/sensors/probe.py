@@ -1,8 +1,8 @@
 """What a GPU's power sensors are like, found by watching them, and which of them to measure with.
 
-Update periods and the costs of calls can be seen on any GPU: `probe_sensors` reads for three seconds, sets nothing.
-Over what a reading averages shows only while power varies, best under a step of load; a GPU that stands quite still
-keeps it to itself, and the finding says so. So a worker watches once more while its first engine warms up.
+`probe_sensors` reads for three seconds and sets nothing. It finds update periods and the time of a call on any GPU. An
+averaging window shows only while power varies, best under a step of load. At rest the finding says that it is unknown,
+so a worker watches again while its first engine warms up.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from runner.results.sensors import EnergySource, PowerSource, SensorFinding, Sen
 from runner.timebase import TimeSource
 
 PROBE_S = 3.0
-"""Thirty updates of a sensor that changes every 100 ms, three windows of one that averages over a second."""
+"""Long enough for 30 updates of a sensor with a period of 100 ms, and for three windows of one second."""
 TRACE_REACH_S = 0.05
-"""Power that is shown as often as this, and averages over no more, makes a better trace than a counter that ticks every
+"""The longest update period and averaging window with which a power trace is better than a counter that ticks every
 100 ms."""
 
 
@@ -27,7 +27,7 @@ def probe_sensors(gpu: Gpu, time_source: TimeSource, *, seconds: float = PROBE_S
     """Watch a GPU's sensors and return what they are like, and which of them to measure with.
 
     Args:
-        seconds: how long; under one second the averaging windows stay unknown.
+        seconds: how long to watch. Under one second the averaging windows stay unknown.
     Raises: GpuLostError: the GPU no longer answers.
     """
     watch = SensorWatch(gpu, time_source)
@@ -37,31 +37,31 @@ def probe_sensors(gpu: Gpu, time_source: TimeSource, *, seconds: float = PROBE_S
 
 
 def find_sensors(watched: WatchedSensors) -> SensorFindings:
-    """Return what the readings tell of the sensors, and which of them to measure with."""
+    """Return what the readings show of the sensors, and which of them to measure with."""
     sensors = {name: _describe(name, finding, watched.updates) for name, finding in watched.sensors.items()}
     return _choose(watched.info, sensors)
 
 
 def refine_findings(info: GpuInfo, at_rest: SensorFindings, under_load: SensorFindings) -> SensorFindings:
-    """Return what two watches tell together: what the one under load could tell, else what was known before."""
+    """Return the findings of two watches together: those under load where it could find them, else those at rest."""
     earlier, later = at_rest.sensors, under_load.sensors
     return _choose(info, {name: _refine(earlier[name], later[name]) for name in earlier})
 
 
 def _refine(earlier: SensorFinding, later: SensorFinding) -> SensorFinding:
-    if not (earlier.supported and later.supported):  # one that fails for a while is still there
+    if not (earlier.supported and later.supported):  # a sensor that fails for a while is still there
         return earlier if earlier.supported else later
     tells_window = later.averaging_window_s is not None or later.averaging_window_max_s is not None
     return replace(
         later if tells_window or earlier.averaging_window_s is None else earlier,
         update_period_s=later.update_period_s or earlier.update_period_s,
         buffer_length=max((earlier.buffer_length, later.buffer_length), key=lambda length: length or 0),
-        call_us=earlier.call_us,  # with nothing beside it
+        call_us=earlier.call_us,  # measured without a load
     )
 
 
 def _describe(name: SensorName, finding: SensorFinding, updates: Mapping[SensorName, Updates]) -> SensorFinding:
-    """Return a finding with what the readings tell of period and window."""
+    """Return a finding with the update period and the averaging window that the readings show."""
     if not finding.supported:
         return finding
     period_s = find_period_s(updates[name])
@@ -74,7 +74,7 @@ def _describe(name: SensorName, finding: SensorFinding, updates: Mapping[SensorN
 def _see_window(
     name: SensorName, finding: SensorFinding, period_s: float, updates: Mapping[SensorName, Updates]
 ) -> SensorFinding:
-    """Over what a power reading averages: by a source that resolves it, else bounded by how fast it can change."""
+    """Add the averaging window, by a source that resolves it, or an upper bound by how fast the reading changes."""
     seen = None
     if name != "samples" and len(updates["samples"]):
         seen = find_window_s(updates[name], cumulate(updates["samples"]))
@@ -94,7 +94,7 @@ def _see_window(
 
 
 def _see_share(finding: SensorFinding, updates: Mapping[SensorName, Updates]) -> SensorFinding:
-    """Whether the counter sees more than the power readings that change as often as it."""
+    """Add the share of the time that the counter sees, by comparison with the power readings."""
     if updates["samples"].shows_step and find_window_s(_means(updates["counter"]), cumulate(updates["samples"])):
         return replace(finding, averaging_window_s=finding.update_period_s)
     for name in ("instant", "average"):
@@ -108,23 +108,23 @@ def _see_share(finding: SensorFinding, updates: Mapping[SensorName, Updates]) ->
 
 
 def _means(counter: Updates) -> Updates:
-    """The mean power of each of a counter's ticks, stamped at its end."""
+    """Return the mean power between a counter's ticks, stamped at the later one."""
     return Updates(counter.time_s[1:], np.diff(counter.value) / np.diff(counter.time_s))
 
 
 def _choose(info: GpuInfo, sensors: Mapping[SensorName, SensorFinding]) -> SensorFindings:
-    """Power from the source that looks back the least, energy from its integral where it is fine enough."""
+    """Choose the power source that looks back the least, and its integral for the energy where it is fine enough."""
     found = SensorFindings(
         gpu_uuid=info.uuid,
         driver_version=info.driver_version,
         sensors=sensors,
         power_source=None,
         energy_source=None,
-        choice="the GPU shows neither power nor energy",
+        choice="the GPU reports neither power nor energy",
     )
     has_counter = sensors["counter"].supported
     names: tuple[PowerSource, ...] = ("samples", "instant", "average")
-    # To 10 ms: periods are found to some us, and of equal ones the first is taken.
+    # Rounded to 10 ms: periods are found to some us, and of equal ones the first is taken.
     reaches_s = {name: round(found.reach_s(name), 2) for name in names if sensors[name].supported}
     if not reaches_s:
         only_counter = "no power reading, only the counter"

@@ -1,7 +1,7 @@
-"""PowerSampler: drains a GPU's power samples, clocks, temperature and energy counter while others work.
+"""PowerSampler: reads a GPU's power, clocks, temperature and energy counter while a trial runs.
 
-In: a `Gpu` and the time. Out: frames of the power table (`tables.POWER`): one second at a time to whoever watches,
-and everything of a trial to `analysis`. A row holds what was read at its instant and null elsewhere.
+A `Gpu` and a time source enter. Frames of the power table (`tables.POWER`) leave: once a second for the display, and
+all of a trial for `analysis`.
 """
 
 import threading
@@ -21,32 +21,32 @@ from runner.results.sensors import SensorFindings
 from runner.timebase import TimeSource, VirtualTime
 
 TICK_S = 0.1
-"""Clocks, temperature and event reasons are read this often; the driver refreshes them no faster."""
+"""Period of readings of clocks, temperature and throttle reasons. The driver refreshes them no faster."""
 POLLS_PER_TICK = round(TICK_S / POLL_S)
 TICKS_PER_DRAIN = 5
-"""The driver's buffer holds 2.4 s, so that a drain may come almost two seconds late and lose nothing."""
+"""The driver's buffer holds 2.4 s, so a drain may come almost two seconds late and lose nothing."""
 TICKS_PER_BATCH = 10
 STATES_KEPT = 300
-"""Half a minute of them, for whoever waits for a clock to settle."""
+"""Half a minute of state readings, for settling."""
 COVER_POLL_S = 0.01
 COVER_LIMIT_S = 2.0
 SET_BACK_S = 1.0
-"""No reading is stamped so far ahead: if the newest one is, the machine's clock has been set back since."""
+"""No reading has a stamp so far ahead. If the newest one has, the machine's time has been set back since."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerStats:
-    """How well the sampling went, since the start."""
+    """How well the sampling has gone since its start."""
 
     num_samples: int
     num_lost: int
-    """Power samples that the driver's buffer dropped before they were drained, by the period of the others."""
+    """Power samples that the driver's buffer dropped before a drain, estimated from the period of the others."""
     num_failed_reads: int
-    """Readings that failed, or came back without one of their values."""
+    """Readings that failed, or that lacked one of their values."""
     max_lateness_s: float
-    """By how much the thread woke too late, at worst."""
+    """The longest delay with which the thread woke."""
     sample_period_s: float | None
-    """Median distance of the driver's power samples; None before there were any."""
+    """Median time between the driver's power samples; None before there were any."""
 
 
 class PowerSampler:
@@ -54,9 +54,9 @@ class PowerSampler:
 
     Args:
         gpu: the GPU.
-        clock: the time; with `VirtualTime` nothing here starts a thread.
+        time_source: what tells the time. With `VirtualTime` no thread starts.
         on_batch: called about once a second, on the sampling thread, with what was read since its last call.
-        sensors: what a probe found, and so which power reading to take; by default the sample buffer.
+        sensors: what a probe found, which decides the power reading; by default the sample buffer is read.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PowerSampler:
 
     @property
     def error(self) -> Exception | None:
-        """Why the sampling ended before `stop` (a lost GPU, a batch that nobody took); None while it runs."""
+        """Why the sampling ended before `stop`: a lost GPU, or an error of `on_batch`; None while it runs."""
         return self._error
 
     @property
@@ -96,7 +96,7 @@ class PowerSampler:
 
     @property
     def reach_s(self) -> float:
-        """How long before its stamp a power reading may begin."""
+        """How long before its stamp the interval of a power reading may begin."""
         return self._reader.reach_ns * 1e-9
 
     @property
@@ -111,11 +111,11 @@ class PowerSampler:
         )
 
     def states_since(self, time_ns: int) -> list[StateReading]:
-        """Return the state readings later than an instant, oldest first; cheap, and they stay for `take`."""
+        """Return the state readings later than an instant, oldest first. This is cheap, and keeps them for `take`."""
         return [state for state in tuple(self._states) if state.time_ns > time_ns]
 
     def start(self) -> None:
-        """Begin; samples from before this moment are not taken."""
+        """Begin. Samples from before this moment are not taken."""
         self._last_sample_ns = self._time_source.now_ns()
         if isinstance(self._time_source, VirtualTime):
             self._cancel = self._time_source.every(POLL_S, self._beat_safely)
@@ -124,9 +124,9 @@ class PowerSampler:
             self._thread.start()
 
     def use(self, sensors: SensorFindings) -> None:
-        """Go on with better findings; readings of another source than before are the only ones from now on.
+        """Go on with better findings. Where they name another power source, earlier readings are dropped.
 
-        Not inside a window, nor shortly before one: it waits until the new source has covered this moment.
+        It then waits until the new source has covered this moment, so it must not be called in a window.
         """
         with self._draining:
             before, self._reader = self._reader, PowerReader(self._gpu, sensors)
@@ -139,7 +139,7 @@ class PowerSampler:
             self.wait_covered(self._time_source.now_ns())
 
     def stop(self) -> None:
-        """End, after a last drain; what has been sampled stays for `take`."""
+        """End, after a last drain. What was sampled stays for `take`."""
         self._stopping.set()
         if self._cancel is not None:
             self._cancel()
@@ -151,7 +151,7 @@ class PowerSampler:
 
     def take(self) -> pl.DataFrame:
         """Return everything since the last call: [num_rows] rows of `tables.POWER`, sorted by time_ns."""
-        with self._draining:  # of a drain, all readings or none
+        with self._draining:  # a drain's readings come together
             return self._rows.take()
 
     def look_back(self, time_ns: int) -> pl.DataFrame:
@@ -160,9 +160,10 @@ class PowerSampler:
             return self._rows.look_back(time_ns)
 
     def mark_counter_tick(self) -> tuple[int, float] | None:
-        """Wait for the energy counter to tick (100 ms at most, as a rule) and return when it did and what it shows.
+        """Wait until the energy counter ticks, which usually takes 100 ms at most.
 
-        Returns: ns since the epoch and J; None where the counter does not tick, or the GPU was lost.
+        Returns: when it ticked, in ns since the epoch, and what it shows then, in J; None where the counter does not
+            tick, or where the GPU was lost.
         """
         try:
             tick = self._counter.wait_for_tick()
@@ -174,14 +175,13 @@ class PowerSampler:
         return tick
 
     def wait_covered(self, time_ns: int) -> bool:
-        """Wait until what was drawn up to `time_ns` can be told from what came after it.
+        """Wait until the readings tell the energy up to `time_ns` from the energy after it.
 
-        That takes a power sample later than `time_ns`, or one that averages over nothing before it; with a counter
-        alone, one more tick.
+        That takes a power reading whose interval begins after `time_ns`; with a counter alone, one more tick.
 
         Args:
             time_ns: not later than now.
-        Returns: False if that did not come within two seconds of when it was due.
+        Returns: False if the reading is two seconds overdue.
         """
         covered_ns = time_ns + self._reader.reach_ns
         limit_ns = self._time_source.now_ns() + self._reader.reach_ns + round(COVER_LIMIT_S * 1e9)
@@ -193,7 +193,7 @@ class PowerSampler:
         return self._reader.source is None and self._error is None and self.mark_counter_tick() is not None
 
     def _run(self) -> None:
-        """Beat at start + k periods, however long a beat takes, until told to stop or the sampling fails."""
+        """Beat at start + k periods, however long a beat takes, until `stop` or an error."""
         deadline_ns = self._time_source.now_ns()
         period_ns = round(POLL_S * 1e9)
         while self._error is None:
@@ -202,12 +202,12 @@ class PowerSampler:
             self._beat_safely()
             now_ns = self._time_source.now_ns()
             deadline_ns += period_ns * max(1, -(-(now_ns - deadline_ns) // period_ns))
-            deadline_ns = min(deadline_ns, now_ns + period_ns)  # the machine's clock may have been set back
+            deadline_ns = min(deadline_ns, now_ns + period_ns)  # the machine's time may have been set back
             if self._stopping.wait(max(deadline_ns - now_ns, 0) * 1e-9):
                 return
 
     def _beat_safely(self) -> None:
-        """Poll, and tick where one is due; what goes wrong is kept for `error`: the sampling never ends in silence."""
+        """Poll, and tick where a tick is due. An error ends the sampling and is kept in `error`."""
         if self._error is not None:
             return
         self._num_beats += 1
@@ -251,7 +251,7 @@ class PowerSampler:
         self._rows.add_state(state)
 
     def _drain(self) -> None:
-        """Take what is new of the power; both the sampling thread and a waiting caller come here."""
+        """Take the new power readings. The sampling thread and a waiting caller both use this."""
         with self._draining:
             if self._last_sample_ns > (now_ns := self._time_source.now_ns()) + SET_BACK_S * 1e9:
                 self._last_sample_ns = now_ns
@@ -274,7 +274,7 @@ class PowerSampler:
             self._last_sample_ns = readings[-1].time_ns
 
     def _count_lost(self, times_ns: list[int]) -> None:
-        """Compare the distance to the last drain's samples with the distance of samples within a drain."""
+        """Compare the time since the last drain's newest sample with the time between the samples of a drain."""
         if len(times_ns) > 2:
             self._period_ns = median(b - a for a, b in pairwise(times_ns))
         if self._num_samples and self._period_ns:

@@ -1,6 +1,6 @@
-"""SensorWatch: every power and energy sensor of a GPU, read as often as they change, while something else goes on.
+"""SensorWatch: reads all power and energy sensors of a GPU faster than they change, while something else runs.
 
-In: a `Gpu` and the time. Out: the series that `sensor_probe` makes findings of. It only reads.
+A `Gpu` and a time source enter, series of readings leave. It sets nothing. Next: `probe.py` makes findings of them.
 """
 
 import threading
@@ -19,27 +19,27 @@ from runner.timebase import TimeSource, VirtualTime
 
 POLL_S = 0.005
 POLLS_PER_COUNTER_READ = 2
-"""A call to the energy counter takes some 3 ms."""
+"""A call of the energy counter takes about 3 ms."""
 POLLS_PER_DRAIN = 100
 SAME_SAMPLE_NS = 1_000_000
-"""A driver that is asked again for a sample may stamp it some us later or earlier (seen on an H200)."""
+"""A driver may stamp the same sample some us later or earlier when it is asked again, as an H200 does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchedSensors:
-    """What was read of a GPU's sensors."""
+    """The readings of a GPU's sensors."""
 
     info: GpuInfo
     sensors: dict[SensorName, SensorFinding]
-    """Which there are, and what they cost; nothing yet of periods and windows."""
+    """Which sensors there are, and how long a call takes. Periods and windows are not known yet."""
     updates: dict[SensorName, Updates]
-    """Their distinct readings, with stamps in s since the watch began."""
+    """The distinct readings of each sensor, with stamps in s since the watch began."""
 
 
 class SensorWatch:
     """Watches from `start` to `stop`: a thread in real time, a periodic callback in virtual time.
 
-    As a context manager it starts, and has ended at the end whatever happens.
+    As a context manager it starts at the beginning, and always ends at the end.
     """
 
     def __init__(self, gpu: Gpu, time_source: TimeSource) -> None:
@@ -67,7 +67,7 @@ class SensorWatch:
             self._thread.start()
 
     def stop(self) -> WatchedSensors:
-        """End, and return what was seen; nothing reads any more once it returns or raises.
+        """End, and return the readings. Nothing reads the GPU any more once this returns or raises.
 
         Raises: GpuLostError: the GPU no longer answered.
         """
@@ -96,14 +96,14 @@ class SensorWatch:
             self._thread.join()
 
     def _run(self) -> None:
-        """Poll at least once, however short the watch: a sensor that was not asked would seem not to be there."""
+        """Poll at least once, however short the watch. A sensor that was never asked would seem to be missing."""
         while self._error is None:
             self._poll()
             if self._stopping.wait(POLL_S):
                 return
 
     def _poll(self) -> None:
-        """Read what is due; what ends the watch is kept for `stop`."""
+        """Read what is due. An error ends the watch and is kept for `stop`."""
         if self._error is not None:
             return
         try:
@@ -119,7 +119,7 @@ class SensorWatch:
 
 
 class _Series:
-    """One sensor's readings as they were polled, and what the calls cost."""
+    """The polled readings of one sensor, and the times of the calls."""
 
     def __init__(self, read: Callable[[], PowerReading], time_source: TimeSource) -> None:
         self._read = read
@@ -129,7 +129,7 @@ class _Series:
         self._error: GpuError | None = None
 
     def poll(self) -> None:
-        """Ask once; a sensor that never answered is asked once only."""
+        """Ask once. A sensor that never answered is not asked again."""
         if self._error is not None and not self._polls:
             return
         began_s = time.perf_counter()
@@ -144,7 +144,7 @@ class _Series:
         self._polls.append((self._time_source.now_ns(), reading.time_ns, reading.power_w))
 
     def updates(self, start_ns: int) -> Updates:
-        """Return the distinct readings, their stamps in s since `start_ns`."""
+        """Return the distinct readings, with stamps in s since `start_ns`."""
         polled = np.array([(poll[0] - start_ns, poll[1] - start_ns) for poll in self._polls], dtype=float).reshape(
             -1, 2
         )
@@ -152,7 +152,7 @@ class _Series:
         return find_updates(polled[:, 0] * 1e-9, polled[:, 1] * 1e-9, values)
 
     def finding(self) -> SensorFinding:
-        """Return whether it is there and what it costs."""
+        """Return whether the sensor is there, and how long a call takes."""
         if not self._polls:
             return SensorFinding(supported=False, reason=str(self._error or "it was never asked"))
         return SensorFinding(supported=True, call_us=_median_cost(self._costs_us, self._time_source))
@@ -170,7 +170,7 @@ class _Buffer:
         self._error: GpuError | None = None
 
     def drain(self) -> None:
-        """Read the whole of it, what has been seen before too: that is how long it is. Raises: GpuLostError."""
+        """Read the whole buffer, which shows its length. Raises: GpuLostError."""
         began_s = time.perf_counter()
         try:
             readings = self._gpu.read_power_samples(0)
@@ -185,13 +185,13 @@ class _Buffer:
         self._samples |= {r.time_ns: r.power_w for r in readings if r.time_ns > newest_ns + SAME_SAMPLE_NS}
 
     def updates(self, start_ns: int) -> Updates:
-        """Return the samples, their stamps in s since `start_ns`."""
+        """Return the samples, with stamps in s since `start_ns`."""
         stamps = sorted(self._samples)
         times_s = np.array([stamp - start_ns for stamp in stamps], dtype=float) * 1e-9
         return Updates(times_s, np.array([self._samples[stamp] for stamp in stamps]))
 
     def finding(self) -> SensorFinding:
-        """Return whether it is there, how long it is and what it costs."""
+        """Return whether the buffer is there, its length, and how long a call takes."""
         if not self._samples:
             return SensorFinding(supported=False, reason=str(self._error or "the driver's buffer stayed empty"))
         cost_us = _median_cost(self._costs_us, self._time_source)
@@ -199,7 +199,7 @@ class _Buffer:
 
 
 def _read_counter(gpu: Gpu, time_source: TimeSource) -> PowerReading:
-    """The energy counter in the shape of the other series: J in the place of W."""
+    """Return a reading of the energy counter in the form of the other series, with J in place of W."""
     return PowerReading(time_ns=time_source.now_ns(), power_w=gpu.read_energy_counter_j())
 
 

@@ -1,1 +1,1 @@
-"""A stand-in for the `pynvml` module: GPUs that a fitted model computes."""
+"""A stand-in for the `pynvml` module, with simulated GPUs that the GPU model computes."""

@@ -1,4 +1,4 @@
-"""The constants of NVML that this program uses, and its error, under the `pynvml` module's own names.
+"""The constants of NVML that this program uses, and NVML's error, under the names of the `pynvml` module.
 
 Two tables say which of our throttle reasons NVML's bits and fields stand for.
 """
@@ -17,7 +17,7 @@ class SimulatedNvmlError(Exception):
 
 
 class NvmlConstants:
-    """What `SimulatedNvml` offers beside functions."""
+    """NVML's constants. `SimulatedNvml` adds the functions."""
 
     NVMLError = SimulatedNvmlError
     NVML_ERROR_UNINITIALIZED = 1

@@ -1,7 +1,7 @@
-"""FaultyNvml stands where `SimulatedNvml` stands, and makes chosen calls fail or lie, from when to when one says.
+"""FaultyNvml stands in for `SimulatedNvml`, and lets chosen calls fail or lie at chosen times.
 
-What befalls the silicon itself (heat, ignored locks, a foreign process) is not here but in `physics/gpu_state.py`:
-there the GPU truly does it, and its readings say so. Here the GPU is sound and its driver is not.
+Here the GPU works and its driver is faulty. Faults of the GPU itself (heat, ignored locks, a foreign process) are
+conditions in `physics/gpu_state.py`, where the GPU behaves so and its readings show it.
 """
 
 import ctypes
@@ -16,17 +16,17 @@ from runner.hardware.simulated.constants import SimulatedNvmlError
 from runner.hardware.simulated.module import SimulatedNvml
 
 Effect = Callable[[Callable[[], Any]], Any]
-"""Takes the true call and answers in its place: by raising, by another answer, or by its own."""
+"""Takes the true call and answers in its place: it raises an error, or returns the true answer or another one."""
 
 EVERY_CALL = ("nvmlDevice*",)
-"""What fails when a GPU has fallen off the bus."""
+"""The functions that fail when a GPU has fallen off the bus."""
 EVERY_SETTING = ("nvmlDeviceSet*", "nvmlDeviceReset*")
-"""What is refused without permission."""
+"""The functions that a driver refuses without permission."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What some functions of NVML do, while the clock and the number of the call say so."""
+    """What some functions of NVML do, at some times and at some of their calls."""
 
     functions: tuple[str, ...]
     """Names, or patterns such as "nvmlDeviceSet*"."""
@@ -34,10 +34,10 @@ class Fault:
     start_ns: int = 0
     end_ns: float = float("inf")
     calls: range | None = None
-    """Which calls of the function, counted from 0; None for all."""
+    """The calls of the function, counted from 0; None means all."""
 
     def strikes(self, function: str, time_ns: int, num_calls_before: int) -> bool:
-        """Return whether a call is one of those that go wrong."""
+        """Return whether a call is one that goes wrong."""
         return (
             self.start_ns <= time_ns < self.end_ns
             and (self.calls is None or num_calls_before in self.calls)
@@ -46,10 +46,10 @@ class Fault:
 
 
 class FaultyNvml:
-    """A `SimulatedNvml` some of whose functions fail or lie; everything else is the true one's.
+    """A `SimulatedNvml` of which some functions fail or lie.
 
-    `faults` may be changed at any time, and the first that strikes has the call. `num_calls` counts the calls of each
-    function, those that went wrong included.
+    `faults` may be changed at any time. The first fault that strikes answers the call. `num_calls` counts the calls of
+    each function, with those that went wrong.
     """
 
     def __init__(self, nvml: SimulatedNvml, faults: Sequence[Fault] = ()) -> None:
@@ -78,7 +78,7 @@ class FaultyNvml:
 
 
 def fail(code: int) -> Effect:
-    """Raise an error of NVML."""
+    """Return an effect that raises an error of NVML."""
 
     def effect(_: Callable[[], Any]) -> Any:
         raise SimulatedNvmlError(code)
@@ -87,7 +87,7 @@ def fail(code: int) -> Effect:
 
 
 def stick() -> Effect:
-    """Answer what the first call answered, for ever: a counter that stands still."""
+    """Return an effect that repeats the first answer for ever: a counter that stands still."""
     answers: list[Any] = []
 
     def effect(call: Callable[[], Any]) -> Any:
@@ -99,22 +99,22 @@ def stick() -> Effect:
 
 
 def step_back(millijoules: int) -> Effect:
-    """Answer so much less than is true: a counter that a restarted driver set back."""
+    """Return an effect that answers less than is true: a counter that a restarted driver set back."""
     return lambda call: max(call() - millijoules, 0)
 
 
 def hold_back(nvml: SimulatedNvml, delay_ns: int) -> Effect:
-    """Show a power sample only when it is so old: a buffer that is filled late."""
+    """Return an effect that shows power samples only after a delay: a buffer that is filled late."""
     return _filter_samples(nvml, lambda stamp_ns: stamp_ns <= nvml.time_source.now_ns() - delay_ns)
 
 
 def lose(nvml: SimulatedNvml, start_ns: int, end_ns: int) -> Effect:
-    """Show no power sample that was taken in an interval: a sensor that stopped for a while."""
+    """Return an effect that hides the power samples of an interval: a sensor that stopped for a while."""
     return _filter_samples(nvml, lambda stamp_ns: not start_ns <= stamp_ns < end_ns)
 
 
 def restamp(step_us: int) -> Effect:
-    """Stamp each power sample anew whenever it is asked for, so much later than the last time."""
+    """Return an effect that stamps power samples later at every call."""
     num_calls = 0
 
     def effect(call: Callable[[], Any]) -> Any:
@@ -130,7 +130,7 @@ def restamp(step_us: int) -> Effect:
 
 
 class _Value(ctypes.Union):
-    """NVML's union of values, whose members share their bits."""
+    """NVML's union of values. Its members share their bits."""
 
     _fields_ = (
         ("dVal", ctypes.c_double),
@@ -144,7 +144,7 @@ class _Value(ctypes.Union):
 
 
 def mislabel(value_type: int, upper_bits: int = 0) -> Effect:
-    """Say that power samples are of another type: their 32 true bits, with what happened to lie above them."""
+    """Return an effect that gives power samples another type: 32 true bits, and any bits above them."""
 
     def effect(call: Callable[[], Any]) -> Any:
         _, samples = call()

@@ -1,4 +1,4 @@
-"""One simulated GPU as its driver holds it: identity, settings, history, and what its sensors show of it."""
+"""One simulated GPU as its driver sees it: its identity, settings and history, and the readings of its sensors."""
 
 import fcntl
 import re
@@ -13,17 +13,17 @@ from runner.physics.gpu_model import GpuModel
 from runner.physics.gpu_state import GpuSettings, GpuState
 
 TICK_NS = 100 * MS_NS
-"""Period of the clocks, of the event reasons and of the violation times."""
+"""Period of the clocks, the throttle reasons and the throttle times."""
 NUM_BUFFERED = 120
 """Length of the sample buffer."""
 _SAMPLE_JITTER_NS = 600_000
 
 
 class SimulatedGpu:
-    """One simulated GPU: what a device handle of `SimulatedNvml` points to.
+    """One simulated GPU: what a handle of `SimulatedNvml` points to.
 
-    Its driver is loaded, and its energy counter at zero, when somebody first looks at it (`now_ns`): the first line of
-    its settings says so to every later process.
+    Its driver loads, and its energy counter starts at zero, when a process first opens it (`now_ns`). The first line of
+    its settings keeps that time for every later process.
     """
 
     def __init__(self, model: GpuModel, sensors: str, index: int, state_dir: Path, now_ns: int) -> None:
@@ -38,29 +38,29 @@ class SimulatedGpu:
         self.loaded_ns = self.state.settings_history()[0].time_ns
         if self.loaded_ns > now_ns:
             raise ValueError(
-                f"{self.state.directory} holds a GPU that was switched on later than this clock shows; "
+                f"{self.state.directory} holds a GPU that was switched on later than now; "
                 "use another folder (SWEEP_SIMULATED_STATE)"
             )
         self.history = GpuHistory(model, self.state.directory, self.loaded_ns, self.sensors.counter)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the GPU's settings against other processes."""
+        """Keep other processes from changing the GPU's settings."""
         with (self.state.directory / "driver.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def last_tick_ns(self, now_ns: int) -> int:
-        """Return the last instant at which the clocks and their reasons changed."""
+        """Return the last instant at which the clocks and the throttle reasons changed."""
         return self.loaded_ns + (now_ns - self.loaded_ns) // TICK_NS * TICK_NS
 
     def read_power(self, habit: Habit, now_ns: int) -> tuple[int, float]:
-        """Return when a sensor's reading last changed, in ns since the epoch, and what it shows, in W."""
+        """Return when a sensor's reading last changed, in ns since the epoch, and its value in W."""
         update_ns = self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns)
         return update_ns, self.history.means_w([update_ns], habit.window_ns)[0]
 
     def read_samples(self, habit: Habit, now_ns: int, after_ns: int) -> list[tuple[int, float]]:
-        """Return what the sample buffer holds from after an instant: (ns since the epoch, W), oldest first."""
+        """Return the samples of the buffer after an instant: (ns since the epoch, W), oldest first."""
         newest = (now_ns - self.loaded_ns) // habit.period_ns
         if newest >= 0 and self._sample_ns(habit, newest) > now_ns:
             newest -= 1
@@ -70,11 +70,11 @@ class SimulatedGpu:
         return list(zip(stamps_ns, self.history.means_w(stamps_ns, habit.window_ns), strict=True))
 
     def read_counter_j(self, habit: Habit, now_ns: int) -> float:
-        """Return what the energy counter shows, in J since the driver was loaded."""
+        """Return the value of the energy counter, in J since the driver loaded."""
         return self.history.counted_j(self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns))
 
     def _sample_ns(self, habit: Habit, k: int) -> int:
-        """Return when the k-th sample was taken, in whole µs: a period apart, with a jitter that k alone decides."""
+        """Return when the k-th sample was taken, in whole µs: a period apart, with a jitter that depends only on k."""
         jitter_ns = zlib.crc32(k.to_bytes(8)) * _SAMPLE_JITTER_NS >> 32
         return (self.loaded_ns + k * habit.period_ns + jitter_ns) // 1000 * 1000
 

@@ -1,7 +1,7 @@
-"""What a simulated GPU did, as functions of time: power, its exact integral, clocks, temperature.
+"""What a simulated GPU did, as functions of time: its power, the exact integral, its clocks and its temperature.
 
-In: a GPU's log of activity and its settings (`physics/gpu_state.py`). Out: the truth that the simulated driver
-samples, quantises and delays in `simulated.py`.
+A GPU's log of activity and its settings (`physics/gpu_state.py`) enter. The exact values leave. Next: `module.py`
+samples, rounds and delays them as a driver does.
 """
 
 import math
@@ -18,7 +18,7 @@ from runner.physics.gpu_state import Activity, GpuState
 from runner.spec.throttle import ThrottleReason
 
 IDLE_CLOCK_AFTER_S = 10.0
-"""An unlocked GPU falls to its lowest clock after this long without work."""
+"""Time without work after which an unlocked GPU falls to its lowest clock."""
 COUNTED_REASONS = (
     (ThrottleReason.POWER_CAP, ThrottleReason.POWER_BRAKE),
     (ThrottleReason.SOFTWARE_THERMAL, ThrottleReason.HARDWARE_THERMAL),
@@ -26,7 +26,8 @@ COUNTED_REASONS = (
 )
 """The reasons whose cumulative times the driver counts, in groups.
 
-Of a group, the first reason that holds is counted: the times of a group add up to the time in which any of it held.
+Where several reasons of a group hold, the first one is counted. So the times of a group add up to the time in which any
+of its reasons held.
 """
 AMBIENT_C = 28.0
 KELVIN_PER_WATT = 0.055
@@ -47,8 +48,8 @@ class Instant:
 class GpuHistory:
     """A GPU's past as steps of constant power, kept up to date with its files.
 
-    Steps lie end to end from the moment the driver was loaded; the last one is open. Columns are arrays, so that an
-    hour of 15 ms engine steps costs some megabytes and every question is one bisection.
+    The steps follow each other from when the driver loaded, and the last one is open. Columns are arrays: an hour of
+    15 ms engine steps takes some megabytes, and every question is one bisection.
     """
 
     def __init__(self, model: GpuModel, directory: Path, loaded_ns: int, counter: Habit | None = None) -> None:
@@ -59,7 +60,7 @@ class GpuHistory:
         self._restart()
 
     def at(self, time_ns: int) -> Instant:
-        """Return the GPU's state at an instant, as far as the log goes."""
+        """Return the GPU's state at an instant, as the log has it so far."""
         self._refresh()
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
         return Instant(
@@ -76,12 +77,12 @@ class GpuHistory:
         return [self._power_w[max(bisect_right(self._start_ns, time_ns) - 1, 0)] for time_ns in times_ns]
 
     def energy_j(self, time_ns: int) -> float:
-        """Return the exact integral of the power from the driver's load to an instant."""
+        """Return the exact integral of the power from the loading of the driver to an instant."""
         self._refresh()
         return self._energy_at(time_ns)
 
     def means_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
-        """Return the mean power over the window before each instant, or since the driver's load; a point if it is 0."""
+        """Return the mean power over the window before each instant, at most since the driver loaded. A window of 0 is a point."""
         starts_ns = [max(end_ns - window_ns, self._loaded_ns) for end_ns in ends_ns]
         powers_w = self.powers_w(ends_ns)
         return [
@@ -92,7 +93,7 @@ class GpuHistory:
         ]
 
     def counted_j(self, time_ns: int) -> float:
-        """Return what the energy counter has added up by an instant: the energy that it saw, scaled to all the time.
+        """Return what the energy counter has counted by an instant: the energy that it saw, scaled to the whole time.
 
         Raises: ValueError: the GPU has no counter.
         """
@@ -104,7 +105,7 @@ class GpuHistory:
         return seen_j * (self._counter.period_ns / self._counter.window_ns)
 
     def throttled_ns(self, reason: ThrottleReason, time_ns: int) -> int:
-        """Return for how long, from the driver's load to an instant, a reason of `COUNTED_REASONS` was counted."""
+        """Return how long a reason of `COUNTED_REASONS` was counted, from the loading of the driver to an instant."""
         self._refresh()
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
         lasts = reason in _find_counted(self._throttle_reasons[i])
@@ -127,18 +128,18 @@ class GpuHistory:
         self._temperature_c = array("d")
         self._throttled_ns = {reason: array("q") for group in COUNTED_REASONS for reason in group}
         self._num_settled = 0
-        """Steps that precede the open idle tail, which is drawn anew whenever something happens."""
+        """Number of steps before the open idle tail. The tail is made anew whenever something happens."""
         self._worked_until_ns = 0
         self._last_gap_end_ns = 0
 
     def _refresh(self) -> None:
-        """Take in what was logged and set since the last look."""
+        """Read what was logged and set since the last call."""
         settings, conditions = self._state.settings_history(), self._state.conditions_history()
         changes_ns = [change.time_ns for change in settings[self._num_settings :]]
         changes_ns += [change.time_ns for change in conditions[self._num_conditions :]]
         if changes_ns:
             if min(changes_ns) < self._last_gap_end_ns:
-                # A change that reaches back into an idle stretch already drawn (written by another process).
+                # Another process wrote a change that reaches back into an idle stretch made before.
                 self._restart()
                 settings, conditions = self._state.settings_history(), self._state.conditions_history()
             self._num_settings, self._num_conditions = len(settings), len(conditions)
@@ -174,7 +175,7 @@ class GpuHistory:
         self._worked_until_ns = end_ns
 
     def _idle_steps(self, start_ns: int, end_ns: int | None) -> Iterator[tuple[int, float, int, int, ThrottleReason]]:
-        """Yield the steps of a stretch without work, up to `end_ns` or for ever."""
+        """Yield the steps of a stretch without work, up to `end_ns`, or without end where it is None."""
         model = self._model
         settle_ns = round(model.settle_s * 1e9)
         changes = {change.time_ns + settle_ns for change in self._state.settings_history()}
@@ -225,7 +226,7 @@ class GpuHistory:
         return self._counter.seen_ns(end_ns) - self._counter.seen_ns(start_ns)
 
     def _truncate(self) -> None:
-        """Forget the open idle tail."""
+        """Drop the open idle tail."""
         columns: list[array[int] | array[float]] = [
             self._start_ns,
             self._power_w,
@@ -253,6 +254,6 @@ def _steady_temperature_c(power_w: float) -> float:
 
 
 def _relax(temperature_c: float, power_w: float, seconds: float) -> float:
-    """Return the temperature after some time at constant power, by a first-order response."""
+    """Return the temperature after some time at constant power, as a first-order response."""
     steady_c = _steady_temperature_c(power_w)
     return steady_c + (temperature_c - steady_c) * math.exp(-max(seconds, 0.0) / THERMAL_TIME_CONSTANT_S)

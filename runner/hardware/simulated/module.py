@@ -1,9 +1,8 @@
-"""SimulatedNvml stands in for the `pynvml` module: its functions, constants, structures and errors, a driver's habits.
+"""SimulatedNvml stands in for the `pynvml` module: it has the module's functions, constants, structures and errors.
 
-`NvmlGpu` itself is thereby what runs and is tested on a machine without a GPU. Every reading is a pure function of
-the GPU's log of activity, its settings and the clock that is passed in; nothing is random, and two processes that
-read at the same instant agree. Where a driver quantises, averages or looks away, so does this module, by the habits of
-`sensor_profiles.py`; clocks change every 100 ms.
+So `NvmlGpu` itself runs, and is tested, on a machine without a GPU. Every reading follows from the GPU's log of
+activity, its settings and the time. Nothing is random, and two processes that read at the same instant agree. This
+module rounds, averages and misses power as a driver does (`sensor_profiles.py`). Clocks change every 100 ms.
 """
 
 # ruff: noqa: D102, N802 - the names, and what they mean, are NVML's
@@ -34,7 +33,7 @@ from runner.physics.gpu_state import simulated_state_dir
 from runner.timebase import TimeSource, VirtualTime
 
 _POWER_DELAY_NS = 100_000_000
-"""In real time a step is logged when the engine gets to it, up to 0.1 s late: power shows up when that is settled."""
+"""Delay of power readings in real time, because the engine may log a step up to 0.1 s late."""
 _REASONS_OF_POLICY = dict(enumerate(COUNTED_REASONS))
 """By nvmlPerfPolicyType_t: 0 power, 1 thermal, 2 sync boost. The others are never counted here."""
 
@@ -44,12 +43,12 @@ class SimulatedNvml(NvmlConstants):
 
     Args:
         request: which GPUs: "sim", "sim:h200", "sim:h200x4", or with the sensors of another kind of GPU
-            "sim:h200+a100x4" (`sensor_profiles.py`). A lease writes it down for its guard.
+            "sim:h200+a100x4" (`sensor_profiles.py`). A lease writes it into its journal.
         time_source: what tells the time at which readings are taken.
         state_dir: the folder of the GPUs' state; by default SWEEP_SIMULATED_STATE's.
-        may_set: whether settings are permitted; by default unless SWEEP_SIMULATED_PERMISSION=denied.
-        has_successors: whether the driver knows the calls that CUDA 13 made the successors of others. Without them it
-            answers as an old driver does.
+        may_set: whether settings are permitted; by default they are, unless SWEEP_SIMULATED_PERMISSION=denied.
+        has_successors: whether the driver has the successors of the calls that CUDA 13 deprecates. Without them it is
+            an old driver.
     Raises: ValueError: the request cannot be read, or the GPUs' state is from later than the time source's now.
     """
 
@@ -138,7 +137,7 @@ class SimulatedNvml(NvmlConstants):
         return Memory(total=total, free=total - used, used=used)
 
     def nvmlDeviceGetComputeRunningProcesses(self, gpu: SimulatedGpu) -> list[ProcessInfo]:
-        # Foreign ones alone: the engine takes none of a GPU's memory that does not exist.
+        # Only foreign processes: the engine does not run on this GPU.
         pids = gpu.state.conditions_at(self.time_source.now_ns()).foreign_process_ids
         return [ProcessInfo(pid=pid, usedGpuMemory=None) for pid in pids]
 
@@ -257,7 +256,7 @@ class SimulatedNvml(NvmlConstants):
 
 
 def _parse_request(request: str) -> tuple[GpuModel, str, int]:
-    """Return the GPU, its sensors' profile and how many are asked for by "sim", "sim:h200" or "sim:h200+a100x4"."""
+    """Return the GPU model, the profile of the sensors and the number of GPUs of a request such as "sim:h200+a100x4"."""
     match = re.fullmatch(r"sim(?::([a-z0-9]+?)(?:\+([a-z0-9-]+?))?(?:x([1-9]\d?))?)?", request)
     if match is None:
         raise ValueError(
@@ -274,5 +273,5 @@ def _milli(value: float) -> int:
 
 
 def _highest_within(clocks_mhz: Sequence[int], max_mhz: int) -> int:
-    """Return the highest supported clock that is not above `max_mhz`, as the driver rounds."""
+    """Return the highest supported clock that is not above `max_mhz`. A driver rounds so."""
     return max((mhz for mhz in clocks_mhz if mhz <= max_mhz), default=clocks_mhz[0])

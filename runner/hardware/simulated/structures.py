@@ -1,4 +1,4 @@
-"""The structures of NVML that the simulated driver fills, under the `pynvml` module's own names."""
+"""The structures of NVML that the simulated driver fills, under the names of the `pynvml` module."""
 
 # ruff: noqa: N815 - the names are NVML's
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SampleValue:
-    """The union of NVML's values; this driver fills unsigned integers."""
+    """NVML's union of values, filled with an unsigned integer of 32 bits."""
 
     uiVal: int
 
 
 @dataclass(frozen=True, slots=True)
 class CounterValue:
-    """The union of NVML's values, filled with 64 bits."""
+    """NVML's union of values, filled with an unsigned integer of 64 bits."""
 
     ullVal: int
 
@@ -57,7 +57,7 @@ class ProcessInfo:
 
 @dataclass(frozen=True, slots=True)
 class ViolationTime:
-    """For how long a policy has held clocks down since the driver loaded: ns, up to µs since the epoch."""
+    """How long a policy has held clocks down since the driver loaded, in ns, and when that was read, in µs since the epoch."""
 
     referenceTime: int
     violationTime: int

@@ -1,8 +1,8 @@
 """GPT-Neo for vLLM: token ids and positions enter, logits leave; Hugging Face checkpoints load by their own names.
 
 Layers alternate between global attention and local attention over the last `window_size` tokens. Scores are not
-scaled by 1/sqrt(d), positions are learned, and the head is the token embedding. tests/inference/test_gpt_neo.py holds
-it against transformers' GPTNeoForCausalLM, its source.
+scaled by 1/sqrt(d), positions are learned, and the head is the token embedding. The source is transformers'
+GPTNeoForCausalLM, which tests/inference/models/test_gpt_neo.py compares it with.
 """
 
 from collections.abc import Iterable

@@ -247,7 +247,7 @@ class VllmConfig(Protocol):
 
 
 class SamplingParams(Protocol):
-    """How a request's tokens are drawn, and what is told of its prompt."""
+    """How a request's tokens are drawn, and which log-probabilities it returns."""
 
     prompt_logprobs: int | None
 
@@ -293,7 +293,7 @@ def scheduler_class() -> Any:
 
 
 def set_paused(scheduler: Any, *, is_paused: bool) -> None:
-    """Let a scheduler schedule nothing until it is told otherwise."""
+    """Pause a scheduler, so that it schedules nothing, or let it go on."""
     from vllm.v1.core.sched.interface import PauseState
 
     scheduler.set_pause_state(PauseState.PAUSED_ALL if is_paused else PauseState.UNPAUSED)

@@ -1,1 +1,1 @@
-"""Features of prompts: of their text and of their tokens."""
+"""Features of prompts, from their text and from their tokens."""

@@ -1,4 +1,4 @@
-"""How many named entities a text has, by a spaCy pipeline: an optional extra, imported only where one is named."""
+"""Named entities in texts, counted by a spaCy pipeline. spaCy is optional and imported only when it is used."""
 
 from importlib import import_module
 from typing import Any
@@ -7,18 +7,16 @@ import polars as pl
 
 _RECOGNISERS = ("ner", "entity_ruler")
 _NOT_NEEDED = ("tagger", "morphologizer", "parser", "senter", "attribute_ruler", "lemmatizer", "textcat")
-"""Components that no recogniser of spaCy's own pipelines listens to."""
-
-
+"""Components that the recognisers of spaCy's own pipelines do not depend on."""
 NOT_COUNTED = "entities were not counted: sweep report RUN --entities en_core_web_sm (a spaCy pipeline) does it"
 
 
 class NoPipelineError(Exception):
-    """The pipeline cannot be had. The message says what to do next."""
+    """The pipeline is not available. The message says what to do next."""
 
 
 def count_entities(samples: pl.DataFrame, pipeline: str) -> pl.DataFrame:
-    """Return prompts with their named entities for each 100 words, or the reason why these are not known.
+    """Return prompts with the number of named entities per 100 words, or the reason why it is not known.
 
     Args:
         samples: [num_samples] rows of `tables.SAMPLES`, text and num_words among them.

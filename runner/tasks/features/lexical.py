@@ -1,4 +1,4 @@
-"""What no expression computes: vocabulary richness, which reads words in their order, and how far a text compresses."""
+"""Features of one text that no polars expression computes: vocabulary richness, and how far the text compresses."""
 
 import zlib
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,15 @@ MTLD_RATIO = 0.72
 
 
 def measure_mtld(words: Sequence[str]) -> float | None:
-    """Return the measure of textual lexical diversity: the mean number of words that a stretch goes on before it
-    repeats itself, read forwards and backwards; higher is richer.
+    """Return the measure of textual lexical diversity (MTLD): the mean length, in words, of a stretch of varied text.
 
-    A stretch (factor) ends with the word that brings its type-token ratio down to `MTLD_RATIO`. What is left at the
-    end counts as the part of a factor that it has come: (1 - ratio) / (1 - MTLD_RATIO).
+    A stretch (factor) ends with the word that brings its type-token ratio down to `MTLD_RATIO`. The rest at the end
+    counts as a part of a factor: (1 - ratio) / (1 - MTLD_RATIO). The words are read forwards and backwards. A richer
+    vocabulary gives a higher value.
 
     Args:
-        words: [num_words] in order, one case.
-    Returns: None where no word comes twice: there is no factor, nor a part of one, to divide by.
+        words: [num_words] in their order, in one case.
+    Returns: None if no word comes twice, because then there is no factor to divide by.
     Source: McCarthy & Jarvis (2010), Behavior Research Methods 42(2), 381-392.
     """
     if len(set(words)) == len(words):
@@ -25,9 +25,9 @@ def measure_mtld(words: Sequence[str]) -> float | None:
 
 
 def measure_compression(text: str) -> float | None:
-    """Return how many times smaller zlib (level 6) makes a text's UTF-8 bytes; None for an empty text.
+    """Return the size of a text in UTF-8 over its size after zlib (level 6); None for an empty text.
 
-    Under 1 for the shortest texts, where the format's own bytes weigh more than what is saved.
+    The shortest texts have values below 1, since the format adds bytes of its own.
     """
     data = text.encode()
     return len(data) / len(zlib.compress(data, level=6)) if data else None

@@ -1,6 +1,6 @@
-"""Features of prompts' texts: what may make one input cost more than another. docs/inputs.md defines each.
+"""Features of the texts of prompts: what may make one input cost more than another. docs/inputs.md defines each.
 
-Texts enter; rows of `tables.SAMPLES` leave. Features that depend on a model's tokens are in `token_features.py`.
+Texts enter; rows of `tables.SAMPLES` leave. Features that depend on a model's tokens are in `tokens.py`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from runner.tasks.task import Sample
 
 _WORD = r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*"
 _WITHOUT_SPACES = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-"""Letters of scripts that set no spaces between words."""
+"""Letters of scripts that put no spaces between words."""
 _SENTENCE = r"""[\p{L}\p{N}](?s:.)*?(?:[.!?…]+["'”’)\]]*(?:\s|\z)|\n\s*\n|\z)"""
 """From a letter or digit to the end mark that white space follows, to an empty line, or to the end of the text."""
 _NUM_AT_ONCE = 10_000
@@ -22,12 +22,12 @@ _NUM_AT_ONCE = 10_000
 
 
 def describe_samples(task: str, samples: Sequence[Sample]) -> pl.DataFrame:
-    """Return the features of a task's prompts, but for named entities, which take minutes: `entities.count_entities`.
+    """Return the features of a task's prompts, without named entities: `entities.count_entities` takes minutes.
 
     Args:
         task: its name in tables.
         samples: [num_samples]; those without a text (random tokens) get no features.
-    Returns: [num_samples] rows of `tables.SAMPLES`, in the samples' order; null where a feature is not defined.
+    Returns: [num_samples] rows of `tables.SAMPLES`, in the samples' order; null for a feature that is not defined.
     """
     frame = pl.DataFrame(
         {
@@ -57,7 +57,7 @@ def _describe_texts(frame: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(num_words=pl.col("words").list.len())
     words = frame["words"].to_list()
     texts = frame["text"].to_list()
-    # Of no words, or of no characters, there is no share and no mean.
+    # Without words or characters there is no share and no mean.
     per_word = 1 / pl.when(pl.col("num_words") > 0).then(pl.col("num_words"))
     per_character = 1 / pl.when(pl.col("num_characters") > 0).then(pl.col("num_characters"))
     return frame.with_columns(
@@ -76,16 +76,16 @@ def _describe_texts(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _entropy_of_words() -> pl.Expr:
-    """Shannon's entropy of the words' frequencies, in bits. Adding 0 makes 0 of the -0 that one word leaves."""
+    """Shannon's entropy of the words' frequencies, in bits. Adding 0 turns the -0 of a single word into 0."""
     entropy = pl.element().unique_counts().entropy(base=2) + 0.0
     return pl.when(pl.col("num_words") > 0).then(pl.col("words").list.agg(entropy))
 
 
 def _readability(per_word: pl.Expr) -> dict[str, pl.Expr]:
-    """US school grades, defined for texts in the Latin alphabet.
+    """Two readability indices, as US school grades; null for texts outside the Latin alphabet.
 
-    Sources: Senter & Smith (1967), AMRL-TR-66-220, whose typewriter counted every stroke but the space bar; Coleman &
-    Liau (1975), Journal of Applied Psychology 60(2), 283-284, letters and digits.
+    Sources: Senter & Smith (1967), AMRL-TR-66-220, who count every stroke of a typewriter except the space bar; Coleman
+    & Liau (1975), Journal of Applied Psychology 60(2), 283-284, who count letters and digits.
     """
     text = pl.col("text")
     is_latin = (pl.col("num_letters") > 0) & (2 * text.str.count_matches(r"\p{Latin}") > pl.col("num_letters"))

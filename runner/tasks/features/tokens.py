@@ -1,4 +1,4 @@
-"""Features of prompts as one model sees them: token ids enter, numbers leave. They belong to `tables.REQUESTS`."""
+"""Features of prompts in one model's tokens. Token ids enter; numbers for `tables.REQUESTS` leave."""
 
 from dataclasses import replace
 
@@ -8,9 +8,9 @@ from runner.spec.request import Completion, Request
 
 
 def token_entropy_bits(request: Request) -> float | None:
-    """Return Shannon's entropy of the frequencies of a prompt's token ids, in bits; None without a token.
+    """Return Shannon's entropy of the frequencies of a prompt's token ids, in bits; None for an empty prompt.
 
-    The prompt is what comes before a scored continuation.
+    A scored continuation does not belong to the prompt.
     """
     token_ids = _prompt(request)
     if not token_ids:
@@ -21,9 +21,9 @@ def token_entropy_bits(request: Request) -> float | None:
 
 
 def make_likelihood_request(request: Request) -> Request | None:
-    """Return the request that asks how likely the model finds a whole prompt, every token but its first.
+    """Return the request that asks for the likelihood of a prompt, of every token but the first.
 
-    Nothing comes before the first token, so that it has no likelihood; None for a prompt of one token.
+    The first token has no likelihood, since nothing precedes it. None for a prompt of one token.
     """
     token_ids = _prompt(request)
     if len(token_ids) < 2:
@@ -40,7 +40,7 @@ def make_likelihood_request(request: Request) -> Request | None:
 
 
 def prompt_likelihood_nats(completion: Completion) -> float | None:
-    """Return the mean negative log-likelihood of a prompt's tokens, in nats a token; None where the request failed.
+    """Return the mean negative log-likelihood of a prompt's tokens, in nats per token; None if the request failed.
 
     Args:
         completion: of a request of `make_likelihood_request`.

@@ -1,7 +1,7 @@
-"""Which tasks lm-evaluation-harness has and where: its index, kept in the user's cache folder.
+"""The index of lm-evaluation-harness's tasks: their names and files, kept in the user's cache folder.
 
-Building the index reads thousands of YAML files (5-6 s), reading it back takes milliseconds. A file belongs to one
-version of the harness; where it cannot be written, the index is built each time.
+To build the index, the harness reads thousands of YAML files (5-6 s). To read it back takes milliseconds. A cached
+index belongs to one version of the harness. If it cannot be written, the index is built each time.
 """
 
 import importlib.metadata
@@ -22,10 +22,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexEntry:
-    """What the harness knows by one name."""
+    """A task of the harness, or a group of tasks."""
 
     kind: Literal["task", "group"]
-    """A group is a name for several tasks (the harness's groups and tags)."""
+    """A group is a name for several tasks: the harness's groups and tags."""
     path: str | None
     """The task's YAML, relative to the harness's folder of tasks; None for a group."""
     output_type: str
@@ -35,12 +35,12 @@ class IndexEntry:
 
     @property
     def request_kind(self) -> RequestKind:
-        """What its requests ask of an engine."""
+        """Whether its requests generate, or only score a continuation."""
         return "generate" if self.output_type == "generate_until" else "loglikelihood"
 
 
 def read_index() -> dict[str, IndexEntry]:
-    """Return every name that the installed harness knows, from the cache where there is one."""
+    """Return every name that the installed harness knows, from the cache if there is one."""
     path = _cache_path()
     with suppress(OSError, ValueError, TypeError, KeyError):
         rows = json.loads(path.read_text(encoding="utf-8"))

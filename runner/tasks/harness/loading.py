@@ -1,4 +1,4 @@
-"""From a name to lm-evaluation-harness's own task object, with errors that say what to do."""
+"""From a name to the task object of lm-evaluation-harness, with errors that say what to do."""
 
 import difflib
 import logging
@@ -21,7 +21,8 @@ _NETWORK_ERRORS = ("ConnectionError", "ConnectError", "OfflineModeIsEnabled", "L
 def find_harness_task(name: str) -> IndexEntry:
     """Return the index entry of a single task.
 
-    Raises: TaskError: there is no such task, or the name stands for several; the message names likely ones.
+    Raises: TaskError: there is no such task, it is not supported, or the name stands for several tasks. The message
+        names similar tasks, or members of the group.
     """
     index = read_index()
     entry = index.get(name)
@@ -39,12 +40,12 @@ def find_harness_task(name: str) -> IndexEntry:
 
 
 def load_harness_task(name: str, *, seed: int) -> Any:
-    """Return the harness's task object (lm_eval.api.task.Task), its data set downloaded or found in the cache.
+    """Return the harness's task object (lm_eval.api.task.Task), with its data set from the cache or the network.
 
-    The YAML is the harness's, or ours for those of the study that it lacks. Some tasks shuffle their documents with the
-    global generators: these are seeded for as long as the loading takes.
+    The YAML is the harness's, or ours for the tasks of the study that the harness lacks. Some tasks shuffle their
+    documents with Python's and NumPy's global generators, which are seeded while the task loads.
 
-    Raises: TaskError: unknown name, or data that cannot be had.
+    Raises: TaskError: the name is unknown, or the data is not available.
     """
     path = study_file(name) or harness_tasks_folder() / str(find_harness_task(name).path)
     from lm_eval.tasks import TaskManager
@@ -52,14 +53,14 @@ def load_harness_task(name: str, *, seed: int) -> Any:
     try:
         with seeded(seed), _quiet_harness(), _offline_if_unreachable():
             (task,) = TaskManager(include_defaults=False).load(str(path))["tasks"].values()
-    except Exception as error:  # whatever a task's own code and its data set's loader may raise
+    except Exception as error:  # a task's own code and the loader of its data set may raise anything
         raise TaskError(_explain(name, error)) from error
     return task
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's and NumPy's global generators, and put them back afterwards."""
+    """Seed Python's and NumPy's global generators for the time of a block, and restore their states afterwards."""
     import numpy as np
 
     python_state, numpy_state = random.getstate(), np.random.get_state()
@@ -93,7 +94,7 @@ def _is_network_error(error: BaseException | None) -> bool:
 
 @contextmanager
 def _quiet_harness() -> Iterator[None]:
-    """Keep the harness's warnings on how a task's YAML is written off the terminal, which is the dashboard's."""
+    """Suppress the harness's warnings about a task's YAML, which would disturb the dashboard."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -105,9 +106,9 @@ def _quiet_harness() -> Iterator[None]:
 
 @contextmanager
 def _offline_if_unreachable() -> Iterator[None]:
-    """Spare half a minute of retries where the hub's name does not even resolve; cached data still loads.
+    """Avoid half a minute of retries if the hub's name does not resolve. Cached data still loads.
 
-    A proxy resolves names by itself, so that behind one nothing can be told from here.
+    A proxy resolves names itself, so behind a proxy this changes nothing.
     """
     import datasets.config  # type: ignore[import-untyped]
     from huggingface_hub import constants

@@ -13,12 +13,12 @@ from runner.tasks.harness.metric_names import MetricNames
 from runner.tasks.task import Quality, TaskError
 
 NUM_BOOTSTRAP = 200
-"""Resamples behind the standard error of a metric that has no closed form."""
+"""Number of resamples for the standard error of a metric that has no closed form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One of a task's metrics, of the answers as one of its filters leaves them."""
+    """One metric of a task, applied to the answers after one of its filters."""
 
     name: str
     filter_name: str
@@ -26,9 +26,9 @@ class Metric:
 
 
 def choose_metric(task: Any, wanted: str | None) -> Metric:
-    """Return the metric to report: the one that is wanted ("NAME" or "NAME,FILTER"), else the task's first.
+    """Return the metric to report: the wanted one ("NAME" or "NAME,FILTER"), or the task's first.
 
-    Raises: TaskError: the task has no such metric or filter; the message lists what it has.
+    Raises: TaskError: the task has no such metric or filter. The message lists those that it has.
     """
     names = MetricNames(metrics=tuple(task.aggregation()), filters=tuple(ensemble.name for ensemble in task._filters))
     wanted = wanted or names.metrics[0]
@@ -40,14 +40,15 @@ def choose_metric(task: Any, wanted: str | None) -> Metric:
 
 
 def score_instances(task: Any, metric: Metric, instances: Sequence[Any], responses: Sequence[list[Any]]) -> Quality:
-    """Score documents whose every instance has its responses.
+    """Return the score of documents that have all their responses.
 
     Args:
         task: lm_eval.api.task.Task.
-        instances: [num_instances] lm_eval.api.instance.Instance, whole documents, at least one.
-        responses: [num_instances] for each one its responses (as many as the task repeats a request): a text, or
+        metric: the metric to report.
+        instances: [num_instances] lm_eval.api.instance.Instance, at least one; of each document all or none.
+        responses: [num_instances] lists of responses, as many as the task repeats a request. A response is a text, or
             (log-likelihood, is greedy).
-    Returns: the quality; `per_sample` by the harness's document number, as a string.
+    Returns: the quality, with `per_sample` by the harness's document number as a string.
     """
     for instance, instance_responses in zip(instances, responses, strict=True):
         instance.resps, instance.filtered_resps = list(instance_responses), {}
@@ -97,7 +98,7 @@ def _aggregate(task: Any, metric: Metric, items: dict[int, Any]) -> Quality:
 
 @contextlib.contextmanager
 def _bootstrap_quietly() -> Iterator[None]:
-    """Keep the harness's bootstrap in this process, which has threads and may not fork, and off the terminal."""
+    """Make the harness's bootstrap print nothing and start no process: this process has threads and may not fork."""
     before = os.environ.get("DISABLE_MULTIPROC")
     os.environ["DISABLE_MULTIPROC"] = "1"
     try:

@@ -1,7 +1,7 @@
-"""Any lm-evaluation-harness task as a `Task`: its prompts become requests, completions go back into its scoring.
+"""A task of lm-evaluation-harness as a `Task`: its prompts become requests, and its scoring gets the completions.
 
-Prompts, few-shot examples, filters, metrics and standard errors are the harness's; tokens are laid out as its vLLM
-backend lays them out. How tokens are drawn is the sweep's `sampling`, whatever the task's YAML asks for.
+Prompts, few-shot examples, filters, metrics and standard errors are the harness's. Tokens are laid out as by its vLLM
+backend. The sweep's `sampling` decides how tokens are drawn, not the task's YAML.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from runner.tasks.harness.scoring import choose_metric, no_quality, score_instan
 from runner.tasks.task import Quality, Sample, TaskError
 
 _DEFAULT_MAX_OUTPUT_TOKENS = 256
-"""The harness's own, for tasks that set none."""
+"""The harness's own default, for tasks that set no limit."""
 _MAX_OUTPUT_TOKENS_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 class RenderChat(Protocol):
-    """A model's chat template: messages (role, content) to the text of the prompt."""
+    """A model's chat template. It renders messages (role, content) as the text of a prompt."""
 
     def __call__(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        """Return the prompt's text; it ends where the assistant's turn begins."""
+        """Return the text of the prompt, up to the beginning of the assistant's turn if that is asked for."""
         ...
 
 
@@ -33,15 +33,15 @@ class HarnessTask:
     """One task of the harness.
 
     Args:
-        name: as in the sweep file; ids begin with it.
-        harness_task: lm_eval.api.task.Task, from load_own_task or load_harness_task.
+        name: the name in the sweep file, with which all ids begin.
+        harness_task: lm_eval.api.task.Task, from `load_own_task` or `load_harness_task`.
         seed: of the choice of few-shot examples.
-        limit: the first so many documents; None for all.
-        num_fewshot: examples before each question; None for what the task says.
+        limit: number of documents, from the first on; None for all.
+        num_fewshot: number of examples before each question; None for the task's own.
         quality_metric: "NAME" or "NAME,FILTER" of the task's metrics; None for its first.
-        max_output_tokens: in place of the task's own limit.
-        fixed_output_length: generate exactly that many tokens; answers are cut at the task's stops before scoring.
-        render_chat: wraps prompts in a model's chat template; None leaves them as they are.
+        max_output_tokens: replaces the task's own limit.
+        fixed_output_length: generate exactly that many tokens. Answers are cut at the task's stops before scoring.
+        render_chat: the model's chat template for the prompts; None leaves them as they are.
 
     Raises: TaskError: the task is of a kind that is not supported, or an argument does not fit it.
     """
@@ -70,12 +70,12 @@ class HarnessTask:
 
     @property
     def request_kind(self) -> RequestKind:
-        """Generate, or loglikelihood."""
+        """Whether its requests generate, or only score a continuation."""
         return "generate" if self._instances[0].request_type == "generate_until" else "loglikelihood"
 
     @property
     def chance(self) -> float | None:
-        """What guessing scores: stated in the YAML of our own tasks; for accuracy one over the number of choices."""
+        """The score of a guess: from the YAML of our own tasks; for an accuracy, one over the number of choices."""
         stated = (self._harness_task.config.metadata or {}).get("chance")
         if stated is not None:
             return float(stated)
@@ -85,7 +85,7 @@ class HarnessTask:
         return sum(1 / len(self._harness_task.doc_to_choice(document)) for document in documents) / len(documents)
 
     def samples(self) -> list[Sample]:
-        """Return the documents with their prompts (the first one's, where each choice has its own)."""
+        """Return the documents with their prompts. If each choice has a prompt of its own, it is the first choice's."""
         prompts: dict[int, str] = {}
         for instance in self._instances:
             prompts.setdefault(instance.doc_id, instance.args[0])
@@ -107,7 +107,7 @@ class HarnessTask:
         ]
 
     def score(self, completions: Sequence[Completion]) -> Quality:
-        """Score one round. Documents of which a request failed or is missing are left out, and counted in `reason`."""
+        """Return the score of one round. `reason` counts the documents left out for a failed or missing request."""
         answers = {
             completion.request_id: answer
             for completion in completions
@@ -154,7 +154,7 @@ class HarnessTask:
 
     def _make_loglikelihood(self, instance: Any, request_id: str, encode: Encode, max_model_len: int) -> Request:
         context_ids, continuation_ids = encode_pair(encode, *instance.args[:2])
-        # vLLM makes one token even where only the prompt is asked about.
+        # vLLM generates one token even if only the prompt is scored.
         ids, truncated = cut_left([*context_ids, *continuation_ids], max_model_len - 1)
         num_context = len(ids) - len(continuation_ids)
         if num_context < 1:
@@ -217,7 +217,7 @@ def _set_fewshot(name: str, task: Any, num_fewshot: int | None, seed: int) -> No
 
 
 def _build_instances(name: str, task: Any, limit: int | None, seed: int, render_chat: RenderChat | None) -> list[Any]:
-    # The harness draws a progress bar on stderr, which is the dashboard's.
+    # The harness draws a progress bar on stderr, which would disturb the dashboard.
     try:
         with seeded(seed), contextlib.redirect_stderr(io.StringIO()):
             task.build_all_requests(

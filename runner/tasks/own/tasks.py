@@ -1,6 +1,6 @@
-"""Our own small tasks: the harness's YAML beside its data in `own/`, read without the harness's index or a network.
+"""Our own small tasks: YAML of the harness's kind with its data beside it, read without an index or a network.
 
-`data_files` in the YAML are relative to the YAML, so that they are found wherever the package is installed.
+`data_files` in the YAML are relative to this folder, so they are found wherever the package is installed.
 """
 
 import json
@@ -16,7 +16,7 @@ def own_task_names() -> tuple[str, ...]:
 
 
 def read_own_config(name: str) -> dict[str, Any]:
-    """Return the YAML of one of our tasks as it stands."""
+    """Return the YAML of one of our tasks, as it is in the file."""
     import yaml  # type: ignore[import-untyped]
 
     config: dict[str, Any] = yaml.safe_load((OWN_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ def read_own_config(name: str) -> dict[str, Any]:
 def load_own_task(name: str) -> Any:
     """Return the harness's task object (lm_eval.api.task.ConfigurableTask) for one of our tasks.
 
-    The rows are handed over in memory: no dataset cache is written, and several workers may load at once.
+    The rows stay in memory. No cache of a data set is written, so several workers may load a task at once.
     """
     import datasets  # type: ignore[import-untyped]
     from lm_eval.api.task import ConfigurableTask

@@ -1,1 +1,1 @@
-"""Tasks of the study that lm-evaluation-harness lacks: its YAML over public data sets, with the functions it names."""
+"""The tasks of the study. Those that lm-evaluation-harness lacks are YAML over public data sets, with functions."""

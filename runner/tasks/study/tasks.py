@@ -1,7 +1,7 @@
-"""The tasks of the study (docs/study.md): which they are, by which metric they are judged, and how long they are.
+"""The tasks of the study (docs/study.md): their names, their metrics and their lengths.
 
-Three are lm-evaluation-harness's own; the YAML of the others lies in `study/`. All of them read public data sets from
-Hugging Face when they are loaded. Importing this is cheap.
+Three tasks are lm-evaluation-harness's own. The YAML of the others is in this folder. All of them read public data sets
+from Hugging Face when they are loaded. Importing this module is cheap.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ STUDY_FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyTask:
-    """What is known of a task before its data is read: lengths are round figures, for plans alone (docs/study.md)."""
+    """What is known of a task before its data is read. Lengths are round figures for plans (docs/study.md)."""
 
     subject: str
     request_kind: RequestKind
     metric: str
-    """The one by which it is judged unless a sweep names another."""
+    """The metric that judges it unless the sweep file names another."""
     num_documents: int
     num_requests_per_document: int = 1
     num_prompt_tokens: int
-    """Few-shot examples that the task brings included."""
+    """Includes the task's own few-shot examples."""
     num_output_tokens: int
-    """Where an answer ends by itself; 0 for loglikelihood."""
+    """Length of an answer that ends by itself; 0 for loglikelihood."""
 
 
 _ANSWERING, _COMMONSENSE, _FACTS = "question answering", "commonsense reasoning", "factual generation"
@@ -92,6 +92,6 @@ STUDY_TASKS = {
 
 
 def study_file(name: str) -> Path | None:
-    """Return the YAML of a task of ours; None: it is the harness's own, or none of the study."""
+    """Return the YAML of a task of the study; None if it is the harness's own, or not of the study."""
     path = STUDY_FOLDER / f"{name}.yaml"
     return path if name in STUDY_TASKS and path.is_file() else None

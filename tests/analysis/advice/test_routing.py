@@ -13,6 +13,7 @@ def requests(scores, energy_j, *, rounds=1, parts=1, method="attributed"):
     return [
         {
             "request_id": f"qa/{sample}/{part}#{number}",
+            "round": number,
             "sample_id": f"qa/{sample}",
             "score": score,
             "energy_j": energy_j / parts,

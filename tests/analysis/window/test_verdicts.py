@@ -1,36 +1,39 @@
 """Verdicts: each on both sides of its limit, and alone."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from runner.analysis.window.verdicts import RETRIED, VERDICTS, Evidence, Verdict, can_retry, judge
+from runner.analysis.energy.account import EnergyAccount, SourceProblem, WindowEnergy
+from runner.analysis.window.evidence import Evidence
+from runner.analysis.window.gpu_state import GpuState
+from runner.analysis.window.times import Times
+from runner.analysis.window.verdicts import RETRIED, VERDICTS, Verdict, can_retry, judge
+from runner.analysis.window.work import Work
+from runner.results.measurement import Identity
+from runner.spec.load import ClosedLoop
+from runner.spec.operating_point import OperatingPoint
+from tests.analysis.measurements import IDENTITY
 
 SOUND: dict[str, Any] = {
+    "load": ClosedLoop(concurrency=10),
+    "operating_point": OperatingPoint(sm_clock_mhz=1000, mem_clock_mhz=3201),
     "duration_s": 20.0,
-    "energy_source": "trace",
-    "sm_clock_mhz_requested": 1000,
+    "pace_lost_s": None,
+    "concurrency_mean": 9.5,
     "sm_clock_mhz": 1000.0,
     "sm_clock_mhz_p05": 1000.0,
-    "mem_clock_mhz_requested": 3201,
     "mem_clock_mhz": 3201.0,
-    "power_limit_w_requested": None,
     "power_limit_w": 700.0,
     "throttled_thermal_s": 0.0,
     "temperature_c_start": 50.0,
     "temperature_c_end": 52.0,
     "num_cached_tokens": 0,
-    "concurrency": 10,
-    "concurrency_mean": 9.5,
-    "pace_lost_s": None,
     "num_failed_requests": 0,
-}
-
-
-EVIDENCE: dict[str, Any] = {
     "disagreement": 0.001,
-    "source_problems": (),
+    "problems": (),
     "capped_fraction": 0.0,
     "thermal_fraction": 0.0,
     "power_limit_w_start": 700.0,
@@ -38,18 +41,38 @@ EVIDENCE: dict[str, Any] = {
     "memory_left_behind": False,
     "prefix_cache_reset": True,
 }
+"""Fields of the parts of a sound trial."""
 
 
-def judge_row(changes: dict[str, Any] | None = None, **evidence: Any) -> list[Verdict]:
-    return judge(SOUND | (changes or {}), Evidence(**EVIDENCE | evidence))
+def judge_trial(**changes: Any) -> list[Verdict]:
+    """The verdicts on a sound trial with some fields of its parts changed; a field not among them is unknown."""
+    assert set(changes) <= set(SOUND)
+    known = SOUND | changes
+
+    def fill(part: type[Any]) -> dict[str, Any]:
+        return {field.name: known.get(field.name) for field in fields(part)}
+
+    return judge(
+        Identity(**IDENTITY | {"load": known["load"], "operating_point": known["operating_point"]}),
+        work=Work(**fill(Work)),
+        times=Times(**fill(Times)),
+        account=EnergyAccount(**fill(EnergyAccount) | {"energy": WindowEnergy(**fill(WindowEnergy))}),
+        gpu=GpuState(**fill(GpuState)),
+        evidence=Evidence(**fill(Evidence)),
+    )
+
+
+def asked(**values: Any) -> dict[str, Any]:
+    """The operating point that was requested; by default the SM and the memory clock of the sound trial."""
+    return {"operating_point": OperatingPoint(**{"sm_clock_mhz": 1000, "mem_clock_mhz": 3201} | values)}
 
 
 ONE_OF_EACH: dict[str, dict[str, Any]] = {
-    "window_too_short": {"source_problems": ["window_too_short"]},
-    "trace_gap": {"source_problems": ["trace_gap"]},
-    "edge_uncovered": {"source_problems": ["edge_uncovered"]},
-    "counter_backwards": {"source_problems": ["counter_backwards"]},
-    "energy_unknown": {"source_problems": ["energy_unknown"]},
+    "window_too_short": {"problems": ["window_too_short"]},
+    "trace_gap": {"problems": ["trace_gap"]},
+    "edge_uncovered": {"problems": ["edge_uncovered"]},
+    "counter_backwards": {"problems": ["counter_backwards"]},
+    "energy_unknown": {"problems": ["energy_unknown"]},
     "sources_disagree": {"disagreement": 0.05},
     "clock_not_held": {"sm_clock_mhz": 900.0, "sm_clock_mhz_p05": 900.0},
     "power_capped": {"capped_fraction": 0.5},
@@ -67,21 +90,17 @@ ONE_OF_EACH: dict[str, dict[str, Any]] = {
 
 
 def test_a_sound_row_has_no_verdict() -> None:
-    assert judge_row() == []
+    assert judge_trial() == []
 
 
 @pytest.mark.parametrize("code", ONE_OF_EACH)
 def test_one_fault_earns_one_verdict(code: str) -> None:
-    changes = ONE_OF_EACH[code]
-    evidence = {name: value for name, value in changes.items() if name in EVIDENCE}
-    assert judge_row({name: value for name, value in changes.items() if name in SOUND}, **evidence) == [code]
+    assert judge_trial(**ONE_OF_EACH[code]) == [code]
 
 
-@pytest.mark.parametrize(
-    "problem", ["window_too_short", "trace_gap", "edge_uncovered", "counter_backwards", "energy_unknown"]
-)
+@pytest.mark.parametrize("problem", get_args(SourceProblem))
 def test_what_is_wrong_with_a_source_is_a_verdict(problem: Verdict) -> None:
-    assert judge_row(source_problems=[problem]) == [problem]
+    assert judge_trial(problems=[problem]) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +114,7 @@ def test_what_is_wrong_with_a_source_is_a_verdict(problem: Verdict) -> None:
     ],
 )
 def test_sources_disagree(disagreement: float | None, verdicts: list[Verdict]) -> None:
-    assert judge_row(disagreement=disagreement) == verdicts
+    assert judge_trial(disagreement=disagreement) == verdicts
 
 
 @pytest.mark.parametrize(
@@ -108,15 +127,15 @@ def test_sources_disagree(disagreement: float | None, verdicts: list[Verdict]) -
         ({"sm_clock_mhz_p05": 940.0}, []),
         ({"sm_clock_mhz_p05": 939.0}, ["clock_not_held"]),
         ({"sm_clock_mhz": None, "sm_clock_mhz_p05": None}, ["clock_not_held"]),  # asked for and never seen
-        ({"sm_clock_mhz_requested": None, "sm_clock_mhz": 345.0, "sm_clock_mhz_p05": 345.0}, []),
+        (asked(sm_clock_mhz=None) | {"sm_clock_mhz": 345.0, "sm_clock_mhz_p05": 345.0}, []),
         ({"mem_clock_mhz": 3140.0}, []),
         ({"mem_clock_mhz": 2201.0}, ["clock_not_held"]),
         ({"mem_clock_mhz": None}, ["clock_not_held"]),
-        ({"mem_clock_mhz_requested": None, "mem_clock_mhz": 2201.0}, []),
+        (asked(mem_clock_mhz=None) | {"mem_clock_mhz": 2201.0}, []),
     ],
 )
 def test_clock_not_held(changes: dict[str, Any], verdicts: list[Verdict]) -> None:
-    assert judge_row(changes) == verdicts
+    assert judge_trial(**changes) == verdicts
 
 
 @pytest.mark.parametrize(
@@ -125,12 +144,12 @@ def test_clock_not_held(changes: dict[str, Any], verdicts: list[Verdict]) -> Non
         ({}, 0.05, []),
         ({}, 0.051, ["power_capped"]),
         ({}, None, []),
-        ({"sm_clock_mhz_requested": None}, 1.0, []),  # the default is whatever the cap leaves
-        ({"power_limit_w_requested": 400.0, "power_limit_w": 400.0}, 1.0, []),  # the cap was asked for
+        (asked(sm_clock_mhz=None), 1.0, []),  # the default is whatever the cap leaves
+        (asked(power_limit_w=400.0) | {"power_limit_w": 400.0}, 1.0, []),  # the cap was asked for
     ],
 )
 def test_power_capped(changes: dict[str, Any], capped_fraction: float | None, verdicts: list[Verdict]) -> None:
-    assert judge_row(changes, capped_fraction=capped_fraction) == verdicts
+    assert judge_trial(**changes, capped_fraction=capped_fraction) == verdicts
 
 
 @pytest.mark.parametrize(
@@ -147,7 +166,7 @@ def test_power_capped(changes: dict[str, Any], capped_fraction: float | None, ve
 def test_thermal_throttled(
     throttled_thermal_s: float | None, thermal_fraction: float | None, verdicts: list[Verdict]
 ) -> None:
-    assert judge_row({"throttled_thermal_s": throttled_thermal_s}, thermal_fraction=thermal_fraction) == verdicts
+    assert judge_trial(throttled_thermal_s=throttled_thermal_s, thermal_fraction=thermal_fraction) == verdicts
 
 
 @pytest.mark.parametrize(
@@ -160,7 +179,7 @@ def test_thermal_throttled(
     ],
 )
 def test_temperature_drift(start_c: float | None, end_c: float | None, verdicts: list[Verdict]) -> None:
-    assert judge_row({"temperature_c_start": start_c, "temperature_c_end": end_c}) == verdicts
+    assert judge_trial(temperature_c_start=start_c, temperature_c_end=end_c) == verdicts
 
 
 @pytest.mark.parametrize(
@@ -179,16 +198,16 @@ def test_temperature_drift(start_c: float | None, end_c: float | None, verdicts:
 def test_limit_reverted(
     asked_w: float | None, start_w: float | None, end_w: float | None, verdicts: list[Verdict]
 ) -> None:
-    changes = {"power_limit_w_requested": asked_w, "power_limit_w": end_w}
-    assert judge_row(changes, power_limit_w_start=start_w) == verdicts
+    changes = asked(power_limit_w=asked_w) | {"power_limit_w": end_w, "power_limit_w_start": start_w}
+    assert judge_trial(**changes) == verdicts
 
 
 def test_foreign_process() -> None:
-    assert judge_row(foreign_process_ids=frozenset({4711})) == ["foreign_process"]
+    assert judge_trial(foreign_process_ids=frozenset({4711})) == ["foreign_process"]
 
 
 def test_memory_left_behind() -> None:
-    assert judge_row(memory_left_behind=True) == ["memory_left_behind"]
+    assert judge_trial(memory_left_behind=True) == ["memory_left_behind"]
 
 
 @pytest.mark.parametrize(
@@ -203,8 +222,8 @@ def test_memory_left_behind() -> None:
 def test_prefix_cache_not_reset(
     prefix_cache_reset: bool, num_cached_tokens: int | None, verdicts: list[Verdict]
 ) -> None:
-    changes = {"num_cached_tokens": num_cached_tokens}
-    assert judge_row(changes, prefix_cache_reset=prefix_cache_reset) == verdicts
+    found = judge_trial(num_cached_tokens=num_cached_tokens, prefix_cache_reset=prefix_cache_reset)
+    assert found == verdicts
 
 
 @pytest.mark.parametrize(
@@ -212,23 +231,23 @@ def test_prefix_cache_not_reset(
     [(8.0, []), (7.99, ["concurrency_not_reached"]), (None, ["concurrency_not_reached"])],
 )
 def test_concurrency_not_reached(concurrency_mean: float | None, verdicts: list[Verdict]) -> None:
-    assert judge_row({"concurrency_mean": concurrency_mean}) == verdicts
+    assert judge_trial(concurrency_mean=concurrency_mean) == verdicts
 
 
 @pytest.mark.parametrize(("pace_lost_s", "verdicts"), [(None, []), (0.2, []), (0.201, ["pace_overrun"])])
 def test_pace_overrun(pace_lost_s: float | None, verdicts: list[Verdict]) -> None:
-    assert judge_row({"pace_lost_s": pace_lost_s}) == verdicts
+    assert judge_trial(pace_lost_s=pace_lost_s) == verdicts
 
 
 @pytest.mark.parametrize(("num_failed_requests", "verdicts"), [(0, []), (1, ["requests_failed"])])
 def test_requests_failed(num_failed_requests: int, verdicts: list[Verdict]) -> None:
-    assert judge_row({"num_failed_requests": num_failed_requests}) == verdicts
+    assert judge_trial(num_failed_requests=num_failed_requests) == verdicts
 
 
 def test_several_verdicts_stand_in_the_order_of_the_list() -> None:
     changes = {"num_failed_requests": 3, "concurrency_mean": 1.0, "sm_clock_mhz": 500.0}
     problems = ["counter_backwards", "window_too_short"]
-    found = judge_row(changes, disagreement=0.1, source_problems=problems, capped_fraction=1.0)
+    found = judge_trial(**changes, disagreement=0.1, problems=problems, capped_fraction=1.0)
     assert found == [
         "window_too_short",
         "counter_backwards",
@@ -260,6 +279,11 @@ def test_one_lasting_verdict_is_enough_to_leave_a_trial_alone() -> None:
     assert not can_retry([])
 
 
+def test_the_load_says_how_many_requests_are_to_be_in_flight() -> None:
+    assert judge_trial(concurrency_mean=3.2, load=ClosedLoop(concurrency=4)) == []
+    assert judge_trial(concurrency_mean=3.2, load=ClosedLoop(concurrency=5)) == ["concurrency_not_reached"]
+
+
 def test_every_verdict_is_explained() -> None:
     assert set(VERDICTS) >= RETRIED
     assert set(VERDICTS) == set(get_args(Verdict))
@@ -268,7 +292,7 @@ def test_every_verdict_is_explained() -> None:
 
 
 def test_code_documentation_and_tests_know_the_same_verdicts() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "measurement.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "reading-results.md").read_text(encoding="utf-8")
     lines = page.partition("| code | when | retry |\n")[2].partition("\n\n")[0].splitlines()[1:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[0].strip("`") for row in rows] == [*ONE_OF_EACH, "sentinel_drift"] == [*VERDICTS]

@@ -40,7 +40,7 @@ def test_two_lines_are_two_lines(width, render):
     lines = render(render_two_lines((GPU, replace(GPU, label="1")), width), width, 40).splitlines()
     assert len(lines) == 4
     assert all(cell_len(line) <= width for line in lines)
-    assert "16 in flight" in lines[0]
+    assert "boolq · 16 in" in lines[0]
 
 
 def test_one_line_leaves_out_the_least_important(render):

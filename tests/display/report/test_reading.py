@@ -9,6 +9,7 @@ from tests.display.studies import make_trials, write_run
 
 def test_a_run_is_read_and_analysed(tmp_path: Path) -> None:
     store = write_run(tmp_path)
+    store.write_manifest({"imported": {}, "sweep": {}, "options": {}})  # no sweep says which trials belong to it
     study = read_study(store, NO_LIMITS)
     assert study.trials.height == make_trials().height
     assert set(study.points["task"]) == {"qa", "cloze"}

@@ -30,7 +30,8 @@ def test_the_default_clock_is_the_base():
 
 def test_a_block_without_a_recommendation_has_no_numbers():
     unsound = trial(None, 1.0, task="d", block_id="d", verdicts=["trace_gap"])
-    headers, _, row = recommendations(*block(CHANGES), unsound)
+    headers, row, other = recommendations(*block(CHANGES), unsound)
+    assert other[0] == "qa"
     assert dict(zip(headers, row, strict=True)) | {"evidence": ""} == {
         "task": "d", "model": "small", "in flight": "4", "set": "–", "energy": "–", "time": "–", "energy-delay": "–",
         "evidence": "",

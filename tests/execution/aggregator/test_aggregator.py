@@ -1,4 +1,4 @@
-"""The aggregator as a plain object: measurements in, files and a live view out."""
+"""The aggregator as a plain object, without Ray."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualContext
 
 @pytest.fixture(scope="module")
 def measured(context: VirtualContext) -> Measurement:
-    """One real measurement, three rounds long or more, for every test."""
+    """One measurement of at least three rounds, which every test uses."""
     return context.measure(make_requests(), {"sm_clock_mhz_requested": 1200}, min_window_s=4.0, idle_power_w=124.0)
 
 
@@ -58,7 +58,7 @@ def aggregator(store: RunStore, context: VirtualContext) -> Aggregator:
 
 
 def with_texts(measured: Measurement, texts: Sequence[str | None], **identity: Any) -> Measurement:
-    """The same measurement as another trial, whose requests of each round answered with `texts`."""
+    """Return the measurement as another trial, whose requests answered with `texts` in each round."""
     completions = [
         replace(completion, text=texts[int(completion.sample_id.rpartition("/")[2]) % len(texts)])
         for completion in measured.completions
@@ -163,7 +163,7 @@ def test_what_cannot_be_analysed_is_a_failed_row_and_costs_nothing_else(
 
 
 def with_foreign_process(measured: Measurement, **identity: Any) -> Measurement:
-    """The same measurement as another trial, process 4711 beside it."""
+    """Return the measurement as another trial, with a foreign process, 4711."""
     return replace(
         measured,
         identity=make_identity(**identity),
@@ -201,7 +201,7 @@ def test_what_a_retry_can_help_is_listed_once(
     assert aggregator.list_retries(["sound"]) == frozenset()
 
     first = read_row(store, "shared")
-    retry = with_foreign_process(measured, trial_id="shared-2", attempt=2)
+    retry = with_foreign_process(measured, trial_id="shared", attempt=2)
     assert aggregator.finish_trial(retry) == ["foreign_process"]
     assert aggregator.list_retries(wanted) == frozenset()  # once, whatever came of it
     rows = {row["trial_id"]: row for row in store.read_trials(["shared"]).to_dicts()}
@@ -212,8 +212,8 @@ def test_what_a_retry_can_help_is_listed_once(
 def test_a_retry_is_no_further_trial(aggregator: Aggregator, measured: Measurement) -> None:
     aggregator.finish_trial(with_foreign_process(measured, trial_id="t0"))
     before = aggregator.snapshot()
-    aggregator.finish_trial(replace(measured, identity=make_identity(trial_id="t0-2", attempt=2)))
-    aggregator.fail_trial(make_identity(trial_id="t1-2", attempt=2), make_placement(), "the engine died", time_ns=7)
+    aggregator.finish_trial(replace(measured, identity=make_identity(trial_id="t0", attempt=2)))
+    aggregator.fail_trial(make_identity(trial_id="t1", attempt=2), make_placement(), "the engine died", time_ns=7)
     view = aggregator.snapshot()
     assert replace(view, events=(), gpus=()) == replace(before, events=(), gpus=())
     assert view.gpus[0].num_trials_done == 1
@@ -229,7 +229,7 @@ def test_a_foreign_process_is_named(aggregator: Aggregator, measured: Measuremen
 
 def test_a_sentinel_that_deviates_is_told_as_it_happens(aggregator: Aggregator, measured: Measurement) -> None:
     def finish(trial_id: str, factor: float, **identity: Any) -> list[str]:
-        """A sentinel whose GPU drew so many times the power."""
+        """Return a sentinel whose GPU drew `factor` times the power."""
         power = measured.power.with_columns(pl.col("power_w") * factor)
         changes = {"trial_id": trial_id, "is_sentinel": True} | identity
         no_counter = {"counter_start": None, "counter_end": None}
@@ -354,7 +354,7 @@ def test_without_a_tokenizer_the_tokens_are_compared(
 def test_where_nothing_is_generated_nothing_agrees(
     aggregator: Aggregator, store: RunStore, measured: Measurement
 ) -> None:
-    """The simulated engine makes no tokens."""
+    """The simulated engine generates no tokens."""
     for trial_id in ("t0", "t1"):
         aggregator.finish_trial(with_texts(measured, [None], trial_id=trial_id))
     assert agreement(store, "t1") == (None, None)

@@ -1,4 +1,4 @@
-"""One GPU as the dashboard sees it."""
+"""One GPU in the live view."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from runner.execution.aggregator.live_gpu import LiveGpu
 from runner.results.live import GpuView
 from runner.results.tables import POWER
+from runner.spec.load import ClosedLoop
 
 START_NS = 1_795_000_000_000_000_000
 
@@ -17,7 +18,7 @@ def at(seconds: float) -> int:
 
 
 def make_batch(second: int, power_w: float = 400.0, **state: Any) -> pl.DataFrame:
-    """A second's readings: power each 20 ms, a state reading at its end."""
+    """Make the readings of one second: power every 20 ms, and a state reading at the end."""
     rows: list[dict[str, Any]] = [{"time_ns": at(second + 0.02 * k), "power_w": power_w} for k in range(50)]
     rows.append({"time_ns": at(second + 0.995), "sm_clock_mhz": 1500, "temperature_c": 50.0} | state)
     return pl.DataFrame([dict.fromkeys(POWER) | {"gpu_uuid": "GPU-0"} | row for row in rows], schema=POWER)
@@ -105,9 +106,10 @@ def test_a_new_phase_closes_the_window(gpu: LiveGpu) -> None:
 def test_other_changes_leave_the_window_open(gpu: LiveGpu) -> None:
     gpu.add_power(make_batch(0))
     report(gpu, now_s=1.0, num_tokens=100)
-    gpu.update({"sm_clock_mhz_requested": 990})
+    gpu.update({"sm_clock_mhz_requested": 990, "load": ClosedLoop(concurrency=8)})
     view = gpu.draw()
     assert (view.sm_clock_mhz_requested, view.tokens_per_s) == (990, pytest.approx(100.0))
+    assert view.load == ClosedLoop(concurrency=8)
 
 
 def test_trials_are_counted(gpu: LiveGpu) -> None:

@@ -1,4 +1,4 @@
-"""How an actor's death reaches a person: in one line, from whatever Ray says of it."""
+"""The message about an actor's death: one line, made from Ray's error."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from runner.execution.driver.cluster import ClusterError
 
 @pytest.fixture
 def dying(cluster: Path) -> Any:
-    """An actor's class; of a local one, Ray's processes need not find this module."""
+    """An actor's class. It is local, so that Ray's processes need not import this module."""
     import ray
 
     class Dying:

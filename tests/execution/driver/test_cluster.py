@@ -1,4 +1,4 @@
-"""Ray: how its workers run; and where it does not come up, tried once more, cleaned up after, said plainly."""
+"""Ray: how its workers run, and what happens when it does not start."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from runner.execution.driver.ray_compat import OWN_RAY_ENVIRONMENT, QUIET_ENVIRO
 
 
 class SlowRay:
-    """Stands in for `ray.init`: leaves a process behind and fails, as often as it is told to."""
+    """Stands in for `ray.init`. The first `num_failures` calls leave a process behind and fail."""
 
     def __init__(self, num_failures: int) -> None:
         self.left: list[subprocess.Popen[bytes]] = []

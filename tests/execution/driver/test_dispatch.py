@@ -1,4 +1,4 @@
-"""Which block goes where: models stay loaded, blocks stay on their GPU, a trial that kills workers is found out."""
+"""The order of blocks: models stay loaded, blocks stay on their GPU, and a trial that kills workers is failed."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from runner.spec.trial import Block, expand_trials
 
 
 def make_blocks(**num_blocks: int) -> list[Block]:
-    """Blocks of three trials each, so many of each model, a model's blocks together."""
+    """Return blocks of three trials each, with the given number of blocks for each model."""
     blocks = []
     for model, count in num_blocks.items():
         sweep = parse_sweep(

@@ -1,4 +1,4 @@
-"""The time that is left: loads and trials each at their own pace, on as many GPUs as there are."""
+"""The remaining time: loads and trials take different times, and GPUs share them."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def make_view(*phases: GpuPhase) -> SweepView:
 
 
 class Run:
-    """A run whose GPUs are in these phases until so many seconds have passed."""
+    """A run whose GPUs are in the given phases until the given number of seconds has passed."""
 
     def __init__(self) -> None:
         self.remaining, self.elapsed_s = RemainingTime(), 0.0

@@ -1,4 +1,4 @@
-"""A published grid through the same code as our own runs. Its numbers: reference/rtx5090_clock_grid.csv."""
+"""Importing the published table reference/rtx5090_clock_grid.csv, and reading it as a run."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def recommended(store, task, limits=NO_LIMITS):
 
 
 def joules_per_token(task):
-    """Straight from the file, without the product's code; the rows whose lock slipped are left out."""
+    """Read the file without the product's code, and without the rows whose clock was not held."""
     grid = pl.read_csv(GRID).filter((pl.col("mem_clock_mhz") > 405) | (pl.col("sm_clock_mhz") < 765))
     return grid.with_columns(j=pl.col("mean_power_w") / pl.col(f"{task}_output_tokens_per_s"))
 

@@ -1,4 +1,4 @@
-"""The manifest, and the fingerprints that keep two machines' numbers apart."""
+"""The manifest, and the fingerprints that refuse to mix results."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.execution.driver.manifest import RunOptions, build_manifest, close_manifest
+from runner.execution.driver.manifest import RunOptions, build_manifest, close_manifest, keep_commits
 from runner.execution.gpu_group import GpuDescription
 from runner.execution.worker import fingerprint as fingerprint_module
 from runner.execution.worker.fingerprint import describe_versions, fingerprint
@@ -49,7 +49,7 @@ VERSIONS = {"joulesweep": "0.1.0", "python": "3.11.1", "vllm": "0.31.0", "torch"
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The versions that fingerprints are made of, for a test to change."""
+    """The versions that fingerprints are made of. A test may change them."""
     versions = dict(VERSIONS)
     monkeypatch.setattr(fingerprint_module, "describe_versions", lambda: dict(versions))
     return versions
@@ -164,3 +164,18 @@ def test_versions_are_those_that_are_installed() -> None:
     assert all(versions.values())
     assert fingerprint(INFO, "vllm") == fingerprint(INFO, "vllm")
     assert len(fingerprint(INFO, "vllm")) == 12
+
+
+def test_a_resumed_run_keeps_the_commits_of_the_earlier_run() -> None:
+    models = [{"id": "org/a"}, {"id": "org/b", "revision": "v1"}, {"id": "org/c"}]
+    sweep = parse_sweep({"name": "s", "model": models, "task": [{"name": "boolq"}]})
+    earlier = {
+        "models": [
+            {"id": "org/a", "revision": None, "commit": "old"},
+            {"id": "org/b", "revision": "v0", "commit": "of another revision"},
+            {"id": "org/c", "revision": None, "commit": None},
+        ]
+    }
+    today = {"org/a": "new", "org/b": "b", "org/c": "c"}
+    assert keep_commits(sweep, today, earlier) == {"org/a": "old", "org/b": "b", "org/c": "c"}
+    assert keep_commits(sweep, today, None) == keep_commits(sweep, today, {}) == today

@@ -1,4 +1,4 @@
-"""What `ray_compat` relies on in Ray, held against the sources of the installed release; Ray is not imported."""
+"""The private interfaces of Ray in `ray_compat` exist in the sources of the installed release. Ray is not imported."""
 
 from runner.execution.driver.ray_compat import OWN_RAY_ENVIRONMENT, QUIET_ENVIRONMENT, RAY_LOGS
 from tests.interfaces.collect import check_snapshot, make_snapshot

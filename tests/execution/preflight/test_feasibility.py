@@ -1,4 +1,4 @@
-"""What can be known before any engine is loaded."""
+"""The checks before any engine is loaded."""
 
 from collections.abc import Callable
 from dataclasses import replace

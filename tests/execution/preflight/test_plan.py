@@ -1,4 +1,4 @@
-"""A plan: the trials of the sweep, the clocks that they become, and estimates of the right size."""
+"""A plan: the trials of the sweep, their clocks on the GPU, and estimates of the right size."""
 
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def test_read_only_plans_the_default_point_alone(gpus: list[GpuInfo]) -> None:
     assert "clocks are read-only" in render(plan)
 
 
-def test_an_unknown_task_or_twin_is_an_error(gpus: list[GpuInfo]) -> None:
+def test_an_unknown_task_or_shape_is_an_error(gpus: list[GpuInfo]) -> None:
     with pytest.raises(TaskError, match="boolqq"):
         make_plan(gpus, task=[{"name": "boolqq"}])
     with pytest.raises(ValueError, match="gpt-17"):
@@ -133,7 +133,7 @@ def test_the_plan_on_a_terminal_has_a_row_a_block_and_its_totals(gpus: list[GpuI
 
 
 def estimate(gpus: list[GpuInfo], *, model: dict[str, Any] | None = None, **changes: Any) -> float:
-    """Seconds of one trial at the default clock, without a window to fill."""
+    """Return the seconds of one trial at the default clock with `min_window_s = 0`."""
     axes = {"concurrency": [1], "sm_clock": ["default"]}
     models = [{"id": "m", "twin": "mistral-7b", **(model or {})}]
     (trial,) = make_plan(gpus, model=models, axes=axes, min_window_s=0.0, **changes).trials

@@ -57,9 +57,9 @@ SWEEP: dict[str, Any] = {
     "task": [{"name": "synthetic", "num_prompt_tokens": 16, "num_output_tokens": 32, "num_requests": 2}],
     "axes": {"concurrency": [2], "sm_clock": [990], "mem_clock": [2201], "power_limit": [500]},
 }
-"""A sentinel at the GPU's own clocks, then a trial with everything set."""
+"""A sentinel at the default clock, then a trial that sets everything."""
 ADMINISTRATORS_LIMIT_W = 600.0
-"""What the power limit was before the run and must be after it; the GPU's own default is 700 W."""
+"""The power limit before the run, which the run must restore. The GPU's default is 700 W."""
 
 CODES = {
     1: "UNINITIALIZED",
@@ -150,16 +150,16 @@ class Case:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of a run."""
+    """The consequences of a fault for a run."""
 
     refusal: str | None = None
-    """Why nothing was measured."""
+    """Why the worker refused the run; None if it did not."""
     lost: str | None = None
-    """Why the worker gave its GPU up, and the trials without a row back to the driver."""
+    """Why the worker released its GPU and handed trials without a row back; None if it did not."""
     planned: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     truths_j: dict[str, float] = field(default_factory=dict)
-    """By trial, the exact energy of the window."""
+    """The exact energy of each trial's window, in J, by trial id."""
     events: list[str] = field(default_factory=list)
     close_error: str | None = None
     journal_stays: bool = False
@@ -183,7 +183,7 @@ class Actor:
 
 
 class _Driver(FaultyNvml):
-    """A simulated GPU behind what the product takes for the `pynvml` module."""
+    """Stands in for the `pynvml` module, with a simulated GPU behind it."""
 
     request = "nvidia"
 
@@ -224,7 +224,7 @@ def _in_place_of_a_machine(folder: Path, nvml: Any, time_source: VirtualTime) ->
 
 
 class _Probe:
-    """The sensor probe of a GPU that is sound until later: the same findings each time, made once."""
+    """A sensor probe for GPUs that fail later. It probes once, and returns the same findings each time."""
 
     def __init__(self) -> None:
         self._made: tuple[SensorFindings, float] | None = None
@@ -247,7 +247,7 @@ def run_once(
     trials: slice = slice(2),
     probe: Any = probe_sensors,
 ) -> Outcome:
-    """Run some trials of the sweep on a new GPU with a fault, end, and clear up as a person would."""
+    """Run some trials of the sweep on a new GPU with a fault, end the run, and clear up as a user would."""
     shutil.rmtree(folder, ignore_errors=True)
     time_source = VirtualTime()
     is_old = gpu == OLD_DRIVER
@@ -306,7 +306,7 @@ def _run_sweep(folder: Path, nvml: Any, time_source: VirtualTime, outcome: Outco
 
 
 def _clear_up(folder: Path, nvml: FaultyNvml, outcome: Outcome) -> None:
-    """The worker's process has ended; somebody runs `sweep doctor --reset-clocks`, and again when the call works."""
+    """After the worker's process has ended, run `sweep doctor --reset-clocks`, and again once the call works."""
     for path in (folder / "leases").glob("*.json"):
         journal = read_journal(path)
         assert journal is not None
@@ -360,7 +360,7 @@ def _fail_each(campaign: Campaign, folder: Path, gpu: str, functions: Sequence[s
 
 
 def find_wrong_numbers(_: Case, outcome: Outcome) -> Iterator[str]:
-    """Yield every energy that is neither right, nor null or doubted with a reason."""
+    """Yield every energy that is wrong, and is neither null nor has a verdict."""
     for row in outcome.rows:
         if row["status"] != "ok":
             continue
@@ -375,7 +375,7 @@ def find_wrong_numbers(_: Case, outcome: Outcome) -> Iterator[str]:
 
 
 def find_lost_rows(case: Case, outcome: Outcome) -> Iterator[str]:
-    """Yield every trial without a row, unless nothing was measured or the driver has it back; and nameless errors."""
+    """Yield every trial without a row that no other worker measures, and every error without a message."""
     errors = [outcome.refusal, outcome.lost, outcome.close_error, *(row["error"] for row in outcome.rows)]
     for error in errors:
         if error is not None and case.function not in error:
@@ -386,7 +386,7 @@ def find_lost_rows(case: Case, outcome: Outcome) -> Iterator[str]:
 
 
 def find_locks_left(case: Case, outcome: Outcome) -> Iterator[str]:
-    """Yield what is still set, or was forgotten, or was kept from whoever ought to know."""
+    """Yield every setting that is still in force, or that no journal, event or message names."""
     if outcome.settings_after != (None, None, ADMINISTRATORS_LIMIT_W):
         yield f"the GPU is left at {outcome.settings_after}"
     if outcome.journal_left:
@@ -414,13 +414,13 @@ _IMPLIED = {
     "idle_power_w": ("energy_above_idle_j",),
     "sm_clock_mhz": ("sm_clock_mhz_p05", "sm_clock_below_fraction", "prefill_sm_clock_mhz", "decode_sm_clock_mhz"),
 }
-"""Columns that are null wherever another is; the table leaves them out."""
+"""Columns that the table leaves out, since they are null wherever another one is."""
 _BEGIN, _END = "<!-- outcomes -->", "<!-- end of outcomes -->"
 DOCUMENT = Path(__file__).parents[3] / "docs" / "failures.md"
 
 
 def describe(outcome: Outcome, sound: Outcome) -> str:
-    """Return in a few words what became of a run."""
+    """Return the consequences of a fault in a few words."""
     if outcome.refusal is not None:
         return "no run"
     rows = {row["trial_id"]: row for row in outcome.rows}
@@ -459,7 +459,7 @@ def make_table(campaign: Campaign) -> str:
 
 
 def _describe_cell(campaign: Campaign, function: str, gpu: str, moment: str) -> str:
-    """What most codes lead to, then what others lead to."""
+    """Return the consequences of most codes, then those of the other codes."""
     codes_by_words: dict[str, list[int]] = defaultdict(list)
     for case, outcome in campaign.outcomes.items():
         if (case.function, case.gpu, case.moment) == (function, gpu, moment):

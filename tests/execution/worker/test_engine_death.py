@@ -1,4 +1,4 @@
-"""An engine that dies in a window, as vLLM's core may: what becomes of its trial, of the next one, and of the GPU."""
+"""An engine dies in a window, as vLLM's core may: its trial, the next trial, and the GPU afterwards."""
 
 from pathlib import Path
 from typing import Any

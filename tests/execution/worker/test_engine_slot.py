@@ -1,4 +1,4 @@
-"""What a slot knows of its GPU around a load: whose processes they are, and whose memory is still held."""
+"""What an engine slot finds on its GPU around a load: the engine's processes, and memory left behind."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ FIRST, SECOND = ModelSpec(id="first"), ModelSpec(id="second")
 
 
 class FakeGpu:
-    """A GPU that somebody else's process 1 is on, and who loads what on it."""
+    """A GPU with a foreign process, 1, and the engines that are loaded on it."""
 
     def __init__(self) -> None:
         self.process_ids: set[int] | None = {1}

@@ -1,4 +1,4 @@
-"""What a trial's row says of each fault of the GPU and of its driver, against the simulation's exact energy."""
+"""A trial's row after each fault of the GPU and of its driver, compared with the exact energy of the simulation."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,7 +42,7 @@ def context(tmp_path: Path) -> Iterator[VirtualContext]:
 
 
 class Trial:
-    """One trial in a trial context, with something that happens a set time after its window has opened."""
+    """One trial, with faults at set times after its window has opened."""
 
     def __init__(self, context: VirtualContext, **identity: Any) -> None:
         self._context = context
@@ -54,7 +54,7 @@ class Trial:
         return self
 
     def fault(self, functions: tuple[str, ...], effect: Effect, seconds: float, until: float = 1e9) -> "Trial":
-        """Let calls go wrong from so many seconds after the window has opened until so many."""
+        """Let calls fail between two times, in s after the window has opened."""
 
         def begin() -> None:
             now_ns = self._context.time_source.now_ns()
@@ -64,7 +64,7 @@ class Trial:
         return self.at(seconds, begin)
 
     def row(self) -> dict[str, Any]:
-        """Measure; the row, whose energy is right within 1 % wherever there is one."""
+        """Measure the trial and return its row. An energy that is not null must be right within 1 %."""
 
         def on_phase(phase: str) -> None:
             if phase == "measuring":
@@ -80,7 +80,7 @@ class Trial:
 
 
 def _once(context: VirtualContext, seconds: float, happen: Callable[[], None]) -> None:
-    """Let something happen after so long in virtual time."""
+    """Call a function once after a time, in virtual seconds."""
     if seconds <= 0.0:
         happen()
         return
@@ -97,7 +97,7 @@ def befall(context: VirtualContext, **conditions: Any) -> Callable[[], None]:
     return lambda: context.state.change_conditions(GpuConditions(time_ns=context.time_source.now_ns(), **conditions))
 
 
-# the silicon and its surroundings ------------------------------------------------------------------------------------
+# conditions of the GPU -----------------------------------------------------------------------------------------------
 
 
 def test_nothing_wrong(context: VirtualContext) -> None:
@@ -238,6 +238,7 @@ def test_a_polled_source_that_is_lost_is_not_mixed_with_another(tmp_path: Path, 
         "nvmlDeviceGetSamples",
         "nvmlDeviceGetTotalEnergyConsumption",
         "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetTemperatureV",
         "nvmlDeviceGetTemperature",
         "nvmlDeviceGetCurrentClocksEventReasons",
     ],
@@ -250,7 +251,7 @@ def test_a_call_that_fails_for_half_a_second_costs_nothing(context: VirtualConte
 
 
 def test_what_was_not_seen_for_half_the_window_is_not_known(context: VirtualContext) -> None:
-    state = ("nvmlDeviceGetClockInfo", "nvmlDeviceGetTemperature", "nvmlDeviceGetCurrentClocksEventReasons")
+    state = ("nvmlDeviceGetClockInfo", "nvmlDeviceGetTemperatureV", "nvmlDeviceGetCurrentClocksEventReasons")
     row = Trial(context, sm_clock_mhz_requested=990).fault(state, fail(999), 6.0).row()
     assert row["verdicts"] == ["clock_not_held"]
     for name in ("sm_clock_mhz", "sm_clock_mhz_p05", "temperature_c_start", "temperature_c_end", "throttled_fraction"):

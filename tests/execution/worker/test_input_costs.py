@@ -1,4 +1,4 @@
-"""From prompts on a GPU to what their features cost, in virtual time: the tables of a run fit the correlations."""
+"""What the features of prompts cost, in virtual time, from the trials to the correlations."""
 
 import io
 import json
@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 from runner.analysis.advice.limits import NO_LIMITS
 from runner.analysis.inputs.correlation import correlate
 from runner.cli import app
-from runner.display.report.files import format_json, read_study
+from runner.display.report.build import build_document
+from runner.display.report.exports import format_json
+from runner.display.report.reading import read_study
 from runner.display.report.terminal import render_report
 from runner.execution.aggregator.aggregator import Aggregator
 from runner.results.live import GpuView, SweepView
@@ -36,7 +38,7 @@ TASK = {"name": "synthetic", "label": "texts", "num_prompt_tokens": 1, "num_outp
 
 
 def make_prompts() -> list[tuple[Request, Sample]]:
-    """Prompts and answers of many lengths; every token is a word, and one in ten has a digit in it at random."""
+    """Make prompts and answers of many lengths. Every token is a word, and a random tenth of the words has a digit."""
     rng = random.Random(0)
     prompts = []
     for k in range(NUM_PROMPTS):
@@ -49,7 +51,7 @@ def make_prompts() -> list[tuple[Request, Sample]]:
 
 
 def measure_run(directory: Path, **procedure: float) -> pl.DataFrame:
-    """Run the prompts one by one at two clocks, and correlate what the run directory holds."""
+    """Run the prompts one by one at two clocks, and correlate the tables of the run directory."""
     prompts = make_prompts()
     with open_context(directory) as context:
         uuid = context.gpu.info.uuid
@@ -116,8 +118,8 @@ def test_from_a_sweep_file_to_the_table_of_correlations(run_here: Callable[..., 
     energy = study.correlations.filter(scope="all", target="energy_j", feature="num_prompt_tokens").row(0, named=True)
     assert energy["num_prompts"] == 24
     console = Console(file=io.StringIO(), width=100)
-    console.print(render_report(study, store.read_manifest() or {}, 100))
-    section = " ".join(console.file.getvalue().partition("what an input costs")[2].split())  # type: ignore[attr-defined]
+    console.print(render_report(build_document(study, store.read_manifest() or {}), 100))
+    section = " ".join(console.file.getvalue().partition("What an input costs")[2].split())  # type: ignore[attr-defined]
     assert re.search(r"latency num_prompt_tokens \+1\.00 \+\d\.\d\d to \+1\.00 <0\.001 24 ", section)
     assert "its engine tells no log-likelihoods" in section
     assert "by construction" in section
@@ -125,7 +127,7 @@ def test_from_a_sweep_file_to_the_table_of_correlations(run_here: Callable[..., 
 
 
 class Recogniser:
-    """Stands in for a spaCy pipeline, which is an optional extra: every word with a capital is an entity."""
+    """Stands in for a spaCy pipeline, which is an optional extra. Every word with a capital is an entity."""
 
     pipe_names = ("ner",)
     max_length = 10_000

@@ -1,4 +1,4 @@
-"""One trial in virtual time: what is measured against what the simulated GPU truly did."""
+"""One trial in virtual time, compared with what the simulated GPU did."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -210,7 +210,7 @@ def test_a_clock_that_never_comes_is_waited_for_only_so_long(
 
 
 def test_the_edges_are_read_outside_the_window(context: VirtualContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU whose thermal counter runs all the time: what the window is charged is the window and its two ticks."""
+    """The thermal counter runs all the time. A window counts its own duration and the two ticks at its edges."""
     read_ns: list[int] = []
 
     def read_throttle_times() -> ThrottleTimes:
@@ -338,7 +338,7 @@ def test_the_trace_still_reaches_over_the_windows_edges_when_idle_power_was_watc
 def sweep_clocks(
     context: VirtualContext, num_prompt_tokens: int, num_output_tokens: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds and joules of one round of requests at each of `CLOCKS_MHZ`."""
+    """Return seconds and joules of one round of requests at each of `CLOCKS_MHZ`."""
     requests = make_requests(num_prompt_tokens, num_output_tokens, num_requests=24)
     durations_s, energies_j = [], []
     for clock_mhz in CLOCKS_MHZ:

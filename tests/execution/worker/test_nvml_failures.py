@@ -103,7 +103,7 @@ def test_never_a_lock_left(campaign: Campaign) -> None:
 
 
 def test_the_table_in_the_docs_is_this_one(campaign: Campaign) -> None:
-    """`python tests/execution/nvml_failures.py` writes it."""
+    """`python tests/execution/worker/nvml_failures.py` writes the table."""
     assert read_table() == make_table(campaign)
 
 
@@ -133,7 +133,7 @@ def test_the_doctor_speaks_of_whatever_fails(
 def test_the_last_gpu_that_is_lost_leaves_a_failed_row(
     num_gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another GPU would measure the trial."""
+    """Another GPU measures the trial."""
     error = GpuLostError("nvmlDeviceGetSamples: the GPU no longer answers")
 
     def get(answer: Any, **_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How unlikely a model finds its prompts, asked once and outside every window; an engine with made-up likelihoods."""
+"""The likelihood of prompts, measured once and outside every window, with an engine that makes them up."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +21,7 @@ PROCEDURE = Procedure(sampling=Sampling(), min_window_s=0.0, num_warmup_requests
 
 
 class Oracle:
-    """Answers log-likelihoods: every token that is scored has -0.001 times its id."""
+    """Answers with log-likelihoods: each scored token has -0.001 times its id."""
 
     def __init__(self, read_clock: Callable[[], Any] = lambda: None) -> None:
         self.asked: list[Request] = []
@@ -136,8 +136,8 @@ def test_every_repetition_of_a_prompt_carries_it_and_other_tasks_do_not(virtual:
         measurement = virtual.measure(requests, identity, min_window_s=0.0, repeat_each_s=2.0)
         table = build_requests_table(measurement, {})
         assert table.height > 4
-        for sample_id, surprise in table.select("sample_id", "prompt_surprise_nats").iter_rows():
-            assert surprise == (pytest.approx(expected[sample_id]) if is_known else None)
+        for sample_id, likelihood_nats in table.select("sample_id", "prompt_surprise_nats").iter_rows():
+            assert likelihood_nats == (pytest.approx(expected[sample_id]) if is_known else None)
 
 
 def test_an_engine_without_likelihoods_leaves_null(virtual: VirtualContext) -> None:

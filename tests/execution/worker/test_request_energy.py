@@ -1,4 +1,4 @@
-"""Energy of each request, in virtual time: against the truth for a prompt that is alone, else against a slow count."""
+"""The energy of each request, in virtual time, compared with the truth for single prompts, else with a slow count."""
 
 import random
 from collections import Counter
@@ -16,6 +16,7 @@ from runner.inference.engine import Sampling
 from runner.inference.simulated.engine import SimulatedEngine
 from runner.physics.gpu_model import load_gpu_model
 from runner.results.measurement import Measurement
+from runner.spec.load import ClosedLoop
 from runner.timebase import VirtualTime
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
@@ -75,7 +76,7 @@ def test_repeated_prompts_go_round_again_for_a_longer_window(context: VirtualCon
 
 
 def test_a_caller_who_is_slow_to_hand_in_a_prompt_still_measures_it() -> None:
-    """On a busy machine moments pass between taking a request and its start, as the engine stamps it."""
+    """On a busy machine, time passes between taking a request and the start that the engine stamps."""
     time_source = VirtualTime()
     spans_s = []
     for _, repetitions in groupby(
@@ -122,7 +123,7 @@ def test_with_company_nothing_is_measured(context: VirtualContext) -> None:
 
 
 def count_slowly(measurement: Measurement, context: VirtualContext) -> dict[str, float]:
-    """The rule of docs/measurement.md step by step, for an engine whose every step is known. By row id, in J."""
+    """Apply the rule of docs/measurement.md to every step. Returns: energy in J by row id."""
     gpu, shape = load_gpu_model(), context.context.engine.shape
     flop_s, byte_s = 1 / gpu.flops_per_s, 1 / gpu.bytes_per_s
     weights = (shape.num_layer_parameters + shape.num_head_parameters) * shape.bytes_per_weight
@@ -243,9 +244,9 @@ def test_pauses_between_requests_belong_to_nobody(context: VirtualContext) -> No
     template = context.measure(make_requests(64, 16, num_requests=8))
     requests = make_requests(64, 128, num_requests=8)
     context.time_source.sleep(0.1)
-    first = context.context.engine.run(iter(requests), 8, Sampling())
+    first = context.context.engine.run(iter(requests), ClosedLoop(concurrency=8), Sampling())
     context.time_source.sleep(0.5)
-    second = context.context.engine.run(iter(requests), 8, Sampling())
+    second = context.context.engine.run(iter(requests), ClosedLoop(concurrency=8), Sampling())
     context.context.sampler.wait_covered(second.end_ns)
     measurement = replace(
         template,

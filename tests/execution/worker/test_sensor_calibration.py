@@ -1,4 +1,4 @@
-"""What a worker learns of its sensors from its first engine, before any window, and what that is worth."""
+"""What a worker learns about its sensors under the first load, and whether it is right."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ PROCEDURE = Procedure(sampling=Sampling(), min_window_s=3.0, num_warmup_requests
 
 
 def learn(gpu: VirtualContext, *, concurrency: int = 8, **options: Any) -> SensorFindings:
-    """Watch the first load out of step with the sensors, as a real engine does it."""
+    """Watch a first load that is out of step with the sensors, as real engines are."""
     gpu.time_source.sleep(1.0137)
     at_rest = gpu.context.sampler.sensors
     assert at_rest is not None
@@ -32,7 +32,7 @@ def learn(gpu: VirtualContext, *, concurrency: int = 8, **options: Any) -> Senso
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize("profile", ["volta", "a100", "rtx3090", "rtx5090", "h100", "h200", "average-only"])
 def test_what_is_found_is_so_and_no_wider_than_two_periods(tmp_path: Path, profile: str, concurrency: int) -> None:
-    """A window that another source resolves is found as it is; a shorter one than that is bounded by two periods."""
+    """An averaging window that another sensor resolves is found exactly. A shorter one is bounded by two periods."""
     with open_context(tmp_path, gpu_request=f"sim:h200+{profile}") as gpu:
         found = learn(gpu, concurrency=concurrency).sensors
     resolves_s = 0.02 if PROFILES[profile].samples else 0.1 if PROFILES[profile].counter else None
@@ -67,7 +67,7 @@ def test_a_counter_is_seen_to_see_all_where_something_finer_or_blinder_shows_it(
 
 def test_all_that_is_unknown_at_rest_stays_so_without_a_load(tmp_path: Path) -> None:
     class Lazy:
-        """An engine that lets requests pass and draws nothing."""
+        """An engine that takes requests and draws no power."""
 
         def run(self, requests: Any, *_: Any, **__: Any) -> None:
             for _request in requests:
@@ -84,7 +84,7 @@ def test_all_that_is_unknown_at_rest_stays_so_without_a_load(tmp_path: Path) -> 
 
 
 def test_what_is_learnt_narrows_the_interval_and_it_covers_the_truth(tmp_path: Path) -> None:
-    """On a GPU without a sample buffer: at rest nobody knows whether its counter sees more than its readings."""
+    """Without a sample buffer, the findings at rest do not tell whether the counter sees more than the readings."""
     with open_context(tmp_path, gpu_request="sim:h200+h100") as gpu:
         at_rest = gpu.context.sampler.sensors
         gpu.context.sampler.use(learn(gpu))

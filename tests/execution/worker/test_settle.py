@@ -1,4 +1,4 @@
-"""When has a clock arrived? Readings, worked out on paper."""
+"""When readings show a clock, with results worked out by hand."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def read(
     reasons: ThrottleReason | None = ThrottleReason.NONE,
     mem_clock_mhz: int | None = 3201,
 ) -> list[StateReading]:
-    """Readings 100 ms apart; the k-th is stamped k."""
+    """Make one reading for each clock. The k-th is stamped k ns."""
     return [
         StateReading(
             time_ns=k, sm_clock_mhz=mhz, mem_clock_mhz=mem_clock_mhz, temperature_c=40.0, throttle_reasons=reasons

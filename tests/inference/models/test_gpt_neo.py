@@ -1,12 +1,14 @@
-"""GPT-Neo in vLLM against transformers' own, with random weights, at lengths on both sides of the local window."""
+"""GPT-Neo in vLLM against transformers' GPT-Neo: random weights, and lengths on both sides of the local window."""
 
 import pytest
 
+from runner.inference.vllm.compat import FrontEnd
 from runner.inference.vllm.processes import CPU_ENVIRONMENT, ENVIRONMENT, EngineProcesses, default_environment
+from tests.engines import ON_ENGINE
 from tests.inference.tiny_model import prompt
 
-# Two engines, the second of four processes, start within a minute; on a crowded machine one took thirteen.
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
+# Two engines, the second with two workers, start within a minute. On a busy machine one took thirteen.
+pytestmark = [*ON_ENGINE, pytest.mark.timeout(1800)]
 
 WINDOW = 48
 VOCAB_SIZE = 391
@@ -50,7 +52,7 @@ def prompts():
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["whole", "tensor-parallel"])
 def outputs(request, folder, prompts):
-    """vLLM's, all prompts together, in chunks that are shorter than most prompts."""
+    """vLLM's outputs. All prompts run together, in chunks that are shorter than most prompts."""
     from vllm import LLM, SamplingParams
     from vllm.inputs import tokens_input
 
@@ -78,7 +80,7 @@ def outputs(request, folder, prompts):
     )
     processes.find()
     found = llm.generate([tokens_input(tokens) for tokens in prompts], params, use_tqdm=False)
-    llm.llm_engine.engine_core.shutdown()
+    FrontEnd(llm.llm_engine).shut_down(60.0)
     processes.end(timeout_s=60)
     return found
 
@@ -117,7 +119,7 @@ def test_greedy_tokens_are_those_of_transformers(outputs, reference, prompts):
 
 
 def test_the_window_matters_in_this_model(folder, prompts):
-    """Were every layer global, the answers would differ by far more than the tolerance: the test above can fail."""
+    """With global layers alone, the answers differ by far more than the tolerance, so the test above can fail."""
     import torch
     from transformers import GPTNeoForCausalLM
 
@@ -135,7 +137,7 @@ def test_the_window_matters_in_this_model(folder, prompts):
 
 @pytest.fixture
 def configure(folder):
-    """vLLM's configuration for some engine arguments, as every engine makes it first."""
+    """Return vLLM's configuration for engine arguments, which every engine makes first."""
 
     def make(**engine_args):
         from vllm import EngineArgs

@@ -9,6 +9,7 @@ from runner.inference.simulated.engine import SimulatedEngine
 from runner.physics.gpu_model import load_gpu_model
 from runner.physics.gpu_state import GpuSettings, GpuState
 from runner.physics.shape import get_shape
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Request
 from runner.spec.throttle import ThrottleReason
 from runner.timebase import VirtualTime
@@ -39,13 +40,13 @@ def make_request(index: int, num_prompt_tokens: int = 64, num_output_tokens: int
 
 
 def run(engine: SimulatedEngine, requests: list[Request], concurrency: int, **options: float) -> EngineRun:
-    return engine.run(iter(requests), concurrency, Sampling(), **options)
+    return engine.run(iter(requests), ClosedLoop(concurrency=concurrency), Sampling(), **options)
 
 
 def test_every_request_is_answered_and_its_times_are_in_order(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     result = run(engine, [make_request(i, 50 + 7 * i, 1 + i % 9) for i in range(40)], 8)
-    assert sorted(c.request_id for c in result.completions) == sorted(f"synthetic/{i}#0" for i in range(40))
+    assert sorted(c.row_id for c in result.completions) == sorted(f"synthetic/{i}#0" for i in range(40))
     for completion in result.completions:
         times = [completion.queued_ns, completion.scheduled_ns, completion.first_token_ns, completion.last_token_ns]
         assert [result.start_ns, *times, result.end_ns] == sorted([result.start_ns, *times, result.end_ns])
@@ -62,7 +63,7 @@ def test_steps_hold_every_token(tmp_path: Path) -> None:
     assert max(step.num_running for step in result.steps) <= 4
 
 
-def test_exactly_concurrency_requests_are_in_flight_until_the_prompts_are_used_up(tmp_path: Path) -> None:
+def test_every_place_is_taken_until_the_prompts_are_used_up(tmp_path: Path) -> None:
     result = run(make_engine(tmp_path), [make_request(i, 64, 3 + i % 5) for i in range(30)], 6)
     last_queued_ns = max(c.queued_ns for c in result.completions)
     for step in result.steps:
@@ -85,8 +86,8 @@ def test_a_decode_step_lasts_as_long_and_draws_as_much_as_the_gpu_model_says(tmp
     for activity, (earlier, later) in zip(activities[1:], pairwise(result.steps), strict=True):
         assert activity.end_ns - activity.start_ns == later.time_ns - earlier.time_ns
     completion = result.completions[0]
-    # By hand: weights once, 64 or 65 tokens of context, from the constants of the file alone.
-    gpu = engine.gpu
+    # Calculated by hand from the constants of the file: the weights once, and 64 or 65 tokens of context.
+    gpu = engine.gpu_model
     traffic_s = (2 * 7.110e9 + 131072 * 66) / gpu.bytes_per_s
     compute_s = 2 * 7.110e9 / gpu.flops_per_s
     p = gpu.overlap_exponent
@@ -104,7 +105,7 @@ def test_a_change_of_clock_holds_once_it_has_settled(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     engine.state.change_settings(GpuSettings(time_ns=START_NS, sm_clock_mhz=990))
     run(engine, [make_request(0, 16, 100)], 1)
-    settled_ns = START_NS + round(engine.gpu.settle_s * 1e9)
+    settled_ns = START_NS + round(engine.gpu_model.settle_s * 1e9)
     activities = engine.state.read_new_activity()
     assert {a.sm_clock_mhz for a in activities if a.start_ns < settled_ns} == {1980.0}
     assert {a.sm_clock_mhz for a in activities if a.start_ns >= settled_ns} == {990.0}
@@ -128,7 +129,7 @@ def test_scored_prompts_return_no_invented_score(tmp_path: Path) -> None:
 
 def test_repeated_ids_are_told_apart_by_round(tmp_path: Path) -> None:
     result = run(make_engine(tmp_path), [make_request(0), make_request(1), make_request(0)], 2)
-    assert sorted(c.request_id for c in result.completions) == ["synthetic/0#0", "synthetic/0#1", "synthetic/1#0"]
+    assert sorted(c.row_id for c in result.completions) == ["synthetic/0#0", "synthetic/0#1", "synthetic/1#0"]
 
 
 def test_requests_that_vllm_would_refuse_fail_and_let_time_pass(tmp_path: Path) -> None:
@@ -138,14 +139,14 @@ def test_requests_that_vllm_would_refuse_fail_and_let_time_pass(tmp_path: Path) 
         while engine.time_source.now_ns() < START_NS + 1_000_000_000:
             yield make_request(0, 90, 11)
 
-    result = engine.run(too_long_for_a_second(), 4, Sampling())
+    result = engine.run(too_long_for_a_second(), ClosedLoop(concurrency=4), Sampling())
     assert result.completions
     assert {c.error for c in result.completions} == {
         "refused: 101 tokens of prompt and output exceed max_model_len 100"
     }
 
 
-def test_what_is_in_flight_at_the_deadline_is_aborted_and_the_engine_stays_usable(tmp_path: Path) -> None:
+def test_at_the_deadline_requests_in_flight_are_aborted(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     result = run(engine, [make_request(i, 64, 1000) for i in range(4)], 2, deadline_s=0.5)
     assert [c.error for c in result.completions] == ["not finished within the limit of 0.5 s; aborted"] * 2
@@ -157,7 +158,7 @@ def test_progress_is_told_at_most_four_times_a_second(tmp_path: Path) -> None:
     engine, told = make_engine(tmp_path), []
     result = engine.run(
         iter([make_request(i, 64, 50) for i in range(20)]),
-        2,
+        ClosedLoop(concurrency=2),
         Sampling(),
         on_progress=lambda *counts: told.append((engine.time_source.now_ns(), *counts)),
     )
@@ -167,7 +168,7 @@ def test_progress_is_told_at_most_four_times_a_second(tmp_path: Path) -> None:
     assert told[-1][2] <= 20 * 50
 
 
-def test_whoever_looks_at_the_gpu_on_the_way_finds_its_activity_logged(tmp_path: Path) -> None:
+def test_a_reader_of_the_gpu_finds_its_activity_logged_during_the_run(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     observer, seen = GpuState(tmp_path / "gpu"), []
     stop = engine.time_source.every(

@@ -1,5 +1,6 @@
-"""Every supported release of vLLM has what `compat` and its callers use: the installed one by its sources, others by
-snapshot.
+"""Checks that every supported release of vLLM has what `runner.inference` uses of it.
+
+The installed release is checked by its sources, the others by a snapshot of theirs.
 """
 
 import ast
@@ -34,7 +35,7 @@ OWNERS = {
     "scheduler": "Scheduler",
     "current_platform": "Platform",
 }
-"""What the expressions in compat.py stand for."""
+"""The class of vLLM behind an expression in compat.py."""
 
 
 def read_tree(path: Path) -> ast.Module:
@@ -49,7 +50,7 @@ def find_imports(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def listed_members(name: str) -> set[str]:
-    """What the list has of a class: attributes, and methods of their own entries."""
+    """Return the attributes and methods of a class that are in the list."""
     members = set()
     for interface in VLLM:
         owner, _, method = interface.qualname.partition(".")
@@ -80,7 +81,7 @@ def test_the_installed_release_has_what_we_use() -> None:
     assert all(other == snapshot for other in known if other["release"] == snapshot["release"])
 
 
-def test_a_name_that_a_release_lacks_is_told() -> None:
+def test_a_name_that_a_release_lacks_is_found() -> None:
     snapshot = json.loads(SNAPSHOTS[0].read_text())
     snapshot["interfaces"]["vllm.v1.engine.core_client:SyncMPClient"]["attributes"].remove("outputs_queue")
     assert check_snapshot(snapshot, VLLM, VLLM_TEXTS) == [
@@ -181,7 +182,7 @@ def test_vllm_logs_no_step() -> None:
     assert stand_in.logger_manager is None
 
 
-def test_a_dead_core_wakes_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_core_wakes_the_waiting_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "engine_dead_error", lambda: DeadError)
     stand_in, asked = StandInEngine(), Future[object]()
     stand_in.engine_core.utility_results[1] = asked

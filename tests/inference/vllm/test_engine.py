@@ -1,4 +1,4 @@
-"""What vLLM adds to the contract that test_engine.py holds every engine to: tokens, scores, failures, processes."""
+"""The vLLM engine beyond the contract of all engines (../test_engine.py): tokens, scores, failures, processes."""
 
 import os
 import signal
@@ -165,7 +165,7 @@ def test_killed_engine_is_an_error_and_close_leaves_nothing(shared_engines):
         engine.run(iter([generate(0)]), load(1), GREEDY)
     engine.close()
     assert engine.process_ids == []
-    for process_id in process_ids:  # an orphan may wait for the init process to take note of its end
+    for process_id in process_ids:  # the init process may not have reaped it yet
         with suppress(psutil.NoSuchProcess):
             assert psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
 

@@ -17,7 +17,7 @@ def answer(num_outputs, timestamp, *, stats=True, **details):
 
 
 def read(*answers):
-    """A log that has read along while the engine fetched some answers."""
+    """Return the log of an engine that has fetched some answers."""
     stand_in = StandInEngine()
     log = IterationLog(FrontEnd(stand_in))
     for outputs in answers:

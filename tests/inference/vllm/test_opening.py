@@ -17,7 +17,7 @@ EVERY_NAME = frozenset(ENGINE_ARGS + PACED_ENGINE_ARGS)
 
 @pytest.fixture
 def open_with(monkeypatch):
-    """Returns the arguments that vLLM would get, and the environment variables that would be set."""
+    """Return a function from a model to the arguments that vLLM would get and the variables that would be set."""
 
     def open_(model="some/model", *, on_cpu=True, names=EVERY_NAME, engine_args=None, pace=None):
         given = {}
@@ -69,7 +69,7 @@ def test_the_cpu_has_no_graphs_and_variables_of_its_own(open_with, monkeypatch, 
 def test_a_paced_engine_has_its_own_worker_and_scheduler(open_with, tmp_path):
     pace = Pace(gpu_model="h200", modelled_shape="qwen2.5-32b", state_dir=tmp_path)
     given = open_with("shapes/mistral-7b", pace=pace)
-    assert set(given) - {"environment"} == EVERY_NAME  # none that a release lacks
+    assert set(given) - {"environment"} == EVERY_NAME  # the contract test checks these names on every release
     assert given["worker_cls"].endswith("paced.worker.PacedWorker")
     assert given["async_scheduling"] is False
     with pytest.raises(EngineError, match="can pace vLLM on the CPU only"):

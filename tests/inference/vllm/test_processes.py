@@ -35,7 +35,7 @@ def test_processes_are_those_started_since(sleeper):
 def test_what_does_not_end_is_killed(sleeper):
     child, processes = sleeper
     processes.end(timeout_s=0.1)
-    with suppress(psutil.NoSuchProcess):  # as a rule it is gone by now
+    with suppress(psutil.NoSuchProcess):  # it is usually gone by now
         psutil.Process(child.pid).wait(60)
     assert processes.ids == []
 

@@ -83,7 +83,7 @@ def test_a_request_that_takes_too_long_is_withdrawn_alone(
     ended = stand_in.step
 
     def step():
-        if stand_in.waiting == ["r0#0"]:  # it never ends
+        if stand_in.waiting == ["r0#0"]:  # a request that never ends
             time.sleep(0.01)
             return []
         stand_in.waiting.sort()

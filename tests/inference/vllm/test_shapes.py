@@ -1,4 +1,4 @@
-"""Shipped shapes are configurations that transformers reads, with as many parameters as the models they stand for."""
+"""Checks the shipped shapes with transformers: it reads them, and finds as many parameters as in the real models."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from runner.inference.vllm.shapes import read_shape
 from runner.physics.shape import SHAPES_DIR, get_shape, shape_names
 
-# As the models' own pages give them.
+# From the models' own pages.
 NUM_PARAMETERS = {
     "falcon-7b": 6_921_720_704,  # the head tied, as transformers loads it
     "gpt-neo-2.7b": 2_651_307_520,
@@ -18,7 +18,7 @@ NUM_PARAMETERS = {
     "mistral-7b": 7_241_732_096,
 }
 NUM_POSITION_PARAMETERS = {"gpt-neo-2.7b": 2048 * 2560}
-"""Learned positions: looked up, so that they cost no arithmetic."""
+"""Learned positions. They are looked up, so they cost no arithmetic."""
 
 
 @pytest.mark.parametrize("name", NUM_PARAMETERS)

@@ -34,7 +34,7 @@ def test_one_token_has_no_entropy_and_no_token_none():
     assert token_entropy_bits(request()) is None
 
 
-def test_surprise_asks_for_every_token_but_the_first():
+def test_the_likelihood_is_asked_of_every_token_but_the_first():
     asked = make_likelihood_request(request(1, 2, 3, 4, num_continuation=1))
     assert asked is not None
     assert (asked.kind, asked.prompt_token_ids, asked.num_context_tokens) == ("loglikelihood", (1, 2, 3), 1)
@@ -43,17 +43,17 @@ def test_surprise_asks_for_every_token_but_the_first():
 
 
 def completion(**changes: object) -> Completion:
-    given = {"request_id": "qa/1/0#0", "sample_id": "qa/1", "kind": "loglikelihood", "num_prompt_tokens": 5}
+    given = {"request_id": "qa/1/0", "sample_id": "qa/1", "kind": "loglikelihood", "num_prompt_tokens": 5}
     return Completion(**(given | changes))  # type: ignore[arg-type]
 
 
-def test_surprise_is_a_mean_over_the_tokens_that_were_scored():
+def test_the_likelihood_is_a_mean_over_the_tokens_that_were_scored():
     assert prompt_likelihood_nats(completion(loglikelihood=-8.0)) == pytest.approx(2.0)
     assert prompt_likelihood_nats(completion(loglikelihood=None)) is None
     assert prompt_likelihood_nats(completion(loglikelihood=-8.0, error="out of memory")) is None
 
 
-def test_surprise_of_guessing_is_the_logarithm_of_the_vocabulary():
+def test_the_likelihood_of_guessing_is_the_logarithm_of_the_vocabulary():
     asked = make_likelihood_request(request(*range(9)))
     assert asked is not None
     scored = completion(num_prompt_tokens=9, loglikelihood=(len(asked.prompt_token_ids) - 1) * math.log(1 / 512))

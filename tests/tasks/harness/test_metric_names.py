@@ -1,4 +1,4 @@
-"""What can be said of a task's metrics from its YAML is what the harness says once it has loaded the task."""
+"""Checks that a task's YAML gives the same metrics as the harness does after it has loaded the task."""
 
 import subprocess
 import sys

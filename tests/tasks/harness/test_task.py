@@ -1,171 +1,17 @@
-"""Same answers, same score as the harness's own `evaluate`; and what a task does with lengths, failures and repeats."""
+"""Requests of the harness's tasks: lengths, failures, repeats and chat templates."""
 
-import json
-import random
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.evaluator import evaluate
 
 from runner.spec.request import Completion
-from runner.tasks.harness.scoring import NUM_BOOTSTRAP
 from runner.tasks.harness.task import HarnessTask
 from runner.tasks.own.tasks import load_own_task
 from runner.tasks.task import TaskError
-
-NUM_DOCUMENTS = 40
-
-
-def encode(text):
-    return [1, *(2 + ord(character) for character in text)]
-
-
-class CannedModel(LM):
-    """Answers by the prompt's text alone: sometimes right, sometimes not, always the same."""
-
-    def loglikelihood(self, requests, disable_tqdm=False):
-        return [self.score_text(*request.args) for request in requests]
-
-    def generate_until(self, requests, disable_tqdm=False):
-        return [self.continue_text(request.args[0]) for request in requests]
-
-    def loglikelihood_rolling(self, requests, disable_tqdm=False):
-        raise NotImplementedError
-
-    @staticmethod
-    def score_text(context, continuation):
-        rng = random.Random(context + continuation)
-        return -rng.uniform(1, 20), rng.random() < 0.3
-
-    @staticmethod
-    def continue_text(context):
-        return random.Random(context).choice([" the red lamp", " 4", "it is 7.", " 12 \n", "The answer is 3"])
-
-
-def make_config(tmp_path, **changes):
-    rng = random.Random(5)
-    rows = [
-        {"q": f"{i} + {i % 7}?", "a": rng.choice(["4", "7", "12", "3"]), "label": i % 3} for i in range(NUM_DOCUMENTS)
-    ]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {
-        "task": "sums",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(path)}, "cache_dir": str(tmp_path / "cache")},
-        "test_split": "test",
-        "fewshot_split": "test",
-        "doc_to_text": "Q: {{q}}\nA:",
-        "doc_to_target": "a",
-        **changes,
-    }
-
-
-GENERATIVE = {
-    "output_type": "generate_until",
-    "generation_kwargs": {"until": ["\n", "."], "max_gen_toks": 9},
-    "filter_list": [
-        {"name": "whole", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]},
-        {
-            "name": "number",
-            "filter": [{"function": "regex", "regex_pattern": "(\\d+)"}, {"function": "take_first"}],
-        },
-    ],
-    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-}
-CHOICES = {
-    "output_type": "multiple_choice",
-    "doc_to_target": "label",
-    "doc_to_choice": ["four", "seven", "a dozen"],
-    "metric_list": [
-        {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
-        {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True},
-        {"metric": "mcc", "aggregation": "matthews_corrcoef", "higher_is_better": True},
-    ],
-}
-CONTINUATION = {
-    "output_type": "loglikelihood",
-    "metric_list": [
-        {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False},
-        {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
-    ],
-}
-
-
-def make_task(config, **arguments):
-    return HarnessTask(config["task"], ConfigurableTask(config=config), **arguments)
-
-
-def answer(task):
-    """Complete a task's requests as CannedModel answers the same texts."""
-    completions = []
-    for request in task.requests(encode, max_model_len=4096, vocab_size=2000):
-        text = "".join(chr(token_id - 2) for token_id in request.prompt_token_ids[1:])
-        known = {"request_id": request.request_id, "sample_id": request.sample_id, "kind": request.kind}
-        known["num_prompt_tokens"] = len(request.prompt_token_ids)
-        if request.kind == "generate":
-            completion = Completion(**known, text=CannedModel.continue_text(text))
-        else:
-            num_context = request.num_context_tokens - 1
-            loglikelihood, is_greedy = CannedModel.score_text(text[:num_context], text[num_context:])
-            completion = Completion(**known, loglikelihood=loglikelihood, is_greedy=is_greedy)
-        completions.append(completion)
-    return completions
-
-
-@pytest.mark.parametrize(
-    ("parts", "key"),
-    [
-        (GENERATIVE, "exact_match,whole"),
-        (GENERATIVE, "exact_match,number"),
-        (CHOICES, "acc,none"),
-        (CHOICES, "acc_norm,none"),
-        (CHOICES, "mcc,none"),
-        (CONTINUATION, "perplexity,none"),
-        (CONTINUATION, "acc,none"),
-    ],
-)
-@pytest.mark.parametrize("num_fewshot", [0, 2])
-def test_scores_are_the_harnesss_own(tmp_path, monkeypatch, parts, key, num_fewshot):
-    monkeypatch.setenv("DISABLE_MULTIPROC", "1")
-    metric, filter_name = key.split(",")
-    config = make_config(tmp_path, **parts)
-    task = make_task(config, limit=30, num_fewshot=num_fewshot, quality_metric=key, seed=11)
-    completions = answer(task)
-    random.Random(0).shuffle(completions)
-    quality = task.score(completions)
-
-    theirs = ConfigurableTask(config=make_config(tmp_path, **parts))
-    theirs.set_config("num_fewshot", num_fewshot)
-    theirs.set_fewshot_seed(11)
-    if parts is GENERATIVE:  # the harness's backends cut answers at the stops
-        monkeypatch.setattr(CannedModel, "continue_text", staticmethod(cut(CannedModel.continue_text)))
-    results = evaluate(
-        lm=CannedModel(), task_dict={"tasks": {"sums": theirs}}, limit=30, bootstrap_iters=NUM_BOOTSTRAP
-    )["results"]["sums"]
-    assert quality.value == results[key]
-    assert quality.stderr == results[f"{metric}_stderr,{filter_name}"]
-    assert quality.value != 0
-    assert quality.metric == metric
-    assert quality.higher_is_better is (metric != "perplexity")
-    if metric in ("mcc", "perplexity"):
-        assert not quality.per_sample
-    else:
-        assert sum(quality.per_sample.values()) / 30 == pytest.approx(quality.value)
-        assert set(quality.per_sample) == {sample.sample_id for sample in task.samples()}
-
-
-def cut(continue_text):
-    return lambda context: continue_text(context).split("\n")[0].split(".")[0]
-
-
-def test_the_first_metric_is_taken_and_an_unknown_one_is_named(tmp_path):
-    assert make_task(make_config(tmp_path, **CHOICES)).metric.name == "acc"
-    with pytest.raises(TaskError, match="has no quality_metric 'f1'; it has: acc, acc_norm, mcc"):
-        make_task(make_config(tmp_path, **CHOICES), quality_metric="f1")
+from tests.tasks.harness.canned import CHOICES, GENERATIVE, answer, encode, make_config, make_task
 
 
 def test_scoring_twice_gives_the_same_and_leaves_failed_documents_out(tmp_path):
@@ -194,14 +40,10 @@ def test_scoring_twice_gives_the_same_and_leaves_failed_documents_out(tmp_path):
     assert (nothing.value, nothing.reason) == (None, "no document has all its answers")
 
 
-def test_completions_carry_the_round_after_the_id(tmp_path):
+def test_a_round_is_scored_whichever_it_is(tmp_path):
     task = make_task(make_config(tmp_path, **GENERATIVE))
     completions = answer(task)
-    numbered = [
-        Completion(request_id=f"{c.request_id}#0", sample_id=c.sample_id, kind=c.kind, num_prompt_tokens=1, text=c.text)
-        for c in completions
-    ]
-    assert task.score(numbered) == task.score(completions)
+    assert task.score([replace(completion, round=3) for completion in completions]) == task.score(completions)
 
 
 def test_a_repeated_request_is_asked_as_often(tmp_path):
@@ -227,7 +69,7 @@ def test_output_length_is_the_tasks_the_given_or_fixed(tmp_path):
 def test_an_answer_of_fixed_length_is_cut_at_the_stops_before_scoring():
     task = HarnessTask("tiny_qa", load_own_task("tiny_qa"), limit=1, max_output_tokens=32, fixed_output_length=True)
     right = Completion(
-        request_id="tiny_qa/0/0#0",
+        request_id="tiny_qa/0/0",
         sample_id="tiny_qa/0",
         kind="generate",
         num_prompt_tokens=1,

@@ -1,4 +1,4 @@
-"""The data of our own tasks: made by their generator, free of leaks, and as good as their YAML says."""
+"""The data of our own tasks: their generator makes it, it does not leak, and the YAML describes it."""
 
 import itertools
 import json

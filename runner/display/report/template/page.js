@@ -43,7 +43,7 @@ addEventListener("beforeprint", () => (printing = true));
 addEventListener("afterprint", () => (printing = false));
 dark.addEventListener("change", () => printing || drawn.forEach(draw));
 
-// A page that is printed has all plots: what nobody has scrolled to is drawn while the browser has nothing else to do.
+// The printed page has every plot: those far below are drawn while the browser has nothing else to do.
 function drawNext(deadline) {
   const waiting = places.filter((place) => !drawn.has(place));
   while (waiting.length && deadline.timeRemaining() > 10) draw(waiting.shift());

@@ -9,7 +9,7 @@ MS = 1_000_000
 
 
 def step(scheduled, *, new=(), cached=(), finished=()):
-    """A `SchedulerOutput` as far as the counter reads it."""
+    """A `SchedulerOutput` with what the counter reads."""
     return SimpleNamespace(
         scheduled_new_reqs=[
             SimpleNamespace(
@@ -51,7 +51,7 @@ def test_prompt_in_chunks_beside_a_decoding_request():
     counter = WorkCounter()
     counter.count(step({"a": 3}, new=[("a", 3, 0, None)]))
     assert counter.count(step({"a": 1, "b": 2}, new=[("b", 3, 0, None)], cached=[("a", 3)])) == work(2, 1, 4 + 3, 3, 2)
-    # The last chunk is one token, of the prompt all the same.
+    # The last chunk is a single token, and still part of the prompt.
     assert counter.count(step({"b": 1}, cached=[("b", 2)], finished=["a"])) == work(1, 0, 3, 2, 1)
 
 

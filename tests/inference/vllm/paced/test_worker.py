@@ -23,7 +23,7 @@ pytestmark = ON_PACED_ENGINE
 GPU, SHAPE = load_gpu_model("h200"), get_shape("qwen2.5-32b")
 CONCURRENCY, NUM_ROUNDS, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS = 16, 3, 24, 40
 HOST_S = 0.25
-"""More than it takes to hand in the first requests and to hand out the last: 5 to 30 ms, the least of several runs."""
+"""More than the host needs to hand in the first requests and to return the last: 5 to 30 ms in the fastest run."""
 NUM_TRIES = 10
 
 
@@ -116,7 +116,7 @@ def test_run_lasts_as_long_as_the_gpu_would_take(runs):
     for mhz, run, _ in runs:
         expected_s = NUM_ROUNDS * sum(step.duration_s for step in predict(OperatingPoint(sm_clock_mhz=mhz)))
         hosts_s.append((run.end_ns - run.start_ns) / 1e9 - expected_s)
-    # Never shorter; what is longer is the host's part before the first step and after the last.
+    # A run is never shorter. It is longer by the host's part before the first step and after the last.
     assert 0.0 <= min(hosts_s) < HOST_S
 
 
@@ -125,16 +125,16 @@ def test_time_per_output_token_is_the_gpus(runs):
         decoding = predict(OperatingPoint(sm_clock_mhz=mhz))[1:]
         expected_s = sum(step.duration_s for step in decoding) / len(decoding)
         times = [(c.last_token_ns - c.first_token_ns) / 1e9 / (c.num_output_tokens - 1) for c in run.completions]
-        # A step that the host hands out late is caught up by the next one: it moves the tokens of one round alone.
+        # The next step catches up what one step is late, so a late step moves the tokens of one round alone.
         assert median(times) == pytest.approx(expected_s, rel=0.02)
 
 
 def test_lower_clock_is_never_faster_and_the_same_clock_is_as_fast(runs):
     fast, middle, slow, _ = (sum(a.end_ns - a.start_ns for a in activity) for _, _, activity in runs)
     assert fast < middle < slow
-    # Of the run's own duration the host's two ends are a part, some ms that differ; its steps are the GPU's.
+    # The durations of two runs differ by some ms of the host's. Their steps are the GPU's and do not differ.
     assert [a.power_w for a in runs[3][2]] == [a.power_w for a in runs[0][2]]
-    # Between the two runs the host's clock may have been slewed: intervals agree to the ns otherwise.
+    # The host may have slewed its time between the runs. Intervals agree to the ns even then.
     assert [a.end_ns - a.start_ns for a in runs[3][2]] == [a.end_ns - a.start_ns for a in runs[0][2]]
 
 
@@ -198,7 +198,7 @@ def test_clock_changed_during_a_run_settles_within_it(engine, state):
     settled_ns = asked_ns[0] + round(GPU.settle_s * 1e9)
     activities = state.read_new_activity()
     for activity in activities:
-        # What had begun, on a GPU that is a little behind, before the setting was written cannot have seen it.
+        # A step that began before the setting was written may not have read it.
         if not settled_ns <= activity.start_ns < asked_ns[1]:
             assert (activity.sm_clock_mhz == 495) == (activity.start_ns >= settled_ns)
     assert {activity.sm_clock_mhz == 495 for activity in activities} == {True, False}

@@ -1,4 +1,4 @@
-"""Is the GPU that CUDA will use the GPU that NVML reads? They count GPUs differently, so ask CUDA itself."""
+"""Checks that CUDA will use the GPU that NVML reads. The two count GPUs differently, so CUDA itself is asked."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import uuid
 from runner.hardware.gpu import GpuError
 
 _LIMIT_S = 60
-# In a process of its own: initialising CUDA here would leave a context behind in the worker.
+# It runs in a process of its own: CUDA in this process would leave a context in the worker.
 _PROGRAM = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -20,7 +20,7 @@ print(bytes(raw).hex())
 
 
 def read_cuda_uuid() -> str:
-    """Return the UUID, as NVML writes it, of the first device that CUDA shows to this process's children.
+    """Return the UUID, as NVML writes it, of the first GPU that CUDA shows to a child of this process.
 
     Raises: GpuError: CUDA shows none, or does not answer.
     """
@@ -31,15 +31,15 @@ def read_cuda_uuid() -> str:
         raise GpuError(f"CUDA did not answer within {_LIMIT_S} s: see dmesg, and whether nvidia-smi answers") from None
     if result.returncode != 0:
         said = (result.stderr or result.stdout).strip().splitlines()
-        raise GpuError(f"CUDA shows no usable device: {said[-1] if said else f'exit status {result.returncode}'}")
+        raise GpuError(f"CUDA shows no usable GPU: {said[-1] if said else f'exit status {result.returncode}'}")
     return f"GPU-{uuid.UUID(result.stdout.strip())}"
 
 
 def require_same_gpu(gpu_uuid: str) -> None:
-    """Raises: GpuError: CUDA would compute on another GPU than the one that is measured."""
+    """Check that CUDA's first GPU is this one. Raises: GpuError: CUDA would compute on another GPU."""
     cuda_uuid = read_cuda_uuid()
     if cuda_uuid.lower() != gpu_uuid.lower():
         raise GpuError(
-            f"CUDA's first device is {cuda_uuid}, but {gpu_uuid} is the GPU to measure: "
+            f"CUDA's first GPU is {cuda_uuid}, but {gpu_uuid} is the GPU to measure: "
             "check CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER"
         )

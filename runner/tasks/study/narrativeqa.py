@@ -1,4 +1,4 @@
-"""NarrativeQA: which questions come first, what the model is shown, and how an answer is scored."""
+"""NarrativeQA: the order of its questions, the prompts, and the scoring of an answer."""
 
 from collections import Counter
 from typing import Any
@@ -8,14 +8,14 @@ from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
 
 def spread_documents(dataset: Any) -> Any:
-    """Put the first question about each story first, then the second ones, and so on.
+    """Return the data set in another order: the first question about each story, then each second one, and so on.
 
-    In the data set all questions about a story stand together, so that the first hundred would be about four stories.
+    In the data set, all questions about a story stand together: the first hundred would be about four stories.
 
     Args:
         dataset: datasets.Dataset with the columns of deepmind/narrativeqa.
     """
-    # Arrow reads the ids alone; a row as a Python object would bring a whole book with it.
+    # Arrow reads the ids alone. A row as a Python object would load a whole book.
     documents = dataset.select_columns(["document"]).with_format("arrow")[:].column("document")
     seen: Counter[str] = Counter()
     turns = []
@@ -26,7 +26,7 @@ def spread_documents(dataset: Any) -> Any:
 
 
 def ask_about_story(document: dict[str, Any]) -> str:
-    """Return the story, between the words that the data set names as its first and last, and the question."""
+    """Return the story and the question. The story lies between the first and last words that the data set names."""
     story = document["document"]
     text: str = story["text"]
     begin = max(text.find(story["start"]), 0) if story["start"] else 0
@@ -41,7 +41,7 @@ def ask_about_summary(document: dict[str, Any]) -> str:
 
 
 def score_answer(document: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Return ROUGE-L (F measure, 0 to 1) against the nearest of the document's answers."""
+    """Return ROUGE-L (F measure, 0 to 1) against the document's most similar answer."""
     references = [answer["text"] for answer in document["answers"]]
     return {"rougeL": float(RougeScorer(["rougeL"]).score_multi(references, results[0])["rougeL"].fmeasure)}
 

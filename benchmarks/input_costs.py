@@ -1,4 +1,4 @@
-"""What an input costs, at size: the features of 100,000 prompts, and the correlations of a whole study."""
+"""Time of the analysis of input costs: features of 100,000 prompts, and correlations of a whole study."""
 
 import time
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def describe_many() -> str:
-    """Features of 100,000 prompts of 200 words, entities aside; the goal is a minute on two cores."""
+    """Return the time for the features of 100,000 prompts of 200 words, without entities. The goal is a minute."""
     from runner.tasks.features.text import describe_samples
     from runner.tasks.task import Sample
 
@@ -32,7 +32,7 @@ def describe_many() -> str:
 
 
 def correlate_study() -> str:
-    """Correlations of 5 models x 4 tasks x 150 prompts at 3 clocks, 1000 resamples behind each interval."""
+    """Return the time for the correlations of 5 models x 4 tasks x 150 prompts at 3 clocks, with 1000 resamples."""
     import polars as pl
 
     from runner.analysis.inputs.correlation import correlate

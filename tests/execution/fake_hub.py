@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine, as far as a download goes: huggingface_hub's own code talks to it.
+"""A Hugging Face hub on this machine, for downloads alone. The code of huggingface_hub talks to it.
 
 It is what makes huggingface_hub raise its own errors: the answers are those that the real hub gives.
 """
@@ -41,7 +41,7 @@ UNKNOWN_REVISION = (404, "RevisionNotFound", "Invalid rev id")
 
 
 class FakeHub:
-    """What was asked, and what is answered."""
+    """The requests that came, and the answers to them."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -74,7 +74,7 @@ def _hash(data: bytes) -> str:
 
 @contextmanager
 def serve_hub(patch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeHub]:
-    """Serve one on the loopback interface, and point huggingface_hub to it and to an empty cache."""
+    """Serve a hub on the loopback interface, and point huggingface_hub to it and to an empty cache."""
     hub = FakeHub()
 
     class Handler(BaseHTTPRequestHandler):

@@ -3,14 +3,14 @@
 import pytest
 
 from runner.hardware.gpu import GpuError
-from runner.hardware.nvml import cuda_device
-from runner.hardware.nvml.cuda_device import read_cuda_uuid, require_same_gpu
+from runner.hardware.nvml import cuda_uuid
+from runner.hardware.nvml.cuda_uuid import read_cuda_uuid, require_same_gpu
 
 UUID = "GPU-1a2b3c4d-0000-1111-2222-333344445555"
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    monkeypatch.setattr(cuda_device, "_PROGRAM", program)
+    monkeypatch.setattr(cuda_uuid, "_PROGRAM", program)
 
 
 def test_the_uuid_is_written_as_nvml_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,10 +29,10 @@ def test_another_gpu_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("raise SystemExit('CUDA error 100')", r"no usable device: CUDA error 100$"),
-        ("import ctypes; ctypes.CDLL('libno-such-cuda.so.1')", r"no usable device: OSError: .*libno-such-cuda"),
-        ("import os; os._exit(3)", r"no usable device: exit status 3$"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"no usable device: exit status -9$"),
+        ("raise SystemExit('CUDA error 100')", r"no usable GPU: CUDA error 100$"),
+        ("import ctypes; ctypes.CDLL('libno-such-cuda.so.1')", r"no usable GPU: OSError: .*libno-such-cuda"),
+        ("import os; os._exit(3)", r"no usable GPU: exit status 3$"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"no usable GPU: exit status -9$"),
     ],
 )
 def test_no_answer_is_an_error_with_the_last_thing_said(
@@ -45,6 +45,6 @@ def test_no_answer_is_an_error_with_the_last_thing_said(
 
 def test_a_driver_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "import time; time.sleep(60)")
-    monkeypatch.setattr(cuda_device, "_LIMIT_S", 0.2)
+    monkeypatch.setattr(cuda_uuid, "_LIMIT_S", 0.2)
     with pytest.raises(GpuError, match=r"did not answer within 0\.2 s"):
         read_cuda_uuid()

@@ -1,4 +1,4 @@
-"""Prompts that lm-evaluation-harness's templates cannot build."""
+"""HellaSwag as generation: the prompt, which the templates of lm-evaluation-harness cannot build."""
 
 from typing import Any
 

@@ -2,14 +2,14 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict
 
 import polars as pl
 import pytest
 
-from runner.analysis.window.phase_regression import regress_phases
+from runner.analysis.window.phases.phase_regression import PhaseRegression, regress_phases
 from runner.results.measurement import Measurement
-from runner.results.tables import POWER
+from runner.results.tables import POWER, TRIALS
 from runner.spec.request import Step
 from tests.analysis.measurements import at, make_measurement
 
@@ -46,24 +46,24 @@ def bursts(k: int) -> tuple[int, int]:
     return (8000, 0) if k % 7 < 2 else (0, 32 + k % 3)
 
 
-def regress(num_steps: int, work: Work, noise_w: float = 0.0) -> dict[str, Any]:
+def regress(num_steps: int, work: Work, noise_w: float = 0.0) -> PhaseRegression:
     return regress_phases(*make_window(num_steps, work, noise_w))
 
 
 def test_joules_that_the_window_was_made_of_are_found() -> None:
-    columns = regress(400, bursts, noise_w=20.0)
-    assert columns["regression_joules_per_prefill_token"] == pytest.approx(PREFILL_J, rel=0.02)
-    assert columns["regression_joules_per_decode_token"] == pytest.approx(DECODE_J, rel=0.02)
-    assert "regression_reason" not in columns
-    assert regress(400, bursts, noise_w=20.0) == columns
+    found = regress(400, bursts, noise_w=20.0)
+    assert found.regression_joules_per_prefill_token == pytest.approx(PREFILL_J, rel=0.02)
+    assert found.regression_joules_per_decode_token == pytest.approx(DECODE_J, rel=0.02)
+    assert found.regression_reason is None
+    assert regress(400, bursts, noise_w=20.0) == found
+    assert set(asdict(found)) <= set(TRIALS)
 
 
 def test_the_energy_that_the_row_states_is_the_energy_that_is_split() -> None:
     measurement, energy_j = make_window(400, bursts)
     whole, half = regress_phases(measurement, energy_j), regress_phases(measurement, energy_j / 2)
-    for name in ("prefill", "decode"):
-        column = f"regression_joules_per_{name}_token"
-        assert half[column] == pytest.approx(whole[column] / 2)
+    assert half.regression_joules_per_prefill_token == pytest.approx(whole.regression_joules_per_prefill_token / 2)
+    assert half.regression_joules_per_decode_token == pytest.approx(whole.regression_joules_per_decode_token / 2)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_the_energy_that_the_row_states_is_the_energy_that_is_split() -> None:
     ],
 )
 def test_a_refusal_says_why_and_leaves_no_number(num_steps: int, work: Work, noise_w: float, reason: str) -> None:
-    columns = regress(num_steps, work, noise_w)
-    assert set(columns) == {"regression_reason"}
-    assert columns["regression_reason"].startswith(reason)
+    found = regress(num_steps, work, noise_w)
+    assert found == PhaseRegression(regression_reason=found.regression_reason)
+    assert found.regression_reason.startswith(reason)
 
 
 def test_without_a_trace_or_an_energy_there_is_no_regression() -> None:
     measurement, energy_j = make_window(400, bursts)
     blind = make_measurement([], 20.0, steps=measurement.steps, power=measurement.power.clear())
-    for columns in (regress_phases(blind, energy_j), regress_phases(measurement, None)):
-        assert columns == {"regression_reason": "there is no power trace of the whole window"}
+    for found in (regress_phases(blind, energy_j), regress_phases(measurement, None)):
+        assert found == PhaseRegression(regression_reason="there is no power trace of the whole window")
