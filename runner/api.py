@@ -14,7 +14,8 @@ import polars as pl
 
 from runner.analysis.advice.limits import parse_limits
 from runner.analysis.run.completed_trials import complete_trials
-from runner.analysis.study import Study, study_requests, study_trials
+from runner.analysis.study import Study
+from runner.display.report.reading import read_study
 from runner.results.outcome import RunOutcome
 from runner.results.run_directory import RunStore
 from runner.results.run_directory import open_run as open_store
@@ -111,7 +112,7 @@ def run_sweep(
     show: "Callable[[SweepView], None]" = lambda _: None,
     path: Path | None = None,
 ) -> RunOutcome:
-    """Run a sweep, or go on with it: finished trials are not repeated. Clocks are put back whatever happens.
+    """Run a sweep, or resume it: finished trials are not repeated. Clocks are put back whatever happens.
 
     Args:
         gpu: which GPUs, as `sweep run --gpu` takes it.
@@ -249,7 +250,7 @@ class Run:
         limits = parse_limits(
             max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
         )
-        return study_requests(study_trials(self.trials, limits), self.samples, self._store.scan_requests)
+        return read_study(self._store, limits)
 
 
 def open_run(directory: str | os.PathLike[str]) -> Run:

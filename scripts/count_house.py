@@ -34,10 +34,11 @@ KEPT = (
     r"joulesweep-boards",  # on disk: the lock that releases before this one take too
     r"\bBoardModel\b",  # in fingerprints on disk
     r"board_not_restored",  # an event of events.jsonl
-    r"make bench|vllm bench|run_vllm_bench|\bbench_\w+|\bbench:|check bench",  # benchmarks
+    r"make bench|vllm-? ?bench|run_vllm_bench|\bbench_\w+|\bbench:|check bench",  # benchmarks
     r"(?:default_is_)?on_same_board",  # a column of the report's tables
     r"prompt_surprise_nats|measure_surprise",  # a column, and a key of sweep files
-    r"\btwin = |`twin`|\.twin\b|\btwin: str|\btwin=|\"twin\"|'twin'|\btwin\\?\"|\]\.twin|extra=\"twin",  # a key of sweep files
+    r"\btwin ?= ?|`twin`|\.twin\b|\btwin: str|\"twin\\?\"|'twin'",  # a key of sweep files
+    r"[Bb]oard limit|BOARD_LIMIT",  # NVML's name of a policy
 )
 """Names that keep a retired word because other people's scripts and files hold them."""
 CODE = ("runner", "tests", "scripts", "benchmarks")

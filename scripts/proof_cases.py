@@ -83,7 +83,7 @@ _FAULTS = (
 """Samples that are missing or late, a counter set back or too fast, neither of them, a limit that reverts, locks that
 are refused, readings that fail, a counter that is no longer supported."""
 
-_SENSORS = ("a100", "h100", "rtx3090", "rtx5090", "volta", "average-only", "counter-only")
+_SENSORS = ("a100", "h100", "rtx5090", "average-only", "counter-only")
 
 CASES = (
     Case(name="demo", sweep="sweeps/demo.toml"),

@@ -27,9 +27,9 @@ app = typer.Typer(
 )
 # In the list of commands: a line of 80 columns holds no more than this.
 _IN_SHORT: dict[Callable[..., None], str] = {
-    run: "Run a sweep, or go on with it.",
+    run: "Run a sweep, or resume it.",
     plan: "What would run, for how long, at what energy; sets nothing.",
-    watch: "The dashboard of a run that goes on in another terminal.",
+    watch: "The dashboard of a run in another terminal.",
     report: "Which clock to set, what it saves, and all that was found.",
     doctor: "Can this machine measure, can it set clocks, what is missing?",
     tasks: "The tasks that a sweep file may name.",

@@ -13,16 +13,16 @@ from runner.cli.options import GpuOption, JsonOption
 def doctor(
     gpu: GpuOption = "auto",
     reset_clocks: Annotated[
-        bool, typer.Option("--reset-clocks", help="Clear a lock that a disaster left behind on these GPUs.")
+        bool, typer.Option("--reset-clocks", help="Put back what dead runs left set on these GPUs.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print what was found of each power sensor, too.")
+        bool, typer.Option("--verbose", "-v", help="Also print what was found of each power sensor.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Can this machine measure, can it set clocks, and what is missing?
+    """Check whether this machine can measure and set clocks, and say what is missing.
 
-    For example: `sweep doctor --gpu all`. Exit code 3 where it cannot measure, or a lock is left that it cannot clear.
+    For example: `sweep doctor --gpu all`. Exit code 3: it cannot measure, or a GPU could not be put back.
     """
     with explained_errors():
         from rich.console import Console

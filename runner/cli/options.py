@@ -45,13 +45,13 @@ ClocksOption = Annotated[
     ClocksMode | None,
     typer.Option(
         "--clocks",
-        help="read-only sets nothing and measures at the GPU's own clocks; unless given, as the sweep file says, "
-        "else apply. SWEEP_CLOCKS=read-only allows nothing else.",
+        help="read-only sets nothing and measures at the default clock. Default: as the sweep file says, "
+        "else apply. SWEEP_CLOCKS=read-only allows read-only alone.",
     ),
 ]
 EngineOption = Annotated[
     EngineKind,
-    typer.Option("--engine", help="simulated: the GPU model alone, in virtual time; no tokens and no quality."),
+    typer.Option("--engine", help="simulated: the physics model alone, in virtual time; no tokens and no quality."),
 ]
 AddressOption = Annotated[
     str | None,

@@ -44,10 +44,10 @@ def run(
     address: AddressOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the dashboard.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="At most N trials now; the next run goes on.")
+        int | None, typer.Option("--limit", min=1, metavar="N", help="At most N trials now; the next run resumes.")
     ] = None,
 ) -> None:
-    """Run a sweep. Running it again goes on where it stopped; finished trials are not repeated.
+    """Run a sweep. Running it again resumes it; finished trials are not repeated.
 
     Clocks are put back whatever happens. For example: `sweep run sweeps/shapes.toml --gpu 0,2`; where clocks may not be
     set, `sweep run sweeps/shapes.toml --clocks read-only`; without a GPU and without vLLM, in a minute,
@@ -76,10 +76,10 @@ def run(
             _say_what_is_kept(outcome, directory)
             raise typer.Exit(EXIT_INTERRUPTED)
         if outcome.was_finished:
-            print("nothing left to run: every trial is finished (--fresh runs them again)")
+            print("nothing left to run: every trial is finished (--fresh removes the results and starts anew)")
         print_report(directory)
         if limit and (num_left := outcome.num_in_sweep - outcome.num_ok):
-            print(f"--limit {limit}: {num_left:,} of the sweep's trials are left; the same command goes on")
+            print(f"--limit {limit}: {num_left:,} of the sweep's trials are left; the same command resumes the sweep")
     if outcome.num_failed or outcome.num_left:
         raise typer.Exit(EXIT_FAILED_TRIALS)
 
@@ -119,7 +119,7 @@ def watch(
     run_directory: RunDirectory,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the dashboard.")] = False,
 ) -> None:
-    """Show the dashboard of a run that goes on in another terminal, until it ends. Ctrl-C ends the watching alone.
+    """Show the dashboard of a run in another terminal, until it ends. Ctrl-C ends the watching only.
 
     For example: `sweep watch runs/shapes`.
     """
@@ -129,7 +129,7 @@ def watch(
 
         store = open_run(run_directory)
         if not store.is_in_use():
-            print(f"no run goes on in {run_directory}; sweep report {run_directory} shows what it found")
+            print(f"nothing is running in {run_directory}; sweep report {run_directory} shows the results")
             return
         with _display(plain) as screen:
             try:
@@ -139,7 +139,7 @@ def watch(
                     time.sleep(WATCH_PERIOD_S)
             except KeyboardInterrupt:
                 return
-        print(f"the run has ended; sweep report {run_directory} shows what it found")
+        print(f"the run has ended; sweep report {run_directory} shows the results")
 
 
 def _interrupt_on_signals() -> None:
@@ -150,10 +150,10 @@ def _interrupt_on_signals() -> None:
 
 
 def _say_what_is_kept(outcome: "RunOutcome", directory: Path) -> None:
-    """Say after an interruption what is kept, how to go on and whether the clocks are back."""
+    """Say after an interruption what is kept, how to resume it and whether the clocks are back."""
     print(f"interrupted: {outcome.num_ok:,} of {outcome.num_in_sweep:,} trials are finished and kept in {directory}")
-    print(f"to go on: {' '.join(['sweep', *(word for word in sys.argv[1:] if word != '--fresh')])}")
-    print(f"to see what was found: sweep report {directory}")
+    print(f"to resume: {' '.join(['sweep', *(word for word in sys.argv[1:] if word != '--fresh')])}")
+    print(f"to see the results: sweep report {directory}")
     if outcome.not_restored:
         gpus = ", ".join(outcome.not_restored)
         print(f"clocks are NOT back on GPU {gpus}: sweep doctor --reset-clocks puts them back")

@@ -1,4 +1,4 @@
-"""What `sweep doctor` is looking at and what it found, on the terminal."""
+"""The output of `sweep doctor` on the terminal: what it examines now, and what it found."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ class Check(Protocol):
 
     @property
     def subject(self) -> str:
-        """What it is about."""
+        """A GPU, or a part of the machine."""
         ...
 
     @property
@@ -36,15 +36,18 @@ class Check(Protocol):
 
     @property
     def is_detail(self) -> bool:
-        """Whether it is only for those who ask for all of it."""
+        """Whether it is shown only with --verbose."""
         ...
 
 
 @contextmanager
 def show_looks(console: Console, *, is_quiet: bool = False) -> Iterator[Callable[[str, str | None], None]]:
-    """Show on a terminal what is being looked at, in a line that goes away at the end.
+    """Show on a terminal what is examined now, in a line that disappears at the end.
 
-    Yields a function that takes a subject, and what of it is being looked at, or None once the subject is done.
+    Yields a function that takes a subject and the part of it that is examined now; None once the subject is done.
+
+    Args:
+        is_quiet: show nothing, as on a pipe.
     """
     if is_quiet or not console.is_terminal:
         yield lambda subject, part: None
@@ -65,7 +68,7 @@ def show_looks(console: Console, *, is_quiet: bool = False) -> Iterator[Callable
 
 
 def describe_looks(looks: Mapping[str, str]) -> str:
-    """Return in a line what is being looked at, from what of each subject."""
+    """Return a line on what is examined now, from the part of each subject."""
     subjects: dict[str, list[str]] = {}
     for subject in sorted(looks, key=lambda name: (len(name), name)):  # GPU 2 before GPU 10
         subjects.setdefault(looks[subject], []).append(subject)
@@ -74,10 +77,10 @@ def describe_looks(looks: Mapping[str, str]) -> str:
 
 
 def render_checks(checks: Sequence[Check], *, verbose: bool = False) -> Group:
-    """Draw findings, a line each, with what to do beneath; then whether this machine will do.
+    """Draw a line for each finding, with the advice below it, and a last line on whether this machine can measure.
 
     Args:
-        verbose: also draw the details.
+        verbose: draw the details too.
     """
     width = max(len(check.subject) for check in checks)
     lines = []

@@ -96,7 +96,7 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]
         put back; the lines say what.
     """
     if environment_forbids_setting():
-        raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids to reset clocks here")
+        raise ReadOnlyError(f"{CLOCKS_VARIABLE}=read-only forbids resetting clocks here")
     request, infos = find_gpus(gpu, cuda_visible_devices, WallTime())
     settled = restore_leftover(allowed_uuids=[info.uuid for info in infos])
     yield from (settlement.account for settlement in settled)
@@ -107,7 +107,7 @@ def reset_leftovers(gpu: str, cuda_visible_devices: str | None) -> Iterator[str]
             yield f"GPU {info.index} {info.name}: held by {holder}; left alone"
             continue
         opened.reset(None)
-        _delete_spoilt_journal(journal_path(find_journal_dir(), opened.address))
+        _delete_damaged_journal(journal_path(find_journal_dir(), opened.address))
         yield f"GPU {info.index} {info.name}: clocks are at the GPU's default{_describe_limit(opened)}"
     # A damaged journal of a chosen GPU has been deleted meanwhile.
     if owed := [settlement.journal.stem for settlement in settled if settlement.failed and settlement.journal.exists()]:
@@ -233,7 +233,7 @@ def _describe_holder(address: GpuAddress, *, dead_too: bool = False) -> str | No
     return journal.describe()
 
 
-def _delete_spoilt_journal(path: Path) -> None:
+def _delete_damaged_journal(path: Path) -> None:
     """Delete a journal that cannot be read. What it owed has been reset, and it would keep every run from the GPU."""
     try:
         read_journal(path)

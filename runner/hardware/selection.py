@@ -63,7 +63,7 @@ def require_readable(request: str) -> None:
     for entry in (part.strip() for part in request.split(",")):
         if not (entry.isascii() and entry.isdigit()) and not entry.startswith("GPU-"):
             raise ValueError(
-                f"{entry!r} in --gpu {request!r} is no GPU: say all, auto, sim, sim:h200x4, or indices and UUIDs "
+                f"{entry!r} in --gpu {request!r} is not a GPU: give all, auto, sim, sim:h200x4, or indices and UUIDs "
                 "separated by commas, such as 0,2 or GPU-1a2b3c4d"
             )
 
@@ -102,7 +102,7 @@ def _parse_request(request: str, uuids: list[str]) -> list[int]:
         index = _find(entry, uuids)
         if index is None:
             found = ", ".join(f"{i} ({uuid})" for i, uuid in enumerate(uuids))
-            raise NoGpuError(f"no GPU, or more than one, is {entry}; this machine has {found}")
+            raise NoGpuError(f"{entry} names no GPU, or more than one; this machine has {found}")
         if index not in chosen:
             chosen.append(index)
     return chosen

@@ -1,7 +1,6 @@
-"""How many requests an engine may be handed now: the one place that knows the kinds of load.
+"""How many requests an engine may be handed now.
 
-The vLLM engine and the simulated engine ask the same object, so that another kind of load needs no change in their
-loops.
+The vLLM engine and the simulated engine ask the same object.
 """
 
 from runner.spec.load import Load
@@ -14,5 +13,5 @@ class Admission:
         self._concurrency = load.concurrency
 
     def num_admissible(self, num_in_flight: int) -> int:
-        """Return how many requests may be handed in now, beside those in flight; 0 for none."""
+        """Return how many requests may be handed in now, beside those in flight; 0 or less for none."""
         return self._concurrency - num_in_flight

@@ -6,7 +6,7 @@ requests/ID.parquet      one row for each request
 power/ID.parquet         the power trace around the window
 samples.parquet          one row for each sample
 events.jsonl             what happened
-live.json                what is happening, while a run goes on
+live.json                what is happening, during a run
 trials.parquet           all rows of trials/, gathered when a run or a report ends
 """
 
@@ -115,7 +115,9 @@ class RunStore:
         except (OSError, ValueError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}): start anew with --fresh") from None
         if not isinstance(manifest, dict) or not {"sweep", "options"} <= manifest.keys():
-            raise RunDirectoryError(f"{path} is no manifest of a run: start anew with --fresh, or give another --out")
+            raise RunDirectoryError(
+                f"{path} is not the manifest of a run: start anew with --fresh, or give another --out"
+            )
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def load_task(
         render_chat=render_chat,
     )
     if spec.phases and task.request_kind != "generate":
-        raise TaskError(f"task {spec.name!r} generates nothing, all of it is prefill: leave its `phases` out")
+        raise TaskError(f"task {spec.name!r} generates nothing, so all of it is prefill: leave `phases` out")
     return task
 
 

@@ -195,7 +195,7 @@ def test_a_metric_that_a_task_lacks_is_explained(sweep: Sweep, tmp_path: Path, c
     task = SWEEP.replace('"synthetic"', '"tiny_qa"').replace(LENGTHS, 'quality_metric = "exact_mach"\n')
     (tmp_path / "wrong.toml").write_text(task)
     words = [
-        'wrong.toml: task[0].quality_metric = "exact_mach" is not there: task "tiny_qa" has exact_match',
+        'wrong.toml: task[0].quality_metric = "exact_mach" is unknown: task "tiny_qa" has exact_match',
         'did you mean "exact_match"?',
     ]
     assert_explained(sweep(command, "wrong.toml", "--gpu", "sim"), 2, *words)
@@ -261,7 +261,7 @@ def test_a_simulated_gpu_that_does_not_exist_is_explained(sweep: Sweep, command:
 
 @pytest.mark.parametrize("gpu", ["al", "SIM", "-1", "0,,1", ""])
 def test_gpus_that_nobody_could_mean_are_explained_wherever_it_is_asked(sweep: Sweep, gpu: str) -> None:
-    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, f"in --gpu {gpu!r} is no GPU: say all, auto, sim")
+    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, f"in --gpu {gpu!r} is not a GPU: give all, auto, sim")
 
 
 def test_an_order_that_cannot_be_understood_is_explained(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_json_writes_no_page_as_its_help_says(run: Path) -> None:
 def test_limits_change_what_is_recommended(run: Path) -> None:
     text = " ".join(sweep("report", run, "--max-slowdown", "10%").stdout.split())
     assert "Within the limits: least at 2602 MHz, memory 14001 MHz (−18.0 %, +9.9 % in time), but do not rely" in text
-    assert "Within the limits: leave the default clock; beside it, no operating point that was measured keeps" in text
+    assert "Within the limits: keep the default clock; beside it, no operating point that was measured keeps" in text
     summary = json.loads(sweep("report", run, "--max-slowdown", "10%", "--json").stdout)
     assert summary["limits"]["max_slowdown"] == 0.1
     chosen = {

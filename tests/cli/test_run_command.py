@@ -128,6 +128,6 @@ def test_an_interrupted_run_says_what_is_kept_and_whether_clocks_are_back(capsys
     _say_what_is_kept(outcome, Path("runs/demo"))
     kept, to_go_on, to_see, clocks = capsys.readouterr().out.splitlines()
     assert kept == "interrupted: 12 of 33 trials are finished and kept in runs/demo"
-    assert to_go_on == "to go on: sweep run sweeps/demo.toml --gpu all"
-    assert to_see == "to see what was found: sweep report runs/demo"
+    assert to_go_on == "to resume: sweep run sweeps/demo.toml --gpu all"
+    assert to_see == "to see the results: sweep report runs/demo"
     assert said in clocks

@@ -2,6 +2,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from runner.spec.sweep import load_sweep
 from runner.spec.trial import expand_trials
 from tests.execution.fake_hub import FakeHub, serve_hub
 from tests.execution.sweep_process import SweepProcess
+
+if TYPE_CHECKING:
+    from tests.execution.small_study import SmallStudy
 
 SWEEP = """
 name = "{name}"
@@ -65,6 +69,14 @@ def start_sweep(tmp_path: Path) -> Iterator[Callable[..., SweepProcess]]:
     yield start
     for sweep_process in started:
         sweep_process.end()
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> "SmallStudy":
+    """The study in small, run once for the two modules that look at its results."""
+    from tests.execution.small_study import run_small_study
+
+    return run_small_study(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""sweeps/demo.toml as `make sweep` runs it: the results that a first sweep must have."""
+"""What a first sweep must show: the operating points of sweeps/demo.toml, measured within the study in small."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,46 +8,34 @@ import pytest
 
 from runner.analysis.window.gpu_state import MAX_UNSEEN_S
 from runner.physics.gpu_state import GpuState
-from runner.spec.sweep import load_sweep
-from runner.spec.trial import expand_trials
+from runner.spec.trial import Block, expand_trials
 from tests.engines import ON_PACED_ENGINE
-from tests.execution.sweep_process import SweepProcess, at_work_s, longest_unseen_s, read_manifest
+from tests.execution.small_study import BLOCKS, DEMO, PREFILL_TASK, SWEEP, SmallStudy
+from tests.execution.sweep_process import at_work_s, longest_unseen_s
 from tests.witness import BUSY_S, Witness
 
 pytestmark = ON_PACED_ENGINE
 
-ROOT = Path(__file__).parents[2]
-PREFILL_TASK = "tiny_commonsense"
+
+@pytest.fixture(scope="module")
+def folder(small_study: SmallStudy) -> Path:
+    return small_study.folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo")
+def machine(small_study: SmallStudy) -> Witness:
+    return small_study.machine
 
 
 @pytest.fixture(scope="module")
-def machine(folder: Path) -> Witness:
-    """Run the demo, and return the witness of how busy the machine was."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)  # the demo's models are named from there
-        run = SweepProcess(ROOT / "sweeps" / "demo.toml", folder / "run", folder, engine="vllm")
-    try:
-        with Witness() as witness:
-            assert run.wait(1700) == 0, run.output
-    finally:
-        run.end()
-    print(run.output[-6000:], f"\nlost by who only sleeps: {witness.lost_s:.1f} s")
-    return witness
-
-
-@pytest.fixture(scope="module")
-def trials(machine: Witness, folder: Path) -> pl.DataFrame:
-    assert read_manifest(folder / "run")["simulated"]
+def trials(folder: Path) -> pl.DataFrame:
+    """The trials at the demo's concurrency: those of single prompts stand in the study alone."""
     (gpu,) = (folder / "gpus").glob("GPU-*")
     activity = GpuState(gpu).read_new_activity()
     rows = pl.read_parquet(folder / "run" / "trials.parquet")
     at_work = [at_work_s(activity, row) for row in rows.iter_rows(named=True)]
-    return rows.with_columns(seconds_per_request=pl.Series(at_work) / pl.col("num_requests"))
+    rows = rows.with_columns(seconds_per_request=pl.Series(at_work) / pl.col("num_requests"))
+    return rows.filter(pl.col("concurrency").is_in(DEMO.axes.concurrency))
 
 
 @pytest.fixture
@@ -60,12 +48,14 @@ def sound(trials: pl.DataFrame, machine: Witness) -> pl.DataFrame:
     return trials.filter(pl.col("verdicts").list.len() == 0)
 
 
-def test_every_planned_trial_is_ok_and_simulated(trials: pl.DataFrame) -> None:
-    planned = [t.trial_id for block in expand_trials(load_sweep(ROOT / "sweeps" / "demo.toml")) for t in block.trials]
-    assert sorted(trials.filter(attempt=1)["trial_id"]) == sorted(planned)
-    assert set(trials["status"]) == {"ok"}
-    assert trials["simulated"].all()
-    assert trials["num_failed_requests"].sum() == 0
+def test_the_run_holds_the_demos_operating_points() -> None:
+    """The demo is not run as it stands: every point of it must be one of the study's, but for the number of prompts."""
+
+    def list_points(blocks: list[Block]) -> set[tuple[object, ...]]:
+        return {(b.model.id, b.task.name, b.load, trial.requested_point) for b in blocks for trial in b.trials}
+
+    assert list_points(BLOCKS) >= list_points(expand_trials(DEMO))
+    assert {(model.id, model.twin) for model in SWEEP.model} == {(model.id, model.twin) for model in DEMO.model}
 
 
 @pytest.mark.usefixtures("sound")

@@ -125,7 +125,7 @@ def test_limit_fresh_and_a_changed_fingerprint_on_a_cluster_that_stays(
 
     fresh = start_sweep(file, "--address", address, "--fresh", "--limit", "1")
     assert fresh.wait() == 0, fresh.output
-    assert "of the sweep's trials are left; the same command goes on" in fresh.output
+    assert "of the sweep's trials are left; the same command resumes the sweep" in fresh.output
     rows = read_rows(directory)
     assert len(rows) == 1
     assert all(row["start_ns"] > max(r["start_ns"] for r in first.values()) for row in rows.values())

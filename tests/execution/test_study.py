@@ -21,17 +21,14 @@ from runner.analysis.run.operating_points import POINT
 from runner.display.text.advice import describe_concurrency, describe_mixed_load, describe_route
 from runner.display.text.findings import describe_block, describe_models
 from runner.display.text.names import name_block
-from runner.spec.sweep import load_sweep
-from runner.spec.trial import Block, expand_trials
+from runner.spec.trial import Block
 from tests.engines import ON_PACED_ENGINE
-from tests.execution.sweep_process import SweepProcess, read_manifest
+from tests.execution.small_study import BLOCKS, SWEEP, SmallStudy
+from tests.execution.sweep_process import read_manifest
 
 # Seven minutes on two idle cores, and many times that where others want them too.
 pytestmark = [*ON_PACED_ENGINE, pytest.mark.timeout(3600)]
 
-ROOT = Path(__file__).parents[2]
-FILE = ROOT / "sweeps" / "paper-small.toml"
-BLOCKS = expand_trials(load_sweep(FILE))
 SINGLE = "tiny_qa_single"
 """The task whose prompts run one at a time."""
 CONCLUSIONS = {"saves", "unproven", "default", "none"}
@@ -73,17 +70,8 @@ class Study:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    folder = tmp_path_factory.mktemp("study")
-    directory = folder / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)  # the sweep's models are named from there
-        run = SweepProcess(FILE, directory, folder, engine="vllm")
-        try:
-            assert run.wait(3000) == 0, run.output
-        finally:
-            run.end()
-    print(run.output[-8000:])
+def study(small_study: SmallStudy) -> Study:
+    directory = small_study.directory
     summary = json.loads(report(directory, "--json"))
     text = report(directory, "--csv", "--plots", "svg")
     trials = pl.read_parquet(directory / "trials.parquet")
@@ -102,7 +90,7 @@ def report(directory: Path, *options: str) -> str:
 
 
 def test_the_file_asks_for_every_kind_of_task_and_for_more_than_one_clock_and_concurrency() -> None:
-    sweep = load_sweep(FILE)
+    sweep = SWEEP
     assert len(sweep.model) == 2
     assert {task.name for task in sweep.task} == {"tiny_qa", "tiny_commonsense", "tiny_facts"}
     assert len(sweep.axes.sm_clock) >= 3
@@ -223,7 +211,7 @@ def test_no_point_of_a_pareto_front_is_beaten_and_every_other_one_is(study: Stud
 
 def test_models_and_requests_in_flight_are_compared(study: Study) -> None:
     sound = {(b.task.display_name, b.load.concurrency, b.model.label) for b in study.whole_blocks()}
-    small, large = (model.label for model in load_sweep(FILE).model)
+    small, large = (model.label for model in SWEEP.model)
     for task, concurrency in {(task, concurrency) for task, concurrency, _ in sound}:
         if {(task, concurrency, small), (task, concurrency, large)} <= sound:
             [row] = study.rows("models", task=task, concurrency=concurrency)
@@ -246,11 +234,11 @@ def test_a_router_between_the_models_is_bounded(study: Study) -> None:
         for block in BLOCKS
         if any(point["is_default"] and point["is_sound"] for point in study.points(block))
     }
-    small, large = (model.label for model in load_sweep(FILE).model)
+    small, large = (model.label for model in SWEEP.model)
     both = {(task, number) for task, number, model in sound if model == small and (task, number, large) in sound}
     assert {(row["task"], row["concurrency"]) for row in study.rows("routing")} == both
     for row in study.rows("routing"):
-        asked = next(task for task in load_sweep(FILE).task if task.display_name == row["task"])
+        asked = next(task for task in SWEEP.task if task.display_name == row["task"])
         assert row["num_samples"] == asked.limit
         assert sum(row["shares"]) == pytest.approx(1)
         assert 0 <= row["smaller_suffices_low"] <= row["smaller_suffices"] <= row["smaller_suffices_high"] <= 1

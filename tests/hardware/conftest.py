@@ -18,7 +18,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def _own_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease that a test leaves unreleased marks no later test's processes."""
+    """Keep an unreleased lease of one test from marking the processes of later tests."""
     monkeypatch.setenv(LEASE_VARIABLE, "")
 
 

@@ -1,4 +1,4 @@
-"""Processes that hold a lease on a simulated GPU, to be really killed, and what can be seen of the GPU."""
+"""Processes that hold a lease on a simulated GPU and can be killed, and readings of that GPU."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ class Owner:
         self.process.wait()
 
     def kill_with_guard(self) -> None:
-        """Kill the guard and its owner so that neither sees the other die: a stopped guard is alive, and idle."""
+        """Kill the guard and its owner so that neither sees the other die. A stopped guard lives, and does nothing."""
         assert self.guard is not None
         os.kill(self.guard.pid, signal.SIGSTOP)
         self.kill()
@@ -83,7 +83,7 @@ def path_of(folders: tuple[Path, Path]) -> Path:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
-    """Wait for what takes some tenths of a second on a quiet machine, and as long as it likes on a busy one."""
+    """Wait until a condition holds. It takes tenths of a second on a quiet machine, and much longer on a busy one."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

@@ -1,4 +1,4 @@
-"""What `sweep doctor` finds, on the simulated GPU alone: nothing here ever sets a real one."""
+"""What `sweep doctor` finds on simulated GPUs. Nothing here sets a real one."""
 
 import json
 import os
@@ -152,7 +152,7 @@ def test_eight_gpus_take_about_as_long_as_one_and_are_told_in_order() -> None:
 
     one, one_s = took("sim")
     eight, eight_s = took("sim:h200x8")
-    assert eight_s < 2.5 * one_s  # one after the other it would be 8
+    assert eight_s < 2.5 * one_s  # one after the other would take 8 times as long
     machine, *gpu_checks = eight
     assert machine == one[0]
     subjects = [check.subject for check in gpu_checks]
@@ -190,9 +190,9 @@ def test_a_gpu_that_fails_leaves_what_was_found_before_and_the_other_gpus(monkey
     assert len(found[0]) == len(found[2]) == 9
 
 
-def test_a_fault_of_the_program_is_none_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "probe_sensors", fail_with(RuntimeError("a fault of the program")))
-    with pytest.raises(RuntimeError, match="a fault of the program"):
+def test_an_error_of_the_program_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "probe_sensors", fail_with(RuntimeError("an error of the program")))
+    with pytest.raises(RuntimeError, match="an error of the program"):
         examine("sim:h200x2", None)
 
 
@@ -235,7 +235,7 @@ def test_what_a_run_left_with_its_journal_is_put_back_as_it_was(
     assert gpu_settings(folders) == (1200, 500.0)
     lines = list(reset_leftovers("sim", None))
     assert f"left over by process {owner.process.pid} on" in lines[0]
-    assert re.search("; reset, [12] processes ended", lines[0])  # its guard had seen the forked one, or had not
+    assert re.search("; reset, [12] processes ended", lines[0])  # the guard may not have seen the forked one
     assert lines[1:] == [
         "GPU 0 Simulated NVIDIA H200: clocks are at the GPU's default; its power limit is 600 W (its default: 700 W)"
     ]
@@ -262,7 +262,7 @@ def test_what_was_left_on_a_gpu_that_is_not_chosen_stays(
     owner = start_owner()
     owner.kill_with_guard()
     (path,) = folders[1].glob("*.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"state_dir": None}))  # a real one, it claims
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"state_dir": None}))  # as of a real GPU
     assert "not among the chosen GPUs, left alone" in restore_leftover(allowed_uuids=["GPU-another"])[0].account
     assert path.exists()
 
@@ -278,7 +278,7 @@ def test_a_journal_that_cannot_be_read_is_told_and_its_gpu_reset(
     assert (check.level, "sweep doctor --reset-clocks" in check.finding) == ("error", True)
     lines = list(reset_leftovers("sim", None))
     assert "not restored: the lease journal" in lines[0]
-    assert "its power limit is 500 W (its default: 700 W)" in lines[1]  # who knows whose
+    assert "its power limit is 500 W (its default: 700 W)" in lines[1]  # it may be an administrator's
     assert gpu_settings(folders) == (None, 500.0)
     assert not path.exists()
 
@@ -304,7 +304,7 @@ def test_a_gpu_that_another_user_holds_is_left_alone(
     start_owner: Callable[..., Owner], folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     owner = start_owner()
-    monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "somebody-else"))  # whose journals cannot be seen
+    monkeypatch.setenv("SWEEP_LEASE_DIR", str(tmp_path / "another-user"))  # a folder without our journals
     assert f"held by process {owner.process.pid} of user" in list(reset_leftovers("sim", None))[-1]
     assert gpu_settings(folders) == (1200, 500.0)
     owner.kill()

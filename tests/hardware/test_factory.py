@@ -1,4 +1,4 @@
-"""The one factory of GPUs."""
+"""The factory that opens GPUs."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def test_a_gpu_is_opened_by_uuid_or_index_and_says_its_address(tmp_path: Path) -
 
 def test_a_real_gpu_has_an_address_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Real:
-        """A simulated NVML that says nothing of itself, as the real one does."""
+        """A simulated NVML without the attributes that a stand-in has."""
 
         def __init__(self) -> None:
             self._nvml = SimulatedNvml("sim", VirtualTime(), tmp_path)

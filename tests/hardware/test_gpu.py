@@ -1,4 +1,4 @@
-"""What every `Gpu` does, over each implementation: the real NvmlGpu on each driver, setter and kind of sensors."""
+"""The contract of `Gpu`, on each implementation: NvmlGpu with each driver, setter and kind of sensors."""
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
@@ -64,7 +64,7 @@ def num_settings(gpu: Gpu) -> int:
 
 
 def work(gpu: Gpu, time_source: VirtualTime) -> None:
-    """Let two seconds pass, in which the GPU works at its power limit; it goes on for a little longer."""
+    """Let two seconds pass while the GPU works at its power limit. The work lasts a little longer."""
     assert gpu.address.gpu_state_dir is not None
     activity = Activity(
         start_ns=time_source.now_ns(),
@@ -109,7 +109,7 @@ def test_readings_are_in_w_j_s_and_ns(open_one: Open, time_source: VirtualTime) 
     for read in (gpu.read_instant_power, gpu.read_average_power, lambda: gpu.read_power_samples(begin_ns)):
         try:
             answer: Any = read()
-        except NotSupportedError:  # as its sensors have it
+        except NotSupportedError:  # these sensors lack it
             continue
         readings += answer if isinstance(answer, list) else [answer]
     assert all(begin_ns < reading.time_ns <= time_source.now_ns() for reading in readings)
@@ -183,7 +183,7 @@ def test_read_only_sets_nothing(open_one: Open, by: str, monkeypatch: pytest.Mon
         assert not gpu.read_only
         monkeypatch.setenv("SWEEP_CLOCKS", "read-only")
     assert gpu.read_only
-    gpu.check(POINT)  # asks, and sets nothing
+    gpu.check(POINT)  # which sets nothing
     for refused in (lambda: gpu.apply(POINT), lambda: gpu.reset(None), lambda: gpu.reset(700.0, ["sm_clock"])):
         with pytest.raises(ReadOnlyError):
             refused()

@@ -1,4 +1,4 @@
-"""From what a sweep file asks for to what a GPU supports."""
+"""Operating points of a sweep file in the values of a GPU."""
 
 import re
 from dataclasses import replace

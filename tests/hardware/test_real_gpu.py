@@ -1,4 +1,4 @@
-"""NvmlGpu and the sampler on a real GPU, which is only ever read: setting is proven on the simulated one."""
+"""NvmlGpu and the sampler on a real GPU. They only read: the simulated GPU tests settings."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Which GPUs may be used."""
+"""Which GPUs a run uses."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def nvml(tmp_path: Path) -> SimulatedNvml:
         ("all", "2,2", [2]),
         ("0,2", None, [0, 2]),
         ("2, 0, 2", None, [2, 0]),
-        (f"{U}1", None, [1]),  # exactly one GPU, though others begin so
+        (f"{U}1", None, [1]),  # exactly one GPU, though other UUIDs begin so
         ("gpu-sim-h200-10".replace("gpu", "GPU"), None, [10]),
         ("4", f"4,{U}5", [4]),
     ],
@@ -64,7 +64,7 @@ def test_gpus_that_are_not_there(nvml: SimulatedNvml, request_: str) -> None:
 
 @pytest.mark.parametrize("request_", ["", "0,", "first", "0-2", "-1", "²"])
 def test_requests_that_cannot_be_read(nvml: SimulatedNvml, request_: str) -> None:
-    with pytest.raises(ValueError, match="is no GPU: say all, auto, sim"):
+    with pytest.raises(ValueError, match="is not a GPU: give all, auto, sim"):
         select_gpus(nvml, request_, None)
 
 

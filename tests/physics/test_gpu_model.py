@@ -17,7 +17,7 @@ def gpu(request: pytest.FixtureRequest) -> GpuModel:
 
 
 def over_clocks(gpu: GpuModel, work: StepWork, **point: float) -> list[StepOutcome]:
-    """Outcomes over the supported SM clocks, ascending."""
+    """Return the outcomes at the supported SM clocks, ascending."""
     return [
         gpu.step(MISTRAL, work, OperatingPoint(sm_clock_mhz=clock, **point))  # type: ignore[arg-type]
         for clock in gpu.sm_clocks_mhz

@@ -1,4 +1,4 @@
-"""The committed constants against the published tables, recomputed here from the CSV files."""
+"""The committed constants against the published tables, computed from the CSV files."""
 
 import sys
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_errors_are_taken_from_the_measured_value() -> None:
     assert found.energy == [pytest.approx((seconds * watts - row.energy_j) / row.energy_j)]
 
 
-# 6 W: the published pairs contradict the published largest saving, 32 % (32 % of 137 W are 44 W), by 3 W and more.
+# 6 W, because the published pairs contradict the published largest saving of 32 % (44 W of 137 W) by 3 W and more.
 @pytest.mark.parametrize(("power_w", "saved_w"), gpu_model_errors.PUBLISHED_SAVINGS_W)
 def test_h200_saves_what_was_published(power_w: float, saved_w: float) -> None:
     assert gpu_model_errors.host_paced_saving_w(load_gpu_model("h200"), power_w) == pytest.approx(saved_w, abs=6)
@@ -72,7 +72,7 @@ def test_h200_loses_under_a_percent_of_decoding_throughput_at_780_mhz() -> None:
 
 
 def test_h200_power_cap_overrules_a_lock_as_was_published() -> None:
-    # Within the 8 % that the table's clocks are held to: the published load is not known, and "about" is its word.
+    # Within 8 %, as for the table's clocks: the published load is unknown, and the paper says "about".
     assert gpu_model_errors.capped_lock_mhz(load_gpu_model("h200")) == pytest.approx(
         gpu_model_errors.PUBLISHED_CAPPED_MHZ, rel=0.08
     )

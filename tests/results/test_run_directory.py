@@ -1,8 +1,10 @@
 """The run directory: whole files or none, one writer, nothing of anybody else's touched."""
 
+import errno
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from runner.results.atomic_files import write_atomically
+from runner.results.atomic_files import WriteError, write_atomically
 from runner.results.live import Event
 from runner.results.run_directory import RunDirectoryError, RunStore, open_run
 from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
@@ -62,7 +64,9 @@ def test_a_trial_is_three_files_that_read_back_as_written(store: RunStore) -> No
         "energy_j",
         "verdicts",
         "gpu_uuids",
+        "attempt",  # 1 unless a row says otherwise: an early release had no second attempts
     }
+    assert row["attempt"] == 1
     assert store.read_requests("a").schema == pl.Schema(REQUESTS)
     assert store.read_power("a")["power_w"].to_list() == [99.5]
 
@@ -98,13 +102,27 @@ def test_a_crash_while_any_of_its_files_is_written_leaves_no_finished_trial(
     assert store.finished_trial_ids() == {"whole", "torn"}
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "folder" / "file"
-    write_atomically(path, b"old")
-    seen = []
-    monkeypatch.setattr(os, "fsync", lambda _: seen.append(path.read_bytes()))
-    write_atomically(path, b"new")
-    assert (seen, path.read_bytes()) == ([b"old"], b"new")
+@pytest.mark.parametrize("folder", ["power", "requests", "trials"])
+def test_a_full_disk_leaves_no_part_of_a_finished_trial_and_is_told_with_its_file(
+    store: RunStore, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_trial(store, "whole")
+    replace = Path.replace
+
+    def fill(path: Path, target: Path) -> Path:
+        if target.parent.name == folder:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fill)
+    path = re.escape(str(store.directory / folder / "torn.parquet"))
+    with pytest.raises(WriteError, match=rf"{path} could not be written \(No space left on device\): free some space"):
+        write_trial(store, "torn")
+    monkeypatch.undo()
+    assert store.finished_trial_ids() == {"whole"}
+    assert not any(name.endswith(".partial") for name in tree(store.directory))
+    write_trial(store, "torn")
+    assert store.finished_trial_ids() == {"whole", "torn"}
 
 
 def test_finished_is_what_ended_well_and_a_failed_trial_is_replaced(store: RunStore) -> None:
@@ -165,6 +183,17 @@ def test_requests_of_several_trials_are_read_lazily(store: RunStore) -> None:
     assert requests.collect_schema() == pl.Schema(REQUESTS)
     assert requests.collect()["trial_id"].to_list() == ["a", "b"]
     assert store.scan_requests([]).collect().schema == pl.Schema(REQUESTS)
+
+
+def test_the_round_of_a_request_of_release_0_1_is_read_from_its_id(store: RunStore) -> None:
+    requests = pl.DataFrame([{"trial_id": "t", "request_id": f"qa/{k}#{k}"} for k in (0, 12)], schema=REQUESTS)
+    store.write_trial({"trial_id": "t", "status": "ok"}, requests, pl.DataFrame(schema=POWER))
+    path = store.directory / "requests" / "t.parquet"
+    for written in (requests, requests.drop("round")):
+        written.write_parquet(path)
+        assert store.read_requests("t")["round"].to_list() == [0, 12]
+    requests.with_columns(round=pl.lit(7)).cast({"round": pl.Int64}).write_parquet(path)
+    assert store.read_requests("t")["round"].to_list() == [7, 7]
 
 
 def test_samples_of_an_earlier_release_have_every_column(store: RunStore) -> None:

@@ -1,6 +1,6 @@
-"""A trial's power trace, small enough to draw: thinned, with the stretches in which prompts were read or tokens made.
+"""A trial's power trace, small enough to draw, with the stretches of prefill and decoding.
 
-Rows of `tables.POWER` and `tables.REQUESTS` enter. Next: display.
+Rows of `tables.POWER` and `tables.REQUESTS` enter, points and stretches of a plot leave. Next: display.
 """
 
 from itertools import groupby
@@ -10,16 +10,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 MAX_POINTS = 300
-"""A plot is some 300 pixels wide."""
+"""A plot is about 300 pixels wide."""
 NUM_BINS = 200
-"""Of a window: a shorter stretch cannot be seen in a plot."""
+"""Bins of a window. A shorter stretch cannot be seen in a plot."""
 _INSTANTS_PER_BIN = 16
 
 
 def thin_power(power: pl.DataFrame, start_ns: int) -> pl.DataFrame:
     """Return a trace as [num_points] rows of time_s (from the window's start), mean_w, least_w and greatest_w.
 
-    Of more than `MAX_POINTS` readings each point stands for several that follow each other; no peak is lost.
+    If there are more than `MAX_POINTS` readings, each point stands for several that follow each other. No peak is lost.
     """
     trace = power.drop_nulls("power_w").sort("time_ns").with_row_index("place")
     if trace.height > MAX_POINTS:
@@ -39,8 +39,8 @@ def thin_power(power: pl.DataFrame, start_ns: int) -> pl.DataFrame:
 def find_phases(requests: pl.DataFrame, start_ns: int, end_ns: int) -> pl.DataFrame:
     """Return what the engine did in a window, in stretches: phase (prefill, decode, both), start_s and end_s.
 
-    A request reads its prompt until its first token, and decodes until its last; a stretch is called by what went on in
-    half of it or more, and left out where nothing did.
+    A request is in prefill until its first token, and decodes until its last one. A stretch has the name of the phase
+    that took at least half of it. Stretches without a request are left out.
     """
     bin_ns = (end_ns - start_ns) / NUM_BINS
     instants = start_ns + (np.arange(NUM_BINS * _INSTANTS_PER_BIN) + 0.5) / _INSTANTS_PER_BIN * bin_ns
@@ -59,7 +59,12 @@ def find_phases(requests: pl.DataFrame, start_ns: int, end_ns: int) -> pl.DataFr
 
 
 def _is_going_on(starts_ns: pl.Series, ends_ns: pl.Series, instants_ns: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether some stretch is open in half of a bin or more: [NUM_BINS]."""
+    """Return [NUM_BINS] whether a request is in the phase for at least half of each bin.
+
+    Args:
+        starts_ns, ends_ns: of the requests' phase.
+        instants_ns: evenly spaced instants, the same number in each bin.
+    """
     num_begun = np.searchsorted(np.sort(starts_ns.to_numpy()), instants_ns, side="right")
     num_ended = np.searchsorted(np.sort(ends_ns.to_numpy()), instants_ns, side="right")
     return np.asarray((num_begun > num_ended).reshape(NUM_BINS, -1).mean(axis=1) >= 0.5)

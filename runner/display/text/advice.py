@@ -63,7 +63,7 @@ def describe_mixed_load(row: Row) -> str:
         return f"No single operating point is recommended {where} {over}: {row['reason']}.{left_out}"
     if row["conclusion"] == "default":
         nothing = "no other operating point that is allowed in all of them saves energy"
-        return f"Leave the default clock {where}: {over}, {nothing}.{left_out}"
+        return f"Keep the default clock {where}: {over}, {nothing}.{left_out}"
     costs = f"{_span(row['slowdown_least'], row['slowdown_most'])}{_worst_quality(row['quality_change_worst'])}"
     if row["conclusion"] == "saves":
         saved = format_amount((row["change"], row["change_low"], row["change_high"]))
@@ -83,7 +83,7 @@ def describe_recommendation(row: Row) -> str:
     if row["conclusion"] == "none":
         return f"no recommendation, since {row['reason']}."
     if row["conclusion"] == "default":
-        return f"leave the default clock; {row['reason'] or 'no other measured operating point needs less'}."
+        return f"keep the default clock; {row['reason'] or 'no other measured operating point needs less'}."
     if row["conclusion"] == "unproven":
         less = "" if row["change"] is None else f" ({format_change(row['change'])}{_time(row)})"
         return f"least at {name_point(row)}{less}, but do not rely on it: {row['reason']}."
@@ -124,7 +124,7 @@ def describe_concurrency(row: Row) -> str:
     """Say how much more energy another number of requests in flight needs than the best one.
 
     Args:
-        row: of `model_comparison.CONCURRENCY_COMPARISONS`.
+        row: of `model_comparison.LOAD_COMPARISONS`.
     """
     best, other = row["reference_concurrency"], row["concurrency"]
     low, high = row["ratio_low"], row["ratio_high"]

@@ -47,7 +47,7 @@ def await_answer(reference: Any, timeout_s: float | None = None, *, whose: str =
     except RayTaskError as error:
         raise error.cause from None
     except RayActorError as error:
-        raise ClusterError(f"{whose} is gone: {describe_death(error)}; the same command goes on from here") from None
+        raise ClusterError(f"{whose} is gone: {describe_death(error)}; the same command resumes the run") from None
 
 
 def tell(aggregator: Any, level: EventLevel, kind: str, message: str) -> None:

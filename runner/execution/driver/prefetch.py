@@ -100,5 +100,6 @@ def _download_at_low_priority(model_id: str, revision: str | None) -> EventParts
     try:
         download(model_id, revision)
     except Exception as error:  # the hub's own, the network's, the disk's
-        return "warning", "download_failed", f"the download of a later model failed: {explain(model_id, revision, error)[1]}"
+        reason = explain(model_id, revision, error)[1]
+        return "warning", "download_failed", f"the download of a later model failed: {reason}"
     return "info", "model_downloaded", f"{model_id} downloaded in {time.monotonic() - start_s:.0f} s"

@@ -93,7 +93,7 @@ def run_sweep(
         _dispatch(run)
     except KeyboardInterrupt:
         interrupted = True
-        message = "interrupted: what is finished is kept; the same command goes on from here"
+        message = "interrupted: finished trials are kept; the same command resumes the run"
         tell(run.aggregator, "warning", "interrupted", message)
     finally:
         sensors = _close(run)

@@ -34,14 +34,14 @@ def _find_unknown_models(sweep: SweepSpec) -> Iterator[str]:
         shape = model.id.removeprefix(SHAPES_PREFIX)
         if shape != model.id and shape not in names:
             yield (
-                f'model[{index}].id = "{model.id}" is not there: shapes are {", ".join(names)}'
+                f'model[{index}].id = "{model.id}" is unknown: the shapes are {", ".join(names)}'
                 f"{did_you_mean(shape, names)}"
             )
         elif Path(model.id).is_dir() and not (Path(model.id) / "config.json").is_file():
             yield f'model[{index}].id = "{model.id}" is a folder without config.json: vLLM cannot open it'
         if model.twin is not None and model.twin not in names:
             yield (
-                f'model[{index}].twin = "{model.twin}" is not there: shapes are {", ".join(names)}'
+                f'model[{index}].twin = "{model.twin}" is unknown: the shapes are {", ".join(names)}'
                 f"{did_you_mean(model.twin, names)}"
             )
 
@@ -57,7 +57,7 @@ def _find_unknown_tasks(sweep: SweepSpec) -> Iterator[str]:
             continue
         if names.find(task.quality_metric) is None:
             yield (
-                f'task[{index}].quality_metric = "{task.quality_metric}" is not there: task "{task.name}" has '
+                f'task[{index}].quality_metric = "{task.quality_metric}" is unknown: task "{task.name}" has '
                 f"{names.describe(task.quality_metric)}"
             )
 
@@ -69,8 +69,8 @@ def require_tokenizers(sweep: SweepSpec, path: Path | None) -> None:
     """
     texts = [f'task[{index}].name = "{task.name}"' for index, task in enumerate(sweep.task) if not task.is_synthetic]
     problems = [
-        f'model[{index}].id = "{model.id}" has random weights and no tokenizer, and {", ".join(texts)} asks it texts: '
-        'allowed is task "synthetic" (or --engine simulated, which scores nothing)'
+        f'model[{index}].id = "{model.id}" has random weights and no tokenizer, but {", ".join(texts)} needs one: '
+        'use task "synthetic" (or --engine simulated, which scores nothing)'
         for index, model in enumerate(sweep.model)
         if texts and model.id.startswith(SHAPES_PREFIX) and model.engine.get("skip_tokenizer_init", True)
     ]

@@ -30,7 +30,7 @@ def find_obstacle(gpus: Sequence[GpuInfo]) -> str | None:
         return None
     if os.geteuid() == 0:
         return "this is root in a container without the capability SYS_ADMIN (docker run --cap-add SYS_ADMIN)"
-    return f"only root may, and this is user {os.geteuid()}"
+    return f"only root may set them, and this is user {os.geteuid()}"
 
 
 def denied(obstacle: str, where: str = "here") -> PermissionDeniedError:

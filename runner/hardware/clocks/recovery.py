@@ -101,7 +101,7 @@ def _settle(path: Path, allowed_uuids: Collection[str] | None) -> str:
         if journal.state_dir is None and allowed_uuids is not None and journal.gpu_uuid not in allowed_uuids:
             return f"{journal.gpu_uuid}: left over by {journal.describe()}; not among the chosen GPUs, left alone"
         if journal.changed and environment_forbids_setting():
-            return f"{journal.gpu_uuid}: still locked, and {CLOCKS_VARIABLE} forbids to reset it"
+            return f"{journal.gpu_uuid}: still locked, and {CLOCKS_VARIABLE} forbids resetting it"
         num_ended = len(end_orphans(journal))
         restore_gpu(journal)
         path.unlink()

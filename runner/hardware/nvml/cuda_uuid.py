@@ -11,8 +11,8 @@ _LIMIT_S = 60
 _PROGRAM = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
-device, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
-for result in (cuda.cuInit(0), cuda.cuDeviceGet(ctypes.byref(device), 0), cuda.cuDeviceGetUuid(raw, device)):
+gpu, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
+for result in (cuda.cuInit(0), cuda.cuDeviceGet(ctypes.byref(gpu), 0), cuda.cuDeviceGetUuid(raw, gpu)):
     if result:
         raise SystemExit(f"CUDA error {result}")
 print(bytes(raw).hex())

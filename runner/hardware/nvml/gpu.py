@@ -72,7 +72,7 @@ class NvmlGpu:
 
     @property
     def read_only(self) -> bool:
-        """Whether settings are refused, by whoever opened the GPU or by SWEEP_CLOCKS."""
+        """Whether settings are refused, because the GPU was opened so or because of SWEEP_CLOCKS."""
         return self._read_only or environment_forbids_setting()
 
     def read_power_samples(self, after_ns: int) -> list[PowerReading]:

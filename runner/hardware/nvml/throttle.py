@@ -26,9 +26,11 @@ _THERMAL_FIELDS = (f"{_FIELD}SW_THERM_SLOWDOWN", f"{_FIELD}HW_THERM_SLOWDOWN")
 _OTHER_FIELDS = (f"{_FIELD}SYNC_BOOST",)
 
 _POWER_POLICIES = (0,)
+"""NVML_PERF_POLICY_POWER."""
 _THERMAL_POLICIES = (1,)
+"""NVML_PERF_POLICY_THERMAL."""
 _OTHER_POLICIES = (2, 3, 5)
-"""nvmlPerfPolicyType_t: sync boost, board limit, reliability. The others are sums, or are not throttling."""
+"""NVML_PERF_POLICY_SYNC_BOOST, _BOARD_LIMIT and _RELIABILITY. Of the others, some are sums and one is no throttling."""
 
 
 @cache

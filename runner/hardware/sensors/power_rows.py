@@ -21,7 +21,7 @@ class PowerRows:
 
     Args:
         gpu_uuid: the GPU.
-        on_batch: takes a frame of the rows that were added since its last call; None where nobody watches.
+        on_batch: takes a frame of the rows that were added since its last call. None: such frames are not made.
     """
 
     def __init__(self, gpu_uuid: str, on_batch: Callable[[pl.DataFrame], None] | None) -> None:

@@ -82,7 +82,7 @@ class GpuHistory:
         return self._energy_at(time_ns)
 
     def means_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
-        """Return the mean power over the window before each instant, at most since the driver loaded. A window of 0 is a point."""
+        """Return the mean power over the window before each instant, at most since the driver loaded."""
         starts_ns = [max(end_ns - window_ns, self._loaded_ns) for end_ns in ends_ns]
         powers_w = self.powers_w(ends_ns)
         return [

@@ -256,7 +256,7 @@ class SimulatedNvml(NvmlConstants):
 
 
 def _parse_request(request: str) -> tuple[GpuModel, str, int]:
-    """Return the GPU model, the profile of the sensors and the number of GPUs of a request such as "sim:h200+a100x4"."""
+    """Return the GPU model, the sensor profile and the number of GPUs of a request such as "sim:h200+a100x4"."""
     match = re.fullmatch(r"sim(?::([a-z0-9]+?)(?:\+([a-z0-9-]+?))?(?:x([1-9]\d?))?)?", request)
     if match is None:
         raise ValueError(

@@ -12,7 +12,7 @@ MS_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """One reading: it changes every `period_ns`, and is the mean over the `window_ns` before. A window of 0 is a point."""
+    """One reading: it changes every `period_ns`, and is the mean over the `window_ns` before; 0 means a point."""
 
     period_ns: int
     window_ns: int

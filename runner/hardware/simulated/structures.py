@@ -57,7 +57,7 @@ class ProcessInfo:
 
 @dataclass(frozen=True, slots=True)
 class ViolationTime:
-    """How long a policy has held clocks down since the driver loaded, in ns, and when that was read, in µs since the epoch."""
+    """How long a policy has held clocks down since the driver loaded, in ns, up to an instant in µs since the epoch."""
 
     referenceTime: int
     violationTime: int

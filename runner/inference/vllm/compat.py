@@ -163,7 +163,8 @@ class FrontEnd:
         error = engine_dead_error()
         self._core.outputs_queue.put(error())
         for answer in list(self._core.utility_results.values()):
-            answer.set_exception(error())
+            if not answer.done():
+                answer.set_exception(error())
 
     def shut_down(self, timeout_s: float) -> None:
         """Ask the core to end and wait for it."""

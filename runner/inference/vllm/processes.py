@@ -109,21 +109,20 @@ def watch(
     Args:
         processes: killed when the block takes longer than `limit_s`.
         limit_s: None for no limit.
-        on_death: called once, from another thread, when one of the processes is gone, to wake the thread that waits.
+        on_death: wakes the thread that waits. Another thread calls it again and again while one of the processes is
+            gone, since the block may wait for several answers.
     """
     out_of_time, done = threading.Event(), threading.Event()
     deadline = float("inf") if limit_s is None else time.monotonic() + limit_s
 
     def look() -> None:
-        wake = on_death
         while not done.wait(_WATCH_PERIOD_S):
             if time.monotonic() > deadline:
                 out_of_time.set()
                 processes.find()
                 processes.kill()
-            if wake is not None and not processes.all_alive:
-                wake()
-                wake = None
+            if on_death is not None and not processes.all_alive:
+                on_death()
 
     watcher = threading.Thread(target=look, name="engine-watcher", daemon=True)
     watcher.start()

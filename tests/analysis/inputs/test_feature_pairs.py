@@ -121,14 +121,14 @@ def test_a_prompt_of_several_models_is_averaged_and_counts_once() -> None:
     second = FeaturePair(
         sample_ids=("b", "a", "c"),
         feature=np.array([-1.0, 1.0, 0.0]),
-        target=np.array([1.0, 3.0, 0.0]),
+        target=np.array([1.0, 3.0, 2.0]),
         num_controls=3,
     )
     averaged = average_pairs([first, second])
     assert averaged.sample_ids == ("a", "b", "c")
     assert averaged.num_controls == 3
-    # Targets of a, b, c: (1 + 3) / 2, (-1 + 1) / 2 and 0, in standard deviations from their mean of 2/3.
-    assert averaged.target == pytest.approx(np.array([4 / 3, -2 / 3, -2 / 3]) / (8 / 9) ** 0.5)
+    # Targets of a, b, c: (1 + 3) / 2, (-1 + 1) / 2 and 2, in standard deviations from their mean of 4/3.
+    assert averaged.target == pytest.approx(np.array([2 / 3, -4 / 3, 2 / 3]) / (8 / 9) ** 0.5)
     assert averaged.feature == pytest.approx(np.array([1.0, -1.0, 0.0]) / (2 / 3) ** 0.5)
 
 

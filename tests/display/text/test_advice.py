@@ -41,7 +41,7 @@ def test_several_blocks_get_one_setting_for_all():
 def test_a_setting_for_all_that_saves_nothing_points_to_the_blocks_that_could():
     rows = block({990: (0.8, 1.0)}) + block({990: (1.5, 1.0)}, block_id="c", task="cloze")
     [sentence] = advice(rows)
-    assert sentence.startswith("Leave the default clock on gpu: over 2 combinations ")
+    assert sentence.startswith("Keep the default clock on gpu: over 2 combinations ")
     assert "no other operating point that is allowed in all of them saves energy." in sentence
     assert sentence.endswith("Set separately, 1 of them would save energy.")
 

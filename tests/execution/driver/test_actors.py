@@ -42,7 +42,7 @@ def test_who_died_is_told_in_a_line_with_its_logs(dying: Any) -> None:
     assert pattern.parent.parts[-2:] == ("session_latest", "logs")
     # The latest session may be that of another Ray by now: tests before this one start some.
     assert list(pattern.parents[2].glob(f"session_*/logs/{pattern.name}"))
-    assert then == "the same command goes on from here"
+    assert then == "the same command resumes the run"
 
 
 def test_what_a_constructor_raises_is_no_less_plain(dying: Any) -> None:
@@ -51,4 +51,4 @@ def test_what_a_constructor_raises_is_no_less_plain(dying: Any) -> None:
         await_answer(actor.process_id.remote())
     told, _, then = str(death.value).partition("; ")
     assert told == "the aggregator is gone: its process did not start: TypeError: no such GPU"
-    assert then == "the same command goes on from here"
+    assert then == "the same command resumes the run"

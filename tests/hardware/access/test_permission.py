@@ -1,4 +1,4 @@
-"""Whether clocks may be set is known without trying. Real GPUs here are records: no driver is asked."""
+"""Whether clocks may be set, found without trying to. Real GPUs are records here, and no driver is asked."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from runner.hardware.gpu import GpuInfo
 from runner.hardware.nvml.gpu import NvmlGpu
 from runner.timebase import VirtualTime
 
-FULL, WITHOUT_SYS_ADMIN = "000001ffffffffff", "00000000a80425fb"  # root's, and that of root in Docker
+FULL, WITHOUT_SYS_ADMIN = "000001ffffffffff", "00000000a80425fb"  # of root, and of root in Docker
 OUTERMOST, NESTED = "0 0 4294967295", "0 1000 1"
 
 
@@ -35,9 +35,9 @@ def real(simulated: GpuInfo) -> GpuInfo:
     [
         (0, FULL, OUTERMOST, "None"),
         (1000, FULL, OUTERMOST, "None"),
-        (1000, "0" * 16, OUTERMOST, "only root may, and this is user 1000"),
+        (1000, "0" * 16, OUTERMOST, "only root may set them, and this is user 1000"),
         (0, WITHOUT_SYS_ADMIN, OUTERMOST, "--cap-add SYS_ADMIN"),
-        (0, FULL, NESTED, "--cap-add SYS_ADMIN"),  # all-powerful in its own user namespace alone
+        (0, FULL, NESTED, "--cap-add SYS_ADMIN"),  # root in its own user namespace only
     ],
 )
 def test_what_the_driver_will_ask_for_is_known_before(  # noqa: PLR0917 - a row of the table above
@@ -49,7 +49,7 @@ def test_what_the_driver_will_ask_for_is_known_before(  # noqa: PLR0917 - a row 
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Be another user with other capabilities."""
+    """Act as another user with other capabilities."""
 
     def be(user: int, capabilities: str, uid_map: str) -> None:
         files = {"status": f"Name:\tsweep\nCapEff:\t{capabilities}\n", "uid_map": uid_map}
@@ -79,9 +79,9 @@ def test_a_simulated_gpu_needs_nobodys_permission_unless_it_is_told_so(
 
 
 def test_the_error_says_what_is_missing_and_every_way_out() -> None:
-    message = str(denied("only root may, and this is user 1000", "on node7"))
+    message = str(denied("only root may set them, and this is user 1000", "on node7"))
     assert message.startswith(
-        "clocks and limits cannot be set on node7: only root may, and this is user 1000. Ways out: "
+        "clocks and limits cannot be set on node7: only root may set them, and this is user 1000. Ways out: "
     )
     for way in ("run as root", "SWEEP_SETTER=sudo", "sudoers rule", "--clocks read-only", "docs/permissions.md"):
         assert way in message

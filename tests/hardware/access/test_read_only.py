@@ -1,4 +1,4 @@
-"""SWEEP_CLOCKS=read-only wins over everything."""
+"""SWEEP_CLOCKS=read-only overrides everything else."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Settings through sudo, with a `sudo` of our own in the PATH: no real one is started, and no GPU is set."""
+"""Settings through sudo, with a `sudo` of our own in the PATH. No real sudo starts, and no GPU is set."""
 
 import os
 import re
@@ -25,14 +25,14 @@ Answer = Callable[..., None]
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the arguments of every sudo are written, a line each."""
+    """The file to which each sudo writes its arguments, in a line."""
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     return tmp_path / "calls.txt"
 
 
 @pytest.fixture
 def answer(tmp_path: Path, calls: Path) -> Answer:
-    """Say how sudo ends, and what it prints; where `refused` is in its arguments it ends with 1."""
+    """Set the exit code and the output of sudo. Where its arguments contain `refused` it ends with 1."""
 
     def write(code: int = 0, stdout: str = "All done.", refused: str = "nothing") -> None:
         path = tmp_path / "bin" / "sudo"

@@ -1,4 +1,4 @@
-"""The guard of a lease: what it does when somebody is killed, itself included."""
+"""The guard of a lease: what happens when an owner or the guard itself is killed."""
 
 import os
 import signal
@@ -24,9 +24,9 @@ from runner.spec.operating_point import OperatingPoint
 from tests.hardware.owners import Owner, gpu_settings, open_gpu, path_of, wait_until
 
 RESTORE_S = 2.0
-"""Within which a GPU is free after a kill: what the guard's own periods add up to stays below."""
+"""Time in which a GPU must be free after a kill. The sum of the guard's periods is less."""
 NUM_KILLS = 5
-"""At most, until one is answered in that time: a machine without a core to spare adds seconds and takes none away."""
+"""Tries until one kill is answered in time. A busy machine adds seconds to some."""
 
 
 def test_sigkill_of_the_owner_restores_the_gpu_and_ends_its_children(
@@ -46,14 +46,14 @@ def test_the_gpu_is_restored_within_the_promised_time(
     folders: tuple[Path, Path], start_owner: Callable[..., Owner], victim: str
 ) -> None:
     def seconds_to_restore() -> float:
-        """From a kill to the last setting, by the GPU's own record of it."""
+        """Return the time from a kill to the last setting, by the GPU's own record."""
         driver = subprocess.Popen(["sleep", "600"])
         try:
             owner = start_owner("apply", (driver.pid,))
             killed_ns = time.time_ns()
             (owner.process if victim == "worker" else driver).kill()
             assert wait_until(lambda: gpu_settings(folders) == (None, None))
-            assert wait_until(lambda: not path_of(folders).exists())  # so that the next one may have the GPU
+            assert wait_until(lambda: not path_of(folders).exists())  # so that the next try may take the GPU
         finally:
             driver.kill()
             driver.wait()
@@ -112,7 +112,7 @@ def test_guard_survives_polite_signals(folders: tuple[Path, Path]) -> None:
 def test_a_guard_that_dies_in_a_long_window_is_replaced_and_its_successor_restores(
     folders: tuple[Path, Path], start_owner: Callable[..., Owner]
 ) -> None:
-    owner = start_owner()  # which sets nothing more, and only waits
+    owner = start_owner()  # it sets nothing more, and only waits
     assert owner.guard is not None
 
     def guards() -> list[int]:
@@ -135,7 +135,7 @@ def read_command(process: Path) -> bytes:
 
 
 def is_guard(process: Path) -> bool:
-    """Whether it is on duty: the starter that it was forked from has ended."""
+    """Return whether it watches: the shell that started it has ended."""
     found = identify_process(int(process.name))
     try:
         return found is not None and os.getsid(found.pid) != found.pid
@@ -165,7 +165,7 @@ def test_a_guard_on_a_full_disk_stays_on_duty_and_knows_the_children(
     owner = start_owner()
     path = path_of(folders)
     assert wait_until(lambda: len(read_journal(path).descendants) == 2)
-    os.kill(owner.guard.pid, signal.SIGSTOP)  # alive, so that nobody replaces it
+    os.kill(owner.guard.pid, signal.SIGSTOP)  # alive, so that no other guard replaces it
     journal = read_journal(path)
     write_journal(path, replace(journal, descendants=()))
     has_looked = threading.Event()

@@ -1,4 +1,4 @@
-"""Leases on simulated GPUs, with real processes that are really killed."""
+"""Leases on simulated GPUs, with real processes that are killed."""
 
 import errno
 import json
@@ -174,7 +174,7 @@ def test_an_unreadable_journal_says_what_to_do(folders: tuple[Path, Path]) -> No
 
 
 def spoil(folders: tuple[Path, Path], how: str) -> None:
-    """What a cleaner of temporary folders, or a careless hand, may do to the journal of a lease in use."""
+    """Damage the journal of a lease in use, as a cleaner of temporary folders or a user may do."""
     match how:
         case "deleted":
             path_of(folders).unlink()
@@ -212,7 +212,7 @@ def test_a_journal_that_was_spoilt_is_written_anew_and_carried_out(
 
     def is_renewed() -> bool:
         now = read_sound_journal(path_of(folders))
-        return now is not None and len(now.descendants) == 2  # the new guard has looked round
+        return now is not None and len(now.descendants) == 2  # the new guard has searched
 
     assert wait_until(is_renewed)
     renewed = read_journal(path_of(folders))
@@ -248,7 +248,7 @@ def test_on_a_full_disk_nothing_is_set_and_what_was_set_is_put_back(
             with pytest.raises(GpuError, match=r"no lease journal can be kept at .*No space left.*SWEEP_LEASE_DIR"):
                 lease.apply(OperatingPoint(mem_clock_mhz=2201))
             assert gpu_settings(folders) == (1200, None)
-            lease.apply(OperatingPoint(sm_clock_mhz=900))  # nothing new to be noted
+            lease.apply(OperatingPoint(sm_clock_mhz=900))  # nothing new to write
             lease.release()
             with pytest.raises(GpuError, match="No space left"):
                 lease.acquire()

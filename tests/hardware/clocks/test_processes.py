@@ -1,4 +1,4 @@
-"""Processes as /proc tells them."""
+"""Processes, read from /proc."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def test_descendants_are_found_over_generations() -> None:
 
 def test_marks_are_whole_words(sleeper: subprocess.Popen[bytes]) -> None:
     marked = identify_process(sleeper.pid)
-    # In the first moments of a program the kernel does not yet show its environment, nor its command line.
+    # At first the kernel shows neither the environment nor the command line of a new program.
     assert wait_until(lambda: marked in find_marked("SWEEP_TEST_MARK", "two"))
     assert find_marked("SWEEP_TEST_MARK", "tw") == set()
     assert find_marked("TEST_MARK", "two") == set()

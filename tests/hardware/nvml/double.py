@@ -1,4 +1,4 @@
-"""A stand-in for NVML some of whose functions do something else."""
+"""A stand-in for NVML with some functions replaced."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from runner.hardware.simulated.module import SimulatedNvml
 
 
 class Double:
-    """A `SimulatedNvml` some of whose functions are replaced, or fail with an NVML error code."""
+    """A `SimulatedNvml` with some functions replaced, or failing with an error code where a number replaces them."""
 
     def __init__(self, nvml: SimulatedNvml, **replaced: Any) -> None:
         self._nvml = nvml

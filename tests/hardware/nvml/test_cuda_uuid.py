@@ -1,4 +1,4 @@
-"""Which GPU CUDA means: its answer, and each way in which there may be none. CUDA itself is not started."""
+"""CUDA's first GPU: its UUID, and every way in which there may be none. CUDA itself does not start."""
 
 import pytest
 

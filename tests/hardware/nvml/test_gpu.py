@@ -1,4 +1,4 @@
-"""NvmlGpu over the simulated module, and over doubles of it that fail in NVML's ways."""
+"""NvmlGpu on the simulated module, and on stand-ins for it that fail as NVML does."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,7 +52,7 @@ READS = {
 
 
 class ReadsOnly:
-    """A `SimulatedNvml` that fails the test when anything but a known reading is called."""
+    """A `SimulatedNvml` that fails the test when something other than a known reading is called."""
 
     def __init__(self, nvml: SimulatedNvml) -> None:
         self._nvml = nvml
@@ -251,7 +251,7 @@ def test_a_gpu_that_says_little_is_still_read(nvml: SimulatedNvml) -> None:
 
 
 def make_field(nvml: Any, **fields: Any) -> Any:
-    """A power field as `nvidia-ml-py` gives it: a ctypes structure with a union, unused members zero."""
+    """A driver that returns one power field as nvidia-ml-py does, as a ctypes structure with a union."""
     field = pynvml.c_nvmlFieldValue_t()
     field.timestamp = 1_700_000_000_123_456
     field.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT

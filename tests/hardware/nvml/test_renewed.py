@@ -1,4 +1,4 @@
-"""Which of several calls answers is found once."""
+"""A reading by the newest call that answers."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from runner.hardware.nvml.renewed import RenewedReading
 
 
 class Call:
-    """Answers in turn: a number is returned, an error is raised, and the last one goes on."""
+    """Gives its answers in turn, and repeats the last one. An error is raised."""
 
     def __init__(self, *answers: int | GpuError) -> None:
         self.answers = list(answers)

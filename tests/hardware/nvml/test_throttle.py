@@ -24,7 +24,7 @@ SUCCESSOR_OF = {
     "nvmlDeviceGetCurrentClocksThrottleReasons": "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetViolationStatus": "nvmlDeviceGetFieldValues",
 }
-"""What NVML deprecates with CUDA 13, and what takes its place."""
+"""The calls that NVML deprecates with CUDA 13, and their successors."""
 UNKNOWN_TIMES = ThrottleTimes(power_s=None, thermal_s=None, other_s=None)
 
 
@@ -79,7 +79,9 @@ def test_nvmls_bits_are_translated_one_by_one() -> None:
         assert translate_reasons(getattr(pynvml, f"nvmlClocksEventReason{name}")) == reason
     every_reason = translate_reasons(pynvml.nvmlClocksEventReasonAll)
     assert every_reason == ThrottleReason(0x1FF)
-    assert translate_reasons(pynvml.nvmlClocksThrottleReasonAll) == every_reason  # without what NVML has retired
+    assert (
+        translate_reasons(pynvml.nvmlClocksThrottleReasonAll) == every_reason
+    )  # without the reasons that NVML has retired
 
 
 # times ---------------------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ def test_times_by_policies_are_seconds_by_kind(old_nvml: SimulatedNvml) -> None:
     double = Double(old_nvml, nvmlDeviceGetViolationStatus=read)
     times = NvmlGpu(double, 0, read_only=True).read_throttle_times()
     assert (times.power_s, times.thermal_s) == (1.5, 0.25)
-    assert times.other_s == pytest.approx(0.06)  # without low utilisation, which throttles nothing
+    assert times.other_s == pytest.approx(0.06)  # without low utilisation, which is no throttling
 
 
 def test_times_that_the_gpu_does_not_count_are_unknown(old_nvml: SimulatedNvml) -> None:
@@ -211,7 +213,7 @@ def test_where_a_successor_does_not_answer_the_old_call_does(nvml: SimulatedNvml
     assert read_all(gpu) == expected
     faulty.faults.clear()
     read_all(gpu)
-    assert faulty.num_calls[function] == 1  # two counters of one kind need not agree
+    assert faulty.num_calls[function] == 1  # the old counter and the new one need not agree
 
 
 @pytest.mark.parametrize("code", [2, 3, 13, 999])

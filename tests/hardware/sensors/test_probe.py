@@ -1,4 +1,4 @@
-"""The probe: what it finds of each kind of GPU, at rest and under a load, and what it says that it cannot tell."""
+"""What the probe finds of each kind of GPU, at rest and under a load, and what it reports as unknown."""
 
 import json
 import random
@@ -24,7 +24,7 @@ from runner.timebase import TimeSource, VirtualTime, WallTime
 
 
 class WatchedNvml:
-    """An NVML that notes which of its functions are called."""
+    """An NVML that records which of its functions are called."""
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
@@ -37,7 +37,7 @@ class WatchedNvml:
 
 
 class FailingGpu:
-    """A GPU one of whose readings raises."""
+    """A GPU with one reading that raises."""
 
     def __init__(self, gpu: NvmlGpu, reading: str, error: Exception) -> None:
         self._gpu, self._reading, self._error = gpu, reading, error
@@ -108,7 +108,7 @@ def test_the_best_sources_are_chosen(
 
 @pytest.mark.parametrize("sensors", PROFILES)
 def test_no_finding_is_wrong_under_load(tmp_path: Path, sensors: str) -> None:
-    """Periods to a percent; a window as it is, or bounded by something that is no less."""
+    """Check that periods are right to a percent, and windows are right or have a true upper bound."""
     for load in ("step", "bursts"):
         found = probe(tmp_path / load, sensors, load)
         for name, finding in found.sensors.items():
@@ -146,7 +146,7 @@ def test_a_gpu_at_rest_keeps_its_averages_to_itself(tmp_path: Path) -> None:
     average = found.sensors["average"]
     assert (average.update_period_s, average.averaging_window_s) == (None, None)
     assert "did not change" in (average.reason or "")
-    # What is not known is taken for the least favourable.
+    # An unknown window counts as the least favourable one.
     assert found.period_s("average") == 0.1
     assert found.averaging_window_s("average") == 1.0
     assert found.averaging_window_s("instant") == 0.0
@@ -220,7 +220,7 @@ def test_a_lost_gpu_ends_the_probe(tmp_path: Path) -> None:
 
 
 def find(gpu: NvmlGpu, **sensors: SensorFinding) -> SensorFindings:
-    """Findings of a GPU that has those sensors, each as it is given, and no others."""
+    """Return the findings of a GPU that has only these sensors."""
     names: tuple[SensorName, ...] = ("samples", "instant", "average", "counter")
     missing = SensorFinding(supported=False, reason="not there")
     found = {name: sensors.get(name, missing) for name in names}
@@ -235,13 +235,13 @@ def seen(period_s: float, window_s: float | None = None, **more: Any) -> SensorF
 @pytest.mark.parametrize(
     ("sensors", "power_source", "energy_source"),
     [
-        # A second is no trace, however often it changes, where something else looks back less.
+        # A window of a second makes no good trace, however often it changes.
         ({"samples": seen(0.02, 1.0), "instant": seen(0.1), "counter": seen(0.1)}, "instant", "counter"),
         ({"samples": seen(0.02, 1.0), "counter": seen(0.1)}, "samples", "counter"),
         ({"average": seen(0.02, 1.0), "counter": seen(0.1)}, "average", "counter"),
         ({"average": seen(0.02), "counter": seen(0.1)}, "average", "counter"),
         ({"average": seen(0.02, 0.02), "counter": seen(0.1)}, "average", "trace"),
-        # The 19.3 ms of one and the 20.1 of the other are the same.
+        # 19.3 ms and 20.1 ms count as the same.
         ({"samples": seen(0.0201), "average": seen(0.0193, 0.01), "counter": seen(0.1)}, "samples", "trace"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Power from whichever source a probe chose: every reading once, none of them lost for being the same."""
+"""Power from the source that a probe chose: each reading comes once, also where the value stays the same."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +18,7 @@ from runner.timebase import VirtualTime
 
 
 def open_gpu(directory: Path, sensors: str) -> tuple[NvmlGpu, VirtualTime, PowerSampler]:
-    """A GPU at rest, probed, its sampler out of step with its sensors."""
+    """A GPU at rest that was probed, with a sampler that is out of step with its sensors."""
     time_source = VirtualTime()
     gpu = NvmlGpu(open_nvml(f"sim:h200+{sensors}", time_source, directory), 0, read_only=True)
     time_source.sleep(1.0)
@@ -49,18 +49,18 @@ def work(gpu: NvmlGpu, time_source: VirtualTime, directory: Path, seconds: float
 @pytest.mark.parametrize("sensors", ["h100", "rtx5090", "a100", "rtx3090", "average-only"])
 def test_each_reading_is_taken_once_however_often_it_is_polled(tmp_path: Path, sensors: str) -> None:
     gpu, time_source, sampler = open_gpu(tmp_path, sensors)
-    for k in range(50):  # a different power in each of five seconds' updates
+    for k in range(50):  # another power in each update of five seconds
         work(gpu, time_source, tmp_path, 0.1, 300.0 + 5.0 * k)
     powers = sampler.take().drop_nulls("power_w")
     assert powers.height == pytest.approx(50, abs=1)
     assert powers["power_w"].n_unique() == powers.height
-    # When the very first one changed is not known: it was there already.
+    # It is unknown when the first value appeared: it was there already.
     assert all(b - a == pytest.approx(1e8, abs=POLL_S * 1e9) for a, b in pairwise(powers["time_ns"][1:]))
 
 
 @pytest.mark.parametrize("sensors", ["h100", "a100"])
 def test_readings_that_stay_the_same_stay_in_the_trace(tmp_path: Path, sensors: str) -> None:
-    """100 W for 10 s, then 300 W for 10 s: by the changes alone 2000 J, by all readings 4000."""
+    """100 W for 10 s, then 300 W for 10 s: 2000 J by the changes alone, 4000 J by all readings."""
     gpu, time_source, sampler = open_gpu(tmp_path, sensors)
     work(gpu, time_source, tmp_path, 10.0, 100.0)
     work(gpu, time_source, tmp_path, 10.0, 300.0)
@@ -106,7 +106,7 @@ def test_better_findings_change_the_source_and_leave_none_of_the_old_readings(tm
     covered_ns = time_source.now_ns()
     work(gpu, time_source, tmp_path, 1.0, 600.0)
     powers = sampler.take().drop_nulls("power_w")
-    # Averages come every 100 ms, samples every 20; the first of them is there when `use` returns.
+    # Averages come every 100 ms and samples every 20. The first sample is there when `use` returns.
     assert powers["time_ns"].min() <= covered_ns
     assert powers.filter(powers["time_ns"] > covered_ns).height == pytest.approx(10, abs=1)
     assert sampler.reach_s == 1.0
@@ -132,5 +132,5 @@ def test_samples_that_average_are_waited_for_until_they_look_back_no_further(tmp
     sampler.use(replace(found, sensors={**found.sensors, "samples": samples}))
     end_ns = time_source.now_ns()
     assert sampler.wait_covered(end_ns)
-    # Means are moved to the middle of their time: with the last sample at the very end, the end would not be covered.
+    # A mean is moved to the middle of its interval: a last sample at the very end would not cover the end.
     assert estimate_trace(sampler.take(), end_ns - 500_000_000, end_ns, sampler.sensors).energy_j > 0

@@ -20,7 +20,7 @@ from tests.hardware.owners import wait_until
 
 
 class FlakyGpu:
-    """An `NvmlGpu` whose named readings raise, for as long as `errors` holds them."""
+    """An `NvmlGpu` whose readings raise while `errors` names them."""
 
     def __init__(self, gpu: NvmlGpu) -> None:
         self._gpu = gpu
@@ -158,7 +158,7 @@ def test_waiting_for_cover(tmp_path: Path) -> None:
     gpu.errors["read_power_samples"] = NotSupportedError("no buffer")
     now_ns = time_source.now_ns()
     assert sampler.wait_covered(now_ns)  # by the counter's next tick
-    assert time_source.now_ns() - now_ns < 120_000_000  # what will never come is not waited for
+    assert time_source.now_ns() - now_ns < 120_000_000  # it does not wait for a reading that never comes
     gpu.errors["read_energy_counter_j"] = NotSupportedError("no counter")
     now_ns = time_source.now_ns()
     assert not sampler.wait_covered(now_ns)
@@ -229,7 +229,7 @@ def test_a_watcher_that_fails_is_reported(tmp_path: Path) -> None:
     time_source = VirtualTime()
 
     def refuse(_batch: pl.DataFrame) -> None:
-        raise ConnectionError("nobody listens")
+        raise ConnectionError("no listener")
 
     sampler = PowerSampler(open_gpu(time_source, tmp_path), time_source, refuse)
     sampler.start()
@@ -244,7 +244,7 @@ def test_the_thread_keeps_its_deadlines_and_ends(tmp_path: Path) -> None:
     began_ns = time_source.now_ns()
     sampler.start()
     assert wait_until(lambda: len(sampler.states_since(began_ns)) >= 10 and sampler.stats.num_samples >= 50)
-    # One of them may be given up: where this thread does not run for a quarter of a second.
+    # One of them may be missing, where this thread does not run for a quarter of a second.
     mark, *_ = filter(None, [sampler.mark_counter_tick() for _ in range(5)])
     assert wait_until(lambda: sampler.wait_covered(mark[0]))
     sampler.stop()
@@ -252,14 +252,14 @@ def test_the_thread_keeps_its_deadlines_and_ends(tmp_path: Path) -> None:
     assert sampler.error is None
     frame = sampler.take()
     ticks_s = (frame.drop_nulls("sm_clock_mhz")["time_ns"] - began_ns) / 1e9
-    # Each in its turn or later: a busy machine skips some, and none is made up for.
+    # Each comes at its time or later. A busy machine skips some, and none comes twice.
     assert all(tick_s > TICK_S * k for k, tick_s in enumerate(ticks_s))
-    # The driver's buffer holds 2.4 s: only a machine that let the thread wait longer may have lost some.
+    # The driver's buffer holds 2.4 s. Samples are lost only where the thread had to wait longer.
     assert sampler.stats.num_lost == 0 or ticks_s.diff().max() > 1.5
 
 
 class ClockSetBack(WallTime):
-    """The machine's own time until somebody sets it back."""
+    """The machine's own time, which can be set back."""
 
     set_back_ns = 0
 
@@ -277,7 +277,7 @@ def test_a_clock_that_is_set_back_stops_neither_the_thread_nor_whoever_waits(tmp
     last_ns, num_samples = time_source.now_ns(), sampler.stats.num_samples
     time_source.set_back_ns = 0
     set_ns = time_source.now_ns()
-    assert not sampler.wait_covered(last_ns)  # nor does this wait for an hour
+    assert not sampler.wait_covered(last_ns)  # and this does not wait for an hour
     assert wait_until(lambda: sampler.stats.num_samples >= num_samples + 20)
     assert wait_until(lambda: len([s for s in sampler.states_since(set_ns) if s.time_ns < last_ns]) > 5)
     sampler.stop()
@@ -311,5 +311,5 @@ def test_looking_back_keeps_what_take_returns(tmp_path: Path) -> None:
     assert [state.time_ns for state in states] == sorted(state.time_ns for state in states)
     assert len(states) == 10
     assert min(state.time_ns for state in states) > since_ns
-    assert sampler.states_since(since_ns) == states  # `take` has not taken them
+    assert sampler.states_since(since_ns) == states  # `take` leaves them
     assert sampler.look_back(since_ns).height == 0

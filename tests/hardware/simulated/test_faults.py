@@ -1,4 +1,4 @@
-"""What befalls a simulated GPU, and what its driver may answer instead of the truth: seen through `NvmlGpu`."""
+"""Conditions of a simulated GPU and faults of its driver, seen through `NvmlGpu`."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +40,7 @@ MODEL = load_gpu_model()
 
 
 class TrialContext:
-    """One simulated H200 behind a driver that may go wrong, and an engine on it."""
+    """One simulated H200 behind a driver with faults, and an engine on it."""
 
     def __init__(self, state_dir: Path) -> None:
         self.time_source = VirtualTime()
@@ -64,7 +64,7 @@ class TrialContext:
         return self.time_source.now_ns() + round(seconds * 1e9)
 
     def decode(self, num_tokens: int = 400) -> float:
-        """Decode with eight in flight; returns the seconds that it took."""
+        """Decode with eight in flight, and return the seconds that it took."""
         requests = [
             Request(
                 request_id=f"r{i}",
@@ -96,7 +96,7 @@ def trapezoid_j(samples: list[PowerReading]) -> float:
     return sum((b.time_ns - a.time_ns) * 1e-9 * (a.power_w + b.power_w) / 2 for a, b in pairwise(samples))
 
 
-# the silicon and its surroundings ------------------------------------------------------------------------------------
+# the GPU and its surroundings ----------------------------------------------------------------------------------------
 
 
 def test_an_ignored_lock_is_taken_with_success_and_the_clock_runs_free(context: TrialContext) -> None:
@@ -185,14 +185,14 @@ def test_a_foreign_process_takes_time_power_and_memory_and_is_listed(context: Tr
     )
     context.time_source.sleep(3.0)
     assert (context.gpu.read_process_ids(), context.gpu.read_memory_used_bytes()) == ([4242], 10**9)
-    # The other works while we idle: at the high clock, and with no idle bit.
+    # The other process works while we idle: at the high clock, and without the idle reason.
     idle_w = context.exact_j(begin_ns, begin_ns + SECOND_NS)
     assert idle_w == pytest.approx(MODEL.idle_power_w(1980) + 150.0)
     assert context.gpu.read_state().throttle_reasons == 0
     start_ns = context.time_source.now_ns()
     shared_s = context.decode()
-    assert shared_s == pytest.approx(1.5 * alone_s, rel=0.02)  # but for the front end, which runs on the host
-    # What the GPU draws is in its counter, its samples and its truth alike.
+    assert shared_s == pytest.approx(1.5 * alone_s, rel=0.02)  # except the front end, which runs on the host
+    # The counter, the samples and the exact energy all show what the GPU draws.
     end_ns = context.time_source.now_ns()
     samples = [s for s in context.gpu.read_power_samples(0) if start_ns <= s.time_ns <= end_ns]
     truth_j = context.exact_j(samples[0].time_ns, samples[-1].time_ns)
@@ -239,7 +239,7 @@ def test_conditions_hold_in_other_processes_and_in_real_time(tmp_path: Path) -> 
     other = GpuState(tmp_path / gpu.info.uuid)
     other.change_conditions(GpuConditions(time_ns=begin_ns, foreign_process_ids=(7,)))
     found, now_ns = gpu.read_process_ids(), time_source.now_ns()
-    assert found == [] or now_ns >= begin_ns  # it may have come late to the question
+    assert found == [] or now_ns >= begin_ns  # this line may run late
     assert wait_until(lambda: time_source.now_ns() >= begin_ns)
     assert gpu.read_process_ids() == [7]
 
@@ -370,7 +370,7 @@ def test_a_wrong_type_of_value_does_not_end_the_sampling(context: TrialContext) 
     sampler.start()
     context.time_source.sleep(3.0)
     assert sampler.error is None
-    # The buffer still held the first second's samples when its answers could be read again.
+    # The buffer still held the samples of the first second when it could be read again.
     assert sampler.take().drop_nulls("power_w").height == pytest.approx(150, abs=1)
     assert sampler.stats.num_failed_reads == 1
 

@@ -27,7 +27,7 @@ BURST = ((0.0, 0.07, 600.0), (0.07, 0.03, 100.0))
 
 
 class TrialContext:
-    """One simulated H200, its clock and what plays its silicon."""
+    """One simulated H200, its time source and its state."""
 
     def __init__(self, state_dir: Path) -> None:
         self.time_source = VirtualTime()
@@ -35,14 +35,14 @@ class TrialContext:
         self.nvml: SimulatedNvml = open_nvml("sim", self.time_source, state_dir)
         self.handle = self.nvml.nvmlDeviceGetHandleByIndex(0)
         self.gpu = NvmlGpu(self.nvml, 0, read_only=False)
-        self.silicon = GpuState(state_dir / self.gpu.info.uuid)
+        self.state = GpuState(state_dir / self.gpu.info.uuid)
 
     def work(
         self, power_w: float, seconds: float, *, at_ns: int | None = None, reasons: ThrottleReason = ThrottleReason.NONE
     ) -> None:
-        """Log work from now (or another instant) on; virtual time does not pass."""
+        """Log work from now, or from another instant on. Virtual time does not pass."""
         start_ns = self.time_source.now_ns() if at_ns is None else at_ns
-        self.silicon.log_activity(
+        self.state.log_activity(
             [
                 Activity(
                     start_ns=start_ns,
@@ -137,7 +137,7 @@ def test_samples_are_a_square_wave_whose_edges_lie_inside_one_sample(context: Tr
             assert sample.power_w == 700.0
         elif since_s >= 0.22:
             assert sample.power_w == HIGH_W
-        else:  # the mean of 20 ms, of which the load fills a part
+        else:  # the mean of 20 ms with the load in a part of it
             num_between += 1
     assert num_between == 2
 
@@ -222,8 +222,8 @@ def test_a_change_that_reaches_back_is_taken_in(context: TrialContext, tmp_path:
     context.work(300.0, 0.1)
     context.time_source.sleep(1.0)
     reader.read_energy_counter_j()
-    other_clock = VirtualTime(context.time_source.now_ns() - 4_000_000_000)  # a process that was slow to write
-    NvmlGpu(open_nvml("sim", other_clock, tmp_path), 0, read_only=False).apply(OperatingPoint(sm_clock_mhz=1980))
+    other_time = VirtualTime(context.time_source.now_ns() - 4_000_000_000)  # another process wrote late
+    NvmlGpu(open_nvml("sim", other_time, tmp_path), 0, read_only=False).apply(OperatingPoint(sm_clock_mhz=1980))
     fresh = NvmlGpu(open_nvml("sim", context.time_source, tmp_path), 0, read_only=True)
     assert reader.read_energy_counter_j() == fresh.read_energy_counter_j()
 
@@ -317,7 +317,7 @@ def test_what_a_profile_lacks_is_not_supported(profile: str, tmp_path: Path) -> 
 
 
 def test_an_a100_sees_the_last_quarter_of_each_period_and_its_counter_no_more(tmp_path: Path) -> None:
-    """Bursts of 600 W in the first 70 ms of each 100 ms, 100 W in the rest: 450 W on average, 100 W as it sees them."""
+    """Bursts of 600 W in the first 70 ms of each 100 ms, and 100 W after: 450 W on average, of which it sees 100 W."""
     time_source = VirtualTime()
     nvml = open_nvml("sim:h200+a100", time_source, tmp_path)
     gpu, history = NvmlGpu(nvml, 0, read_only=True), nvml.nvmlDeviceGetHandleByIndex(0).history
@@ -353,7 +353,7 @@ def test_a_clock_behind_the_gpu_is_refused(context: TrialContext, tmp_path: Path
 
 def test_an_hour_of_steps_reads_fast(context: TrialContext) -> None:
     start_ns = context.time_source.now_ns()
-    context.silicon.log_activity(
+    context.state.log_activity(
         Activity(
             start_ns=start_ns + i * 15_000_000,
             end_ns=start_ns + (i + 1) * 15_000_000,
@@ -367,7 +367,7 @@ def test_an_hour_of_steps_reads_fast(context: TrialContext) -> None:
     began_s = time.process_time()
     context.time_source.sleep(3600.0)
     assert context.counter_mj() == 300 * 3600 * 1000
-    assert time.process_time() - began_s < 100.0  # about two seconds; a quadratic reading takes hours
+    assert time.process_time() - began_s < 100.0  # about two seconds; quadratic time would take hours
 
 
 def test_the_simulation_offers_what_pynvml_offers() -> None:

@@ -184,11 +184,13 @@ def test_vllm_logs_no_step() -> None:
 
 def test_a_dead_core_wakes_the_waiting_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "engine_dead_error", lambda: DeadError)
-    stand_in, asked = StandInEngine(), Future[object]()
-    stand_in.engine_core.utility_results[1] = asked
+    stand_in, answered, asked = StandInEngine(), Future[object](), Future[object]()
+    answered.set_result("an answer")
+    stand_in.engine_core.utility_results |= {1: answered, 2: asked}
     FrontEnd(stand_in).raise_dead()
     assert isinstance(stand_in.engine_core.outputs_queue.get_nowait(), DeadError)
     assert isinstance(asked.exception(timeout=0), DeadError)
+    assert answered.result(timeout=0) == "an answer"
 
 
 def test_outputs_are_seen_and_go_on_to_vllm() -> None:

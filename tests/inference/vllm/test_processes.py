@@ -59,6 +59,15 @@ def test_death_wakes_without_a_limit(sleeper):
     assert not out_of_time.is_set()
 
 
+def test_a_block_that_waits_twice_is_woken_twice(sleeper):
+    child, processes = sleeper
+    calls = threading.Semaphore(0)
+    with watch(processes, on_death=calls.release):
+        child.kill()
+        assert calls.acquire(timeout=60)
+        assert calls.acquire(timeout=60)
+
+
 def test_nothing_happens_in_time(sleeper):
     child, processes = sleeper
     with watch(processes, limit_s=60, on_death=pytest.fail) as out_of_time:
