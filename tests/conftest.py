@@ -1,5 +1,6 @@
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +16,22 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = (
+    "execution/",  # most start Ray, or measure whole trials in virtual time
+    "benchmarks/test_accuracy.py",
+    "analysis/inputs/test_correlation.py",
+    "hardware/simulated/test_faults.py",
+    "display/plots/test_all_plots.py",
+)
+"""Folders and modules that `make test-fast` leaves out, below tests/."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that end a shared engine after those that share it."""
+    """Mark slow tests, and run the tests that end a shared engine after those that share it."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("ends_engine") is not None)
 
 

@@ -42,6 +42,7 @@ def test_the_interface_is_what_it_says():
         runner.run_sweeps  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_documented_study_runs(tmp_path):
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]

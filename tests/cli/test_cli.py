@@ -211,7 +211,7 @@ def test_texts_for_a_model_without_a_tokenizer_are_refused_before_ray(
     result = sweep(command, "small.toml", "--gpu", "sim")
     words = [
         'small.toml: model[0].id = "shapes/llama-3.2-1b" has random weights and no tokenizer',
-        'task[1].name = "tiny_qa", task[2].name = "tiny_facts" asks it texts: allowed is task "synthetic"',
+        'task[1].name = "tiny_qa", task[2].name = "tiny_facts" needs one: use task "synthetic"',
     ]
     assert_refused(result, command, 2, *words)
     assert len(result.stderr.splitlines()) == 1
@@ -221,8 +221,8 @@ def test_texts_for_a_model_without_a_tokenizer_are_refused_before_ray(
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ('id = "shapes/lama-3.2-1b"', ['model[0].id = "shapes/lama-3.2-1b" is not there', 'mean "llama-3.2-1b"']),
-        ('id = "GPUs"\ntwin = "qwen2.5-32"', ["without config.json", 'model[0].twin = "qwen2.5-32" is not there']),
+        ('id = "shapes/lama-3.2-1b"', ['model[0].id = "shapes/lama-3.2-1b" is unknown', 'mean "llama-3.2-1b"']),
+        ('id = "gpus"\ntwin = "qwen2.5-32"', ["without config.json", 'model[0].twin = "qwen2.5-32" is unknown']),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -43,7 +43,7 @@ def build_manifest(
     Args:
         descriptions: one for each worker.
         earlier: the manifest in the run directory; None where there is none.
-    Raises: RunDirectoryError: the earlier run used another kind of GPU driver, engine or version.
+    Raises: RunDirectoryError: the earlier run used another NVIDIA driver, engine or version.
     """
     placements = [description.placement for description in descriptions]
     fingerprints = {placement.gpu_name: placement.fingerprint for placement in placements}

@@ -106,7 +106,7 @@ def explain(model_id: str, revision: str | None, error: Exception) -> tuple[Prob
         case errors.HFValidationError():
             problem, message = (
                 "wrong",
-                f"model {model_id!r} is no folder here, and no Hugging Face id (OWNER/NAME) either",
+                f"model {model_id!r} is neither a folder here nor a Hugging Face id (OWNER/NAME)",
             )
         case errors.GatedRepoError():
             problem, message = "denied", f"model {model_id!r} is gated: {_say_how_to_unlock(model_id)}"
@@ -126,13 +126,13 @@ def explain(model_id: str, revision: str | None, error: Exception) -> tuple[Prob
         case errors.HfHubHTTPError() if status in (401, 403):
             problem, message = (
                 "denied",
-                f"Hugging Face refuses the token here for model {model_id!r}: set HF_TOKEN anew",
+                f"Hugging Face refuses the token here for model {model_id!r}: set HF_TOKEN again",
             )
         case _:
             problem = "unreachable"
             reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
             message = (
-                f"model {model_id!r} is not, or not whole, in this machine's cache, and Hugging Face does not answer "
+                f"model {model_id!r} is not complete in this machine's cache, and Hugging Face does not answer "
                 f"({reason})"
             )
     return problem, message

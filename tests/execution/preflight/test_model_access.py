@@ -39,7 +39,7 @@ def test_a_model_that_may_be_had_is_pinned_to_its_commit(hub: FakeHub, revision:
     [
         ("org/gated", None, "denied", r"accept its licence at https://huggingface.co/org/gated, then set HF_TOKEN"),
         ("org/disabled", None, "denied", r"disabled .* choose another"),
-        ("org/bad-token", None, "denied", r"refuses the token here .*set HF_TOKEN anew"),
+        ("org/bad-token", None, "denied", r"refuses the token here .*set HF_TOKEN again"),
         ("org/modle", None, "wrong", r"no model 'org/modle', .*did you mean org/model\b"),
         (
             "zzz/qqq",
@@ -49,7 +49,7 @@ def test_a_model_that_may_be_had_is_pinned_to_its_commit(hub: FakeHub, revision:
         ),
         ("org/model", "v9", "wrong", r"no revision 'v9': see https://huggingface.co/org/model/commits/main"),
         ("org/no-config", None, "wrong", r"no config.json"),
-        ("some/folder/that/is/not/there", None, "wrong", r"no folder here, and no Hugging Face id"),
+        ("some/folder/that/is/not/there", None, "wrong", r"neither a folder here nor a Hugging Face id"),
         ("org/busy", None, "unreachable", r"does not answer .*503"),
     ],
 )
