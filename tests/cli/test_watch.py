@@ -67,6 +67,6 @@ def test_where_no_run_goes_on_it_says_so(tmp_path: Path) -> None:
     write_manifest(RunStore(tmp_path))
     result = CliRunner().invoke(app, ["watch", str(tmp_path)])
     assert result.exit_code == 0
-    assert "no run goes on" in result.output
+    assert "nothing is running in" in result.output
     result = CliRunner().invoke(app, ["watch", str(tmp_path / "elsewhere")])
     assert result.exit_code == 2

@@ -83,7 +83,7 @@ def test_energy_is_u_shaped_and_decoding_is_best_no_higher_than_prefill(shape_na
     assert prefill[-1] > 1.1 * min(prefill)
 
 
-def test_the_twins_of_a_paced_engine_decode_slowly_enough() -> None:
+def test_the_modelled_shapes_of_a_paced_engine_decode_slowly_enough() -> None:
     gpu = load_gpu_model("h200")
     for name in ("mistral-small-24b", "qwen2.5-32b", "llama-3.1-70b-fp8"):
         assert gpu.step(get_shape(name), decode_work(1, 100), OperatingPoint()).duration_s > 0.012

@@ -44,7 +44,7 @@ def test_the_tasks_own_length_comes_before_the_sweeps():
 
 
 def test_phases_of_a_task_that_generates_nothing_are_an_error():
-    with pytest.raises(TaskError, match="'tiny_commonsense' generates nothing, all of it is prefill"):
+    with pytest.raises(TaskError, match="'tiny_commonsense' generates nothing, so all of it is prefill"):
         load_task(TaskSpec(name="tiny_commonsense", limit=1, phases="output_lengths"), seed=0)
 
 

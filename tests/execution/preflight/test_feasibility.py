@@ -67,7 +67,7 @@ def test_a_host_that_may_not_set_is_named_unless_nothing_is_to_be_set(group: Gpu
 def test_texts_need_a_tokenizer(model: dict[str, object], is_refused: bool) -> None:
     sweep = parse_sweep({"name": "s", "model": [model], "task": [TASK, {"name": "tiny_qa"}]})
     if is_refused:
-        with pytest.raises(SweepFileError, match=r'model\[0\]\.id = .* no tokenizer, and task\[1\]\.name = "tiny_qa"'):
+        with pytest.raises(SweepFileError, match=r'model\[0\]\.id = .* no tokenizer, but task\[1\]\.name = "tiny_qa"'):
             require_tokenizers(sweep, Path("s.toml"))
     else:
         require_tokenizers(sweep, Path("s.toml"))
