@@ -36,6 +36,8 @@ def compare_runs(old: Path, new: Path, allowed: Allowed) -> list[Comparison]:
     common = sorted(set(trials[old]["trial_id"]) & set(trials[new]["trial_id"]))
     for table in ("requests", "power"):
         before, after = (_read_each(run / table, common, trials[run]) for run in (old, new))
+        if table == "power" and allowed.rounds_apart:
+            before, after = _trim(before, after, allowed), _trim(after, before, allowed)
         results.append(_compare_frames(table, before, after, allowed))
     tables = [path.relative_to(old) for path in sorted(old.glob("tables/*.csv"))]
     for file in [Path("samples.parquet"), *tables]:
@@ -96,8 +98,28 @@ def _read_each(folder: Path, trial_ids: Sequence[str], trials: pl.DataFrame) -> 
     if not frames:
         return pl.DataFrame(schema={"trial_id": pl.String()})
     whole = pl.concat(frames, how="vertical")
-    kinds = [pl.col(name).is_null() for name in ("power_w", "energy_counter_total_j") if name in whole.columns]
+    kinds = _kinds(whole) if folder.name == "power" else []
     return whole.sort("trial_id", *kinds, maintain_order=True)
+
+
+def _kinds(power: pl.DataFrame) -> list[pl.Expr]:
+    """What tells the kinds of rows of a trace apart: a power sample, a reading of the counter, one of the clocks."""
+    return [pl.col(name).is_null().alias(f"no_{name}") for name in ("power_w", "energy_counter_total_j")]
+
+
+def _trim(power: pl.DataFrame, other: pl.DataFrame, allowed: Allowed) -> pl.DataFrame:
+    """Leave out a row at either end of a trial's trace that the other run lacks, where it is one alone.
+
+    A trace is kept from a set time before its window on: by 1 µs a row lies in it or does not.
+    """
+    keys = ["trial_id", *(kind.meta.output_name() for kind in _kinds(power))]
+    slack_ns = round(allowed.tolerance * 1e9)
+    time = pl.col("time_ns")
+    spans = other.with_columns(_kinds(other)).group_by(keys).agg(time.min().alias("first"), time.max().alias("last"))
+    held = power.with_columns(_kinds(power)).join(spans, on=keys, how="left", maintain_order="left")
+    outside = (time < pl.col("first") - slack_ns) | (time > pl.col("last") + slack_ns)
+    is_alone = outside.sum().over("trial_id") == 1
+    return held.filter(~(outside & is_alone).fill_null(value=False)).select(power.columns)
 
 
 def _compare_files(file: Path, old: Path, new: Path, allowed: Allowed) -> Comparison:

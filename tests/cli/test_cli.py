@@ -261,7 +261,8 @@ def test_a_simulated_gpu_that_does_not_exist_is_explained(sweep: Sweep, command:
 
 @pytest.mark.parametrize("gpu", ["al", "SIM", "-1", "0,,1", ""])
 def test_gpus_that_nobody_could_mean_are_explained_wherever_it_is_asked(sweep: Sweep, gpu: str) -> None:
-    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, f"in --gpu {gpu!r} is not a GPU: give all, auto, sim")
+    mistake = f"in --gpu {gpu!r} is not a GPU: give all, auto, sim"
+    assert_explained(sweep("plan", "small.toml", "--gpu", gpu), 2, mistake)
 
 
 def test_an_order_that_cannot_be_understood_is_explained(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
