@@ -20,7 +20,7 @@ def bench_plan() -> str:
         "name": "large",
         "repeats": 20,
         "model": [{"id": f"m{k}"} for k in range(5)],
-        "task": [{"name": "tiny_qa", "label": f"t{k}"} for k in range(5)],
+        "task": [{"name": "tiny_qa", "label": f"t{k}", "limit": 100 + k} for k in range(5)],
         "axes": {"concurrency": [1, 8, 32, 64, 128], "sm_clock": {"spaced": 40}},
     }
     _, gpus = choose_gpus("sim")

@@ -16,6 +16,7 @@ from runner.execution.driver.ray_compat import (
     OWN_RAY_ENVIRONMENT,
     QUIET_ENVIRONMENT,
     RAY_LOGS,
+    import_ray,
     init_ray,
     list_live_node_ids,
 )
@@ -58,6 +59,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     """
     address = cluster_address(address)
     os.environ |= QUIET_ENVIRONMENT if address else QUIET_ENVIRONMENT | OWN_RAY_ENVIRONMENT
+    import_ray()
     import ray
 
     try:

@@ -7,6 +7,9 @@ against the installed release.
 import logging
 import re
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,8 +45,45 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PROCESS_ID = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
 
 
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Hold a signal back until the end. A second signal takes effect at once.
+
+    Raises: what the handlers of `_SIGNALS` raise.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs handlers in its main thread only
+        return
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    held_back: list[int] = []
+
+    def let_through() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for held in held_back:
+            signal.raise_signal(held)
+
+    def hold_back(number: int, _: Any) -> None:
+        held_back.append(number)
+        if len(held_back) > 1:
+            let_through()
+
+    for number in handlers:
+        signal.signal(number, hold_back)
+    try:
+        yield
+    finally:
+        let_through()
+
+
+def import_ray() -> None:
+    """Import Ray whole. Where a signal ends its import in the middle, what Ray has left for the exit fails there."""
+    with signals_held_back():
+        import ray  # noqa: F401
+
+
 def init_ray(**options: Any) -> None:
-    """Call `ray.init`, and hold a signal back until it returns. A second signal takes effect at once.
+    """Call `ray.init`, and hold a signal back until it returns.
 
     An exception in the middle of `ray.init` may leave threads of Ray's C++ part running. When this process exits, it
     destroys what those threads use: it hangs, or ends by SIGSEGV.
@@ -61,27 +101,9 @@ def init_ray(**options: Any) -> None:
             # own. A `runner.py` there, or another checkout of this program, would be imported in place of this one.
             return True
 
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    held_back: list[int] = []
-
-    def let_through() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for held in held_back:
-            signal.raise_signal(held)
-
-    def hold_back(number: int, _: Any) -> None:
-        held_back.append(number)
-        if len(held_back) > 1:
-            let_through()
-
-    for number in handlers:
-        signal.signal(number, hold_back)
-    ray._private.utils.set_sigterm_handler = lambda _: None  # Ray's handler for SIGTERM would exit at once
-    try:
+    with signals_held_back():
+        ray._private.utils.set_sigterm_handler = lambda _: None  # Ray's handler for SIGTERM would exit at once
         ray.init(job_config=OwnCode(), **options, **_QUIET_OPTIONS)
-    finally:
-        let_through()
 
 
 def list_live_node_ids() -> list[str]:

@@ -106,3 +106,24 @@ def test_a_signal_in_the_middle_of_ray_interrupts_the_session(
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (130, "")
+
+
+def test_a_signal_in_the_middle_of_rays_import_interrupts_the_session() -> None:
+    program = (
+        "import atexit, signal, sys\nfrom runner.execution.driver.cluster import ray_session\n"
+        "register = atexit.register\n"
+        "def register_and_signal(function, *arguments, **options):\n"
+        "    if function.__module__.startswith('ray.'):\n"
+        "        atexit.register = register\n"
+        "        register(function, *arguments, **options)\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return function\n"
+        "atexit.register = register_and_signal\n"
+        "try:\n"
+        "    with ray_session(None):\n"
+        "        pass\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "")
