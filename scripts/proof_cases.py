@@ -88,19 +88,22 @@ _SENSORS = ("a100", "h100", "rtx5090", "average-only", "counter-only")
 CASES = (
     Case(name="demo", sweep="sweeps/demo.toml"),
     Case(name="evidence", sweep="sweeps/evidence.toml"),
-    Case(name="inputs", sweep="sweeps/inputs.toml"),
+    Case(name="inputs", sweep="sweeps/inputs.toml", limit=12),
     Case(name="phases", sweep="sweeps/phases.toml", repeats=2),
-    Case(name="shapes", sweep="sweeps/shapes.toml", repeats=2),
-    Case(name="clocks", sweep="sweeps/clocks.toml", repeats=1, min_window_s=4.0, num_spaced=4, limit=30),
-    Case(name="paper", sweep="sweeps/paper.toml", repeats=1, min_window_s=2.5, num_spaced=2, limit=20),
+    Case(name="shapes", sweep="sweeps/shapes.toml", repeats=2, min_window_s=5.0),
+    Case(name="clocks", sweep="sweeps/clocks.toml", repeats=1, min_window_s=2.5, num_spaced=4, limit=30),
+    Case(name="paper", sweep="sweeps/paper.toml", repeats=1, min_window_s=2.0, num_spaced=2, limit=12),
     Case(name="paper-small", sweep="sweeps/paper-small.toml"),
-    Case(name="paper-shapes", sweep="sweeps/paper-shapes.toml", repeats=1, min_window_s=4.0, num_spaced=3),
+    Case(name="paper-shapes", sweep="sweeps/paper-shapes.toml", repeats=1, min_window_s=2.5, num_spaced=3),
     Case(name="verdicts", sweep="scripts/proof/verdicts.toml"),
     Case(name="retries", sweep="scripts/proof/retries.toml"),
     Case(name="axes", sweep="scripts/proof/axes.toml"),
     Case(name="rtx5090", sweep="scripts/proof/rtx5090.toml", gpu="sim:rtx5090"),
     Case(name="sensors", sweep="scripts/proof/sensors.toml"),
-    *(Case(name=f"sensors-{kind}", sweep="scripts/proof/sensors.toml", gpu=f"sim:h200+{kind}") for kind in _SENSORS),
+    *(
+        Case(name=f"sensors-{kind}", sweep="scripts/proof/sensors.toml", gpu=f"sim:h200+{kind}", repeats=1)
+        for kind in _SENSORS
+    ),
     Case(name="read-only", sweep="scripts/proof/sensors.toml", arguments=("--clocks", "read-only")),
     Case(name="two-gpus", sweep="scripts/proof/blocks.toml", gpu="sim:h200x2"),
     Case(name="resumed", sweep="scripts/proof/blocks.toml", stops_after=8),

@@ -2,7 +2,8 @@
 
 Two runs of one version start at another instant. Power samples, which the NVIDIA driver stamps in whole µs, then fall
 up to 1 µs to another side of a change of power, and energies differ by about 1e-6. Every column that differs by more
-has a rule here, with its reason. What varies for another reason than time (the machine, the version) is named in
+has a rule here, with its reason; of windows of some ms everything differs by more (`prove_unchanged.py` therefore has
+all runs start at like instants). What varies for another reason than time (the machine, the version) is named in
 `VARYING` and `VARYING_IN_MANIFEST`.
 """
 
@@ -44,6 +45,8 @@ _PLAIN = Rule(reason="a number by its own size")
 _TIME = Rule(scale=1e9, reason="ns since a start: relative to a second, since an instant has no size of its own")
 _CHANGE = Rule(scale=1.0, reason="a change relative to the default clock, as a rule nearly nothing")
 _SAMPLE = Rule(factor=100, reason="a sample is a mean of 20 ms: 1 µs of another power is 1e-4 of it and more")
+_FIT = Rule(factor=10, reason="a fit over steps makes differences of their energies larger")
+_CORRELATION = Rule(scale=1.0, factor=200, reason="over a few prompts whose energies are alike to 1e-2 and less")
 _RULES = {
     "power_w": _SAMPLE,
     "mean_w": _SAMPLE,
@@ -58,6 +61,13 @@ _RULES = {
     "phase_residual_fraction": Rule(scale=1.0, reason="a share of energy_j, as a rule nearly nothing"),
 }
 """By column, or table and column. At a tolerance of 0 they change nothing."""
+
+_RULES_BY_WORD = {
+    "change chosen slowdown difference": _CHANGE,
+    "regression": _FIT,
+    "pearson partial coefficient": _CORRELATION,
+}
+"""By a word in a column's name, for those that are not named above."""
 
 VARYING = {"host": "which machine ran it is no result"}
 """Columns whose differences are told and are no mismatch."""
@@ -81,7 +91,8 @@ def find_rule(table: str, column: str) -> Rule:
             return _RULES[name]
     if column.endswith("_ns"):
         return _TIME
-    return _CHANGE if {"change", "chosen", "slowdown", "difference"} & set(column.split("_")) else _PLAIN
+    words = set(column.split("_"))
+    return next((rule for named, rule in _RULES_BY_WORD.items() if words & set(named.split())), _PLAIN)
 
 
 def is_message(column: str) -> bool:

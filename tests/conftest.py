@@ -19,9 +19,16 @@ def pytest_configure() -> None:
 SLOW = (
     "execution/",  # most start Ray, or measure whole trials in virtual time
     "benchmarks/test_accuracy.py",
+    "analysis/run/test_intervals.py",  # statistics over thousands of made runs
+    "analysis/inputs/test_coefficients.py",
     "analysis/inputs/test_correlation.py",
     "hardware/simulated/test_faults.py",
     "display/plots/test_all_plots.py",
+    "display/plots/test_front_plots.py",
+    "cli/test_report_command.py",
+    "tasks/test_small_models.py",  # torch computes with the models
+    "tasks/harness/test_index.py",  # reads the thousands of tasks of the harness
+    "tasks/harness/test_scoring.py",
 )
 """Folders and modules that `make test-fast` leaves out, below tests/."""
 
