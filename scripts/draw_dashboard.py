@@ -4,9 +4,11 @@ A live view enters, as a run writes it once a second; an SVG leaves, as rich exp
 """
 
 import io
+import re
 import sys
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from runner.display.live.dashboard import render_dashboard
@@ -21,7 +23,10 @@ def main() -> None:
         raise SystemExit(f"{live_file} holds no live view of this release")
     console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
     console.print(render_dashboard(view, width, height))
-    Path(picture).write_text(console.export_svg(title=f"sweep run · {view.name}"), encoding="utf-8")
+    # rich names a font on the network; the reader's own monospace does as well.
+    form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    svg = console.export_svg(title=f"sweep run · {view.name}", code_format=form)
+    Path(picture).write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":
