@@ -5,6 +5,7 @@ samples, rounds and delays them as a driver does.
 """
 
 import math
+import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -57,59 +58,67 @@ class GpuHistory:
         self._counter = counter
         self._directory = directory
         self._loaded_ns = loaded_ns
+        self._lock = threading.RLock()
+        """NVML may be called from several threads at once: the sampler's and the worker's."""
         self._restart()
 
     def at(self, time_ns: int) -> Instant:
         """Return the GPU's state at an instant, as the log has it so far."""
-        self._refresh()
-        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
-        return Instant(
-            power_w=self._power_w[i],
-            sm_clock_mhz=self._sm_clock_mhz[i],
-            mem_clock_mhz=self._mem_clock_mhz[i],
-            throttle_reasons=ThrottleReason(self._throttle_reasons[i]),
-            temperature_c=_relax(self._temperature_c[i], self._power_w[i], (time_ns - self._start_ns[i]) * 1e-9),
-        )
+        with self._lock:
+            self._refresh()
+            i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+            return Instant(
+                power_w=self._power_w[i],
+                sm_clock_mhz=self._sm_clock_mhz[i],
+                mem_clock_mhz=self._mem_clock_mhz[i],
+                throttle_reasons=ThrottleReason(self._throttle_reasons[i]),
+                temperature_c=_relax(self._temperature_c[i], self._power_w[i], (time_ns - self._start_ns[i]) * 1e-9),
+            )
 
     def powers_w(self, times_ns: Sequence[int]) -> list[float]:
         """Return the power at each of some instants."""
-        self._refresh()
-        return [self._power_w[max(bisect_right(self._start_ns, time_ns) - 1, 0)] for time_ns in times_ns]
+        with self._lock:
+            self._refresh()
+            return [self._power_w[max(bisect_right(self._start_ns, time_ns) - 1, 0)] for time_ns in times_ns]
 
     def energy_j(self, time_ns: int) -> float:
         """Return the exact integral of the power from the loading of the driver to an instant."""
-        self._refresh()
-        return self._energy_at(time_ns)
+        with self._lock:
+            self._refresh()
+            return self._energy_at(time_ns)
 
     def means_w(self, ends_ns: Sequence[int], window_ns: int) -> list[float]:
         """Return the mean power over the window before each instant, at most since the driver loaded."""
-        starts_ns = [max(end_ns - window_ns, self._loaded_ns) for end_ns in ends_ns]
-        powers_w = self.powers_w(ends_ns)
-        return [
-            (self._energy_at(end_ns) - self._energy_at(start_ns)) / ((end_ns - start_ns) * 1e-9)
-            if start_ns < end_ns
-            else power_w
-            for start_ns, end_ns, power_w in zip(starts_ns, ends_ns, powers_w, strict=True)
-        ]
+        with self._lock:
+            starts_ns = [max(end_ns - window_ns, self._loaded_ns) for end_ns in ends_ns]
+            powers_w = self.powers_w(ends_ns)
+            return [
+                (self._energy_at(end_ns) - self._energy_at(start_ns)) / ((end_ns - start_ns) * 1e-9)
+                if start_ns < end_ns
+                else power_w
+                for start_ns, end_ns, power_w in zip(starts_ns, ends_ns, powers_w, strict=True)
+            ]
 
     def counted_j(self, time_ns: int) -> float:
         """Return what the energy counter has counted by an instant: the energy that it saw, scaled to the whole time.
 
         Raises: ValueError: the GPU has no counter.
         """
-        if self._counter is None:
-            raise ValueError("this GPU has no energy counter")
-        self._refresh()
-        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
-        seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
-        return seen_j * (self._counter.period_ns / self._counter.window_ns)
+        with self._lock:
+            if self._counter is None:
+                raise ValueError("this GPU has no energy counter")
+            self._refresh()
+            i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+            seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
+            return seen_j * (self._counter.period_ns / self._counter.window_ns)
 
     def throttled_ns(self, reason: ThrottleReason, time_ns: int) -> int:
         """Return how long a reason of `COUNTED_REASONS` was counted, from the loading of the driver to an instant."""
-        self._refresh()
-        i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
-        lasts = reason in _find_counted(self._throttle_reasons[i])
-        return self._throttled_ns[reason][i] + (max(time_ns - self._start_ns[i], 0) if lasts else 0)
+        with self._lock:
+            self._refresh()
+            i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+            lasts = reason in _find_counted(self._throttle_reasons[i])
+            return self._throttled_ns[reason][i] + (max(time_ns - self._start_ns[i], 0) if lasts else 0)
 
     def _energy_at(self, time_ns: int) -> float:
         i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
