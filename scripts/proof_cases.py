@@ -121,6 +121,7 @@ def write_sweep(case: Case, folder: Path) -> tuple[Path, list[str]]:
         return source, []
     document = tomllib.loads(source.read_text(encoding="utf-8"))
     changes = [*_replace_tasks(document), *_shorten(document, case)]
+    _tell_apart(document["task"])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{case.name}.toml"
     path.write_text(_to_toml(document), encoding="utf-8")
@@ -154,6 +155,15 @@ def _shorten(document: dict[str, Any], case: Case) -> list[str]:
             axes[name] = [_space_less(value, case.num_spaced or 0) for value in axes[name]]
         changes.append(f"at most {case.num_spaced} clocks spaced")
     return list(dict.fromkeys(changes))
+
+
+def _tell_apart(tasks: Sequence[dict[str, Any]]) -> None:
+    """Give tasks that differ in their label alone a document less each: their trials would have the same ids."""
+    known: list[dict[str, Any]] = []
+    for task in tasks:
+        while {**task, "label": None} in known:
+            task["limit"] -= 1
+        known.append({**task, "label": None})
 
 
 def _space_less(value: Any, num_spaced: int) -> Any:

@@ -198,8 +198,12 @@ def _compare(folder: Path, case: Case, allowed: Allowed) -> list[Comparison]:
     results = [Comparison(name="exit codes", size_old=len(exits[0]), size_new=len(exits[1]))]
     if exits[0] != exits[1]:
         results[0].mismatches.append(f"{exits[0]} → {exits[1]}")
-    if (old / "run" / "trials.parquet").exists():
+    has_trials = [(side / "run" / "trials.parquet").exists() for side in (old, new)]
+    if all(has_trials):
         results += compare_runs(old / "run", new / "run", allowed)
+    elif any(has_trials):
+        problem = (new / "errors.txt").read_text(encoding="utf-8").strip()[-1000:]
+        results[0].mismatches.append(f"one side alone has trials; the new one says: {problem or 'nothing'}")
     else:  # refused: what it said is all there is
         texts = [[*read_text(side / "output.txt", side), *read_text(side / "errors.txt", side)] for side in (old, new)]
         results.append(compare_texts("output", texts[0], texts[1], allowed))
