@@ -23,7 +23,7 @@ from runner.display.text.findings import describe_block, describe_models
 from runner.display.text.names import name_block
 from runner.spec.trial import Block
 from tests.engines import ON_PACED_ENGINE
-from tests.execution.small_study import BLOCKS, SWEEP, SmallStudy
+from tests.execution.small_study import BLOCKS, DEMO, SWEEP, SmallStudy
 from tests.execution.sweep_process import read_manifest
 
 # Seven minutes on two idle cores, and many times that where others want them too.
@@ -150,16 +150,21 @@ def test_every_model_and_task_has_a_table_with_energy_time_and_quality(study: St
                 assert point["quality"] - 1.96 * point["quality_stderr"] > point["quality_chance"], point
 
 
-def test_a_lower_clock_than_the_gpus_own_needs_less_energy(study: Study) -> None:
-    """The GPU model saves at least 8 %. Late requests cost a sound trial at most half of that."""
+def test_a_lower_clock_than_the_gpus_own_needs_less_energy_down_to_a_bound(study: Study) -> None:
+    """At the study's clocks the GPU model saves at least 8 %, of which late requests cost a sound trial at most half.
+
+    At the lowest clock, which the demo adds, it needs a sixth more: the GPU waits longer than it saves.
+    """
+    lowest_mhz = min(clock for override in DEMO.override for clock in override.sm_clock or () if isinstance(clock, int))
     for block in study.whole_blocks():
         [default] = [point for point in study.points(block) if point["is_default"]]
         locked = [point for point in study.points(block) if not point["is_default"]]
         assert default["joules_per_token_change"] == 0
         for point in locked:
             assert point["joules_per_token_low"] < point["joules_per_token"] < point["joules_per_token_high"]
-            assert point["joules_per_token_change"] < 0, point
-        assert all(point["slowdown"] > 0 for point in locked if point["sm_clock_mhz_requested"] == 795)
+            is_lowest = point["sm_clock_mhz_requested"] == lowest_mhz
+            assert (point["joules_per_token_change"] > 0) == is_lowest, point
+        assert all(point["slowdown"] > 0 for point in locked if point["sm_clock_mhz_requested"] <= 795)
         assert [point["is_least_energy"] for point in locked].count(True) == (1 if locked else 0)
 
 
