@@ -27,7 +27,7 @@ doctor: setup
 	$(BIN)/sweep doctor --gpu $(GPU) $(ARGS)
 
 # Two processes share what starts no engine. An engine paces itself, so it has the machine for itself.
-IN_PARALLEL := -n 2 --dist loadgroup
+IN_PARALLEL := -n 2 --dist loadfile
 test: setup
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not vllm"

@@ -13,6 +13,7 @@ from runner.analysis.advice.limits import NO_LIMITS, Limits
 from runner.analysis.advice.mixed_load import recommend_for_all
 from runner.analysis.advice.model_comparison import compare_loads, compare_models
 from runner.analysis.advice.pareto import find_front
+from runner.analysis.advice.rates import FOLLOWING, RATES, choose_by_rate, follow_load
 from runner.analysis.advice.recommendation import recommend
 from runner.analysis.advice.routing import ROUTES, bound_routing
 from runner.analysis.inputs.correlation import CORRELATIONS, correlate
@@ -45,6 +46,10 @@ class Study:
     """`pareto.PARETO_POINTS`"""
     verdicts: pl.DataFrame
     failures: pl.DataFrame
+    rates: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RATES))
+    """`rates.RATES`: the operating point of least energy at each request rate"""
+    following: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FOLLOWING))
+    """`rates.FOLLOWING`: what following the load saves"""
     routes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ROUTES))
     """`routing.ROUTES`"""
     common_quality: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=COMMON_QUALITY))
@@ -60,6 +65,8 @@ class Study:
             "mixed_loads": self.mixed_loads,
             "models": self.models,
             "concurrencies": self.concurrencies,
+            "rates": self.rates,
+            "following": self.following,
             "pareto": self.front,
             "routing": self.routes,
             "common_quality": self.common_quality,
@@ -91,6 +98,8 @@ def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
         front=find_front(points),
         verdicts=count_verdicts(trials),
         failures=count_failures(trials),
+        rates=choose_by_rate(points, limits),
+        following=follow_load(points, limits),
     )
 
 
@@ -129,7 +138,7 @@ def _correlate_measured(
 ) -> pl.DataFrame:
     # A prompt's own energy can be measured only where it is alone on the GPU. A task's first trial tells whether it
     # was.
-    is_single = pl.all_horizontal(pl.col(name) == value for name, value in SINGLE.columns().items())
+    is_single = pl.all_horizontal(pl.col(name).eq_missing(pl.lit(value)) for name, value in SINGLE.columns().items())
     alone = trials.filter(is_single, pl.col("status") == "ok", pl.col("verdicts").list.len() == 0)
     first = alone.unique(["model", "task"], keep="first", maintain_order=True)
     measured = scan_requests(first["trial_id"].to_list()).filter(energy_method="measured").select("trial_id").unique()

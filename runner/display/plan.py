@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from runner.display.text.names import LOAD_HEADING, short_load
+from runner.display.text.names import load_heading, short_load
 from runner.display.text.quantities import format_duration, format_energy
 from runner.results.plan import Plan, PlannedTrial
+from runner.spec.load import LoadKey
 
-_HEADERS = ("#", "task", LOAD_HEADING, "trials", "time", "energy")
 _LEFT = "task"
 """The only column that is not a number."""
 _GAP = "  "
@@ -24,7 +24,8 @@ _GAP = "  "
 def render_plan(plan: Plan) -> Group:
     """Draw a plan: a table for each model, two lines for each block in running order, then problems and totals."""
     blocks = [list(trials) for _, trials in groupby(plan.trials, key=lambda trial: trial.block_id)]
-    rows = [_HEADERS, *(_describe_block(number, trials) for number, trials in enumerate(blocks, start=1))]
+    headers = ("#", _LEFT, load_heading(trial.load for trial in plan.trials), "trials", "time", "energy")
+    rows = [headers, *(_describe_block(number, trials) for number, trials in enumerate(blocks, start=1))]
     header, *lines = _align(rows)
     parts: list[RenderableType] = [Text(_describe_gpus(plan))]
     for model, group in groupby(zip(blocks, lines, strict=True), key=lambda block: block[0][0].model):
@@ -41,7 +42,7 @@ def render_plan(plan: Plan) -> Group:
 
 
 def _describe_block(number: int, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
-    """Return the cells below `_HEADERS`."""
+    """Return the cells below the headers."""
     return (
         str(number),
         trials[0].task,
@@ -58,12 +59,12 @@ def _sum_up(trials: Sequence[PlannedTrial]) -> str:
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield lines whose cells stand below each other, over the tables of all models."""
+    """Yield lines whose cells stand below each other, over the tables of all models; the first row is the headers."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
             cell.ljust(width) if header == _LEFT else cell.rjust(width)
-            for header, cell, width in zip(_HEADERS, row, widths, strict=True)
+            for header, cell, width in zip(rows[0], row, widths, strict=True)
         )
         yield _GAP.join(cells)
 
@@ -109,7 +110,15 @@ def _describe_axes(plan: Plan) -> str:
         (sum(trial.is_sentinel for trial in plan.trials), "sentinel"),
     )
     named = ", ".join(f"{number:,} {word}{'' if number == 1 else 's'}" for number, word in counts if number)
-    return f"{named}; {LOAD_HEADING}: {', '.join(loads[key] for key in sorted(loads))}."
+    heading = load_heading(trial.load for trial in asked)
+    return f"{named}; {heading}: {', '.join(loads[key] for key in sorted(loads, key=_order_of_load))}."
+
+
+def _order_of_load(key: LoadKey) -> tuple[bool, tuple[float, ...]]:
+    """Sort closed loops by concurrency, then open loops by rate and burstiness."""
+    if isinstance(key, int):
+        return False, (float(key),)
+    return True, tuple(float(part or 0.0) for part in key[1:])
 
 
 def _describe_totals(plan: Plan) -> str:

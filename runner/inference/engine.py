@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from runner.inference.arrivals import Arrivals
 from runner.physics.shape import ModelShape
-from runner.spec.load import Load
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Completion, Request, Step
 
 
@@ -68,13 +69,16 @@ class Engine(Protocol):
     def run(
         self,
         requests: Iterator[Request],
-        load: Load,
+        load: ClosedLoop | Arrivals,
         sampling: Sampling,
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EngineRun:
-        """Hand in requests as the load says until the iterator ends, then drain.
+        """Hand in requests as the load says.
+
+        A closed loop goes on until the iterator ends, and then drains. Arrivals go on until the requests of their
+        window have ended; then what is in flight is withdrawn. An iterator that ends before ends the run.
 
         Args:
             requests: consumed one at a time, when the load lets one in; the iterator may ask its time source whether

@@ -11,6 +11,7 @@ from runner.results.sensors import SensorFindings
 from runner.spec.load import Load
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion, PhaseRole, RequestKind, Step
+from runner.spec.slo import Slo
 from runner.spec.trial import make_row_id
 
 
@@ -66,6 +67,8 @@ class Identity:
     is_sentinel: bool
     operating_point: OperatingPoint = field(default_factory=OperatingPoint)
     phase_role: PhaseRole | None = None
+    slo: Slo | None = None
+    """What each request must keep to be a good one; None where nothing is promised."""
     attempt: int = 1
     """2 for a trial that is measured again because of a verdict."""
 
@@ -77,19 +80,30 @@ class Identity:
     def columns(self) -> dict[str, Any]:
         """Return the identity's columns of `tables.TRIALS`, by name."""
         columns = _list_fields(self) | {"trial_id": self.row_id}
-        del columns["load"], columns["operating_point"]
+        del columns["load"], columns["operating_point"], columns["slo"]
+        columns |= {
+            "slo_ttft_s": self.slo and self.slo.ttft,
+            "slo_tpot_s": self.slo and self.slo.tpot,
+            "slo_e2el_s": self.slo and self.slo.e2el,
+            "slo_required_fraction": self.slo and self.slo.share,
+        }
         return columns | self.load.columns() | self.operating_point.columns()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One trial's window, with everything that was observed in it and around it. Times are ns since the epoch."""
+    """One trial's window, with everything that was observed in it and around it. Times are ns since the epoch.
+
+    In an open loop requests straddle the window's edges. `completions` holds all that were in flight in it. Those that
+    arrived in it are counted (`counted`).
+    """
 
     identity: Identity
     placement: Placement
     start_ns: int
     end_ns: int
     completions: list[Completion]
+    """Of the requests that were in flight in the window; of an open loop, also of those before and after an edge."""
     steps: list[Step]
     power: pl.DataFrame
     """[num_samples] rows of `tables.POWER`, reaching over both edges of the window."""
@@ -122,6 +136,19 @@ class Measurement:
     """By request_id. A feature of the prompt in the model's own tokens."""
     prompt_surprise_nats: Mapping[str, float | None] = field(default_factory=dict)
     """By request_id. Mean negative log-likelihood of a prompt's tokens; empty unless the task asks for it."""
+
+    @property
+    def counted(self) -> list[Completion]:
+        """The completions that the trial's row counts: those of the requests that arrived in the window."""
+        return [completion for completion in self.completions if completion.in_window]
+
+    @property
+    def first_round(self) -> list[Completion]:
+        """The first completion of each request that is counted, in order."""
+        first: dict[str, Completion] = {}
+        for completion in sorted(self.counted, key=lambda completion: completion.round):
+            first.setdefault(completion.request_id, completion)
+        return [completion for completion in self.counted if first[completion.request_id] is completion]
 
 
 def _list_fields(record: Placement | Identity) -> dict[str, Any]:

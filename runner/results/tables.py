@@ -13,7 +13,14 @@ TRIALS: dict[str, pl.DataType] = {
     "model": pl.String(),
     "task": pl.String(),
     "request_kind": pl.String(),
-    "concurrency": pl.Int64(),
+    "concurrency": pl.Int64(),  # of a closed loop; null for requests that arrive at a rate
+    "request_rate_per_s_requested": pl.Float64(),  # of an open loop; so are the next two
+    "capacity_fraction": pl.Float64(),  # the rate as a share of the capacity, where the sweep file asks so
+    "burstiness": pl.Float64(),
+    "slo_ttft_s": pl.Float64(),  # what each request must keep to be a good one
+    "slo_tpot_s": pl.Float64(),
+    "slo_e2el_s": pl.Float64(),
+    "slo_required_fraction": pl.Float64(),  # the least share of good requests
     "repeat": pl.Int64(),
     "is_sentinel": pl.Boolean(),
     "phase_role": pl.String(),  # of paired trials, which tell prefill from decode: one_token, half_length
@@ -107,6 +114,20 @@ TRIALS: dict[str, pl.DataType] = {
     "tpot_s_p95": pl.Float64(),
     "latency_s_p50": pl.Float64(),
     "latency_s_p95": pl.Float64(),
+    "ttft_s_p99": pl.Float64(),  # null where fewer than 200 requests stand behind it; so are the next two
+    "tpot_s_p99": pl.Float64(),
+    "latency_s_p99": pl.Float64(),
+    # service: what an SLO and an open loop add
+    "good_requests_per_s": pl.Float64(),  # vLLM's request_goodput
+    "slo_attainment_fraction": pl.Float64(),
+    "joules_per_good_request": pl.Float64(),
+    "joules_per_good_output_token": pl.Float64(),
+    "arrivals_per_s": pl.Float64(),  # offered in the window; requests_per_s is what was served
+    "queue_length_mean": pl.Float64(),  # requests that have arrived and are in no step yet
+    "queue_growth": pl.Float64(),  # requests in the system at the window's end beyond those at its start
+    "busy_fraction": pl.Float64(),  # share of the window with a request in flight
+    "idle_energy_j": pl.Float64(),  # of the rest of the window
+    "arrival_lateness_s_p95": pl.Float64(),  # from a request's arrival until the engine had it
     # quality
     "quality": pl.Float64(),
     "quality_metric": pl.String(),
@@ -127,7 +148,10 @@ REQUESTS: dict[str, pl.DataType] = {
     "num_prompt_tokens": pl.Int64(),
     "num_cached_tokens": pl.Int64(),
     "num_output_tokens": pl.Int64(),
-    "queued_ns": pl.Int64(),
+    "queued_ns": pl.Int64(),  # handed to the engine; in an open loop, arrived
+    "arrival_lateness_s": pl.Float64(),
+    "in_window": pl.Boolean(),  # arrived in the window, so that the trial's row counts it
+    "is_good": pl.Boolean(),  # kept the SLO
     "scheduled_ns": pl.Int64(),
     "first_token_ns": pl.Int64(),
     "last_token_ns": pl.Int64(),

@@ -1,12 +1,15 @@
 """How requests reach the engine while a window is open.
 
-A sweep file's axes enter, a `Load` leaves. Trials, engines, verdicts and tables take a `Load`. Another kind of load
-needs a class here, and changes where code asks which kind it is. Next: `trial.py`.
+A sweep file's axes enter, a `Load` leaves. Trials, verdicts and tables take a `Load`. Another kind of load needs a
+class here, and changes where code asks which kind it is. Next: `trial.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+LoadKey = int | tuple[str, float | None, float | None, float | str]
+"""A load's part of a block's id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,14 +20,14 @@ class ClosedLoop:
     """Requests in flight, >= 1."""
 
     @property
-    def key(self) -> int:
+    def key(self) -> LoadKey:
         """The load's part of a block's id."""
         return self.concurrency
 
     @property
-    def num_warmup_requests(self) -> int:
-        """Requests before each window, where the sweep file gives no number."""
-        return self.concurrency
+    def warm_up(self) -> "ClosedLoop":
+        """How requests reach the engine before each window."""
+        return self
 
     @property
     def is_single(self) -> bool:
@@ -36,18 +39,80 @@ class ClosedLoop:
 
     def columns(self) -> dict[str, Any]:
         """Return the load's columns of `tables.TRIALS`, by name."""
-        return {"concurrency": self.concurrency}
+        return _columns(concurrency=self.concurrency)
 
 
-Load = ClosedLoop
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenLoop:
+    """Requests that arrive at a rate, whether or not earlier ones have ended."""
+
+    request_rate_per_s: float | None = None
+    """Mean arrivals a second, > 0; None for a share of a capacity that is not known yet."""
+    capacity_fraction: float | None = None
+    """The rate as a share of the capacity, > 0; None where the sweep file gives the rate itself."""
+    burstiness: float = 1.0
+    """Shape of the gamma distribution of the gaps, > 0: 1 is Poisson, infinity is even."""
+
+    @property
+    def key(self) -> LoadKey:
+        """The load's part of a block's id."""
+        burstiness = "inf" if self.burstiness == float("inf") else self.burstiness
+        return ("open", self.request_rate_per_s, self.capacity_fraction, burstiness)
+
+    @property
+    def warm_up(self) -> ClosedLoop:
+        """How requests reach the engine before each window."""
+        return ClosedLoop(concurrency=WARM_UP_CONCURRENCY)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a request is alone on the GPU. Requests that arrive at a rate may meet."""
+        return False
+
+    def at_capacity(self, capacity_per_s: float) -> "OpenLoop":
+        """Return the load with the rate that a share of a capacity comes to, in 1/s."""
+        if self.capacity_fraction is None:
+            return self
+        return replace(self, request_rate_per_s=self.capacity_fraction * capacity_per_s)
+
+    def __str__(self) -> str:
+        share = "" if self.capacity_fraction is None else f"{100 * self.capacity_fraction:g} % of capacity"
+        rate = "" if self.request_rate_per_s is None else f"{self.request_rate_per_s:.4g} requests/s"
+        bursts = "" if self.burstiness == 1 else f", burstiness {self.burstiness:g}"
+        return (f"{rate} ({share})" if rate and share else rate or share) + bursts
+
+    def columns(self) -> dict[str, Any]:
+        """Return the load's columns of `tables.TRIALS`, by name."""
+        return _columns(
+            request_rate_per_s_requested=self.request_rate_per_s,
+            capacity_fraction=self.capacity_fraction,
+            burstiness=self.burstiness,
+        )
+
+
+Load = ClosedLoop | OpenLoop
 """Any kind of load."""
 
 SINGLE = ClosedLoop(concurrency=1)
+WARM_UP_CONCURRENCY = 8
+"""Requests in flight while an open loop warms up: enough to put a load on the GPU, few enough for any engine."""
 
-LOAD_COLUMNS = ("concurrency",)
+LOAD_COLUMNS = ("concurrency", "request_rate_per_s_requested", "capacity_fraction", "burstiness")
 """The columns that tell loads apart. A published table may lack them."""
 
 
 def read_load(row: Mapping[str, Any]) -> Load | None:
     """Return the load of a row of `tables.TRIALS`, or of any table with its columns; None where it is unknown."""
-    return None if row["concurrency"] is None else ClosedLoop(concurrency=row["concurrency"])
+    if row.get("concurrency") is not None:
+        return ClosedLoop(concurrency=row["concurrency"])
+    if row.get("request_rate_per_s_requested") is None and row.get("capacity_fraction") is None:
+        return None
+    return OpenLoop(
+        request_rate_per_s=row.get("request_rate_per_s_requested"),
+        capacity_fraction=row.get("capacity_fraction"),
+        burstiness=row["burstiness"],
+    )
+
+
+def _columns(**known: float | None) -> dict[str, Any]:
+    return {name: known.get(name) for name in LOAD_COLUMNS}

@@ -58,7 +58,9 @@ class Completion:
     num_cached_tokens: int | None = None
     num_output_tokens: int = 0
     queued_ns: int | None = None
-    """When the request was handed to the engine."""
+    """When the request was handed to the engine. In an open loop, when it arrived."""
+    arrival_lateness_s: float | None = None
+    """How long after its arrival the request was handed to the engine; None in a closed loop."""
     scheduled_ns: int | None = None
     first_token_ns: int | None = None
     last_token_ns: int | None = None
@@ -69,6 +71,8 @@ class Completion:
     is_greedy: bool | None = None
     """Whether greedy decoding would have generated the scored continuation."""
     truncated: bool = False
+    in_window: bool = True
+    """Whether the request arrived in the window. In an open loop others arrive before and after it."""
     error: str | None = None
     """Why the request failed; None if it did not fail."""
 

@@ -10,12 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from runner.spec.load import ClosedLoop, Load, OpenLoop
 from runner.spec.operating_point import DEFAULT
 from runner.spec.problems import explain
-from runner.spec.sweep_checks import check_names, check_phases, check_repeat_each, check_tasks_differ
-from runner.spec.values import Clocks, PowerLimits, as_tuple
+from runner.spec.slo import Slo
+from runner.spec.strict import StrictSpec
+from runner.spec.sweep_checks import (
+    check_names,
+    check_open_loops,
+    check_phases,
+    check_repeat_each,
+    check_tasks_differ,
+)
+from runner.spec.values import Burstinesses, Clocks, PowerLimits, Rates, as_tuple, parse_share
 
 
 class SweepFileError(ValueError):
@@ -29,10 +38,6 @@ class SweepFileError(ValueError):
         super().__init__(f"{where}{lines}")
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 PositiveInt = Annotated[int, Field(ge=1)]
 Concurrencies = Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
 Phases = Literal["static_batches", "output_lengths"]
@@ -43,7 +48,7 @@ MIN_REPEAT_EACH_S = 2.0
 """The length of the shortest window: one prompt's energy needs 100 power samples."""
 
 
-class ModelSpec(_Spec):
+class ModelSpec(StrictSpec):
     """A model, and how vLLM opens it."""
 
     id: str = Field(min_length=1)
@@ -72,7 +77,7 @@ class ModelSpec(_Spec):
         return self.id
 
 
-class TaskSpec(_Spec):
+class TaskSpec(StrictSpec):
     """A task: one of the evaluation harness by name, or `synthetic` with set lengths."""
 
     name: str = Field(min_length=1)
@@ -91,6 +96,8 @@ class TaskSpec(_Spec):
     """Repeat each prompt for this many seconds, alone on the GPU, so that its own energy is measured."""
     measure_surprise: bool = False
     """Measure the likelihood of each prompt, outside every window (docs/inputs.md)."""
+    slo: Slo | None = None
+    """What this task's requests must keep, in place of the sweep's `[slo]`."""
 
     @property
     def is_synthetic(self) -> bool:
@@ -127,34 +134,66 @@ class TaskSpec(_Spec):
         return self
 
 
-class AxesSpec(_Spec):
-    """The concurrency and the operating point. A sweep runs every combination of their values."""
+class AxesSpec(StrictSpec):
+    """The load and the operating point. A sweep runs every combination of their values.
 
-    concurrency: Concurrencies = (16,)
+    Each concurrency and each request rate is a load of its own. Where only rates are given, there is no closed loop.
+    """
+
+    concurrency: Concurrencies | None = (16,)
+    request_rate: Rates = ()
+    """Arrivals a second, or a share of the capacity such as "80%"."""
+    burstiness: Burstinesses = (1.0,)
+    """Shape of the gamma distribution of the gaps between arrivals: 1 is Poisson, "inf" is even."""
     sm_clock: Clocks = (DEFAULT,)
     mem_clock: Clocks = (DEFAULT,)
     power_limit: PowerLimits = (DEFAULT,)
 
-    @field_validator("concurrency", "sm_clock", "mem_clock", "power_limit")
+    @model_validator(mode="before")
     @classmethod
-    def _check_repeated(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+    def _leave_out_closed_loops(cls, axes: object) -> object:
+        if isinstance(axes, dict) and axes.get("request_rate") and "concurrency" not in axes:
+            return axes | {"concurrency": None}
+        return axes
+
+    @property
+    def loads(self) -> list[Load]:
+        """The loads: each concurrency, then each request rate with each burstiness."""
+        open_loops = [
+            OpenLoop(
+                request_rate_per_s=None if isinstance(rate, str) else rate,
+                capacity_fraction=parse_share(rate) if isinstance(rate, str) else None,
+                burstiness=burstiness,
+            )
+            for rate in self.request_rate
+            for burstiness in self.burstiness
+        ]
+        return [*(ClosedLoop(concurrency=number) for number in self.concurrency or ()), *open_loops]
+
+    @field_validator("concurrency", "request_rate", "burstiness", "sm_clock", "mem_clock", "power_limit")
+    @classmethod
+    def _check_repeated(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
+        if values is None:
+            return None
         if repeated := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
             raise ValueError(f"contains {repeated[0]!r} twice: list each value once (`repeats` runs all of them again)")
         return values
 
 
-class OverrideSpec(_Spec):
+class OverrideSpec(StrictSpec):
     """Other axes for one model, one task, or one pair of both. Axes that it leaves out keep their values."""
 
     model: str | None = None
     task: str | None = None
     concurrency: Concurrencies | None = None
+    request_rate: Annotated[Rates, Field(min_length=1)] | None = None
+    burstiness: Burstinesses | None = None
     sm_clock: Clocks | None = None
     mem_clock: Clocks | None = None
     power_limit: PowerLimits | None = None
 
 
-class SamplingSpec(_Spec):
+class SamplingSpec(StrictSpec):
     """How the engine samples tokens."""
 
     temperature: float = Field(0.0, ge=0.0, le=10.0)
@@ -162,7 +201,7 @@ class SamplingSpec(_Spec):
     seed: int = Field(0, ge=0)
 
 
-class LimitsSpec(_Spec):
+class LimitsSpec(StrictSpec):
     """The longest times in seconds. What takes longer has failed."""
 
     request_s: float = Field(600.0, gt=0)
@@ -170,7 +209,7 @@ class LimitsSpec(_Spec):
     load_s: float = Field(1200.0, gt=0)
 
 
-class SweepSpec(_Spec):
+class SweepSpec(StrictSpec):
     """A whole sweep file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -179,6 +218,8 @@ class SweepSpec(_Spec):
     repeats: int = Field(1, ge=1, le=10_000)
     min_window_s: float = Field(10.0, ge=0.0, le=3600.0)
     """A window repeats the prompts, in whole rounds, until it is this long."""
+    ramp_s: float | None = Field(None, ge=0.0, le=3600.0)
+    """How long requests arrive before the window of an open loop opens. The default is a quarter of `min_window_s`."""
     max_output_tokens: PositiveInt | None = None
     fixed_output_length: bool = False
     """Ignore the end-of-text token, so that all clocks are compared on equal work."""
@@ -189,6 +230,7 @@ class SweepSpec(_Spec):
     clocks: Literal["apply", "read-only"] = "apply"
     sampling: SamplingSpec = SamplingSpec()
     limits: LimitsSpec = LimitsSpec()
+    slo: Slo | None = None
     axes: AxesSpec = AxesSpec()
     model: Annotated[tuple[ModelSpec, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
     task: Annotated[tuple[TaskSpec, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
@@ -200,6 +242,7 @@ class SweepSpec(_Spec):
         check_names(self)
         check_phases(self)
         check_repeat_each(self)
+        check_open_loops(self)
         return self
 
     def axes_of(self, model: ModelSpec, task: TaskSpec) -> AxesSpec:
@@ -207,8 +250,23 @@ class SweepSpec(_Spec):
         changes: dict[str, object] = {}
         for override in self.override:
             if override.model in (None, model.label) and override.task in (None, task.display_name):
-                changes |= override.model_dump(exclude={"model", "task"}, exclude_none=True)
+                own = override.model_dump(exclude={"model", "task"}, exclude_none=True)
+                # An override that gives one kind of load replaces the other kind.
+                if "request_rate" in own:
+                    own = {"concurrency": None} | own
+                elif "concurrency" in own:
+                    own = {"request_rate": ()} | own
+                changes |= own
         return self.axes.model_copy(update=changes)
+
+    def slo_of(self, task: TaskSpec) -> Slo | None:
+        """Return what a task's requests must keep; None where nothing is promised."""
+        return task.slo or self.slo
+
+    @property
+    def ramp_of_open_loops_s(self) -> float:
+        """How long requests arrive before the window of an open loop opens, in s."""
+        return self.min_window_s / 4 if self.ramp_s is None else self.ramp_s
 
     def fixed_output_tokens(self, task: TaskSpec) -> int | None:
         """Return the number of tokens that every request of a task generates; None where their lengths differ."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 
-from runner.spec.load import ClosedLoop, Load
+from runner.spec.load import Load, OpenLoop
 from runner.spec.operating_point import RequestedPoint
 from runner.spec.request import PhaseRole
+from runner.spec.slo import Slo
 from runner.spec.sweep import AxesSpec, ModelSpec, SweepSpec, TaskSpec
 
 _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
@@ -43,6 +44,8 @@ class Trial:
     is_sentinel: bool
     phase_role: PhaseRole | None = None
     """The role of a paired trial. It stands beside the trial with the same operating point and repeat."""
+    slo: Slo | None = None
+    """What each of its requests must keep; None where nothing is promised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +83,7 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
         for task in sweep.task:
             axes = sweep.axes_of(model, task)
             points = [RequestedPoint()] if read_only else _points(axes)
-            loads = [ClosedLoop(concurrency=concurrency) for concurrency in axes.concurrency]
-            of_model += [_expand_block(sweep, model, task, load, points) for load in loads]
+            of_model += [_expand_block(sweep, model, task, load, points) for load in axes.loads]
         random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
         blocks += of_model
     return blocks
@@ -94,6 +96,7 @@ def _expand_block(
         **sweep.model_dump(mode="json", include=_IN_IDS),
         "model": model.model_dump(mode="json", exclude_defaults=True),
         "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
+        **_open_loop_settings(sweep, task, load),
     }
     block_id = _digest(content, load.key)
     # Hashing each operating point once, and not for each repeat, counts in sweeps of 100,000 trials.
@@ -109,10 +112,18 @@ def _expand_block(
             repeat=number,
             is_sentinel=kind == "sentinel",
             phase_role=_ROLES.get(kind),
+            slo=sweep.slo_of(task),
         )
         for point, kind, number in _order(points, sweep, task, random.Random(f"{sweep.seed}/{block_id}"))
     )
     return Block(block_id=block_id, model=model, task=task, load=load, trials=trials)
+
+
+def _open_loop_settings(sweep: SweepSpec, task: TaskSpec, load: Load) -> dict[str, object]:
+    """Return what the ids of only some trials depend on: the ramp of an open loop, and an SLO where there is one."""
+    slo = sweep.slo_of(task)
+    settings: dict[str, object] = {} if slo is None else {"slo": slo.model_dump(mode="json", exclude_defaults=True)}
+    return settings | ({"ramp_s": sweep.ramp_of_open_loops_s} if isinstance(load, OpenLoop) else {})
 
 
 def _order(

@@ -6,7 +6,7 @@ The values of TOML enter. Checked values leave, as no GPU has resolved them yet.
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from runner.spec.operating_point import DEFAULT, ClockValue
 from runner.spec.problems import did_you_mean
@@ -76,6 +76,44 @@ def _check_limit(value: object) -> object:
     return float(value) if type(_check_point(value, "W")) is int else value  # type: ignore[arg-type]
 
 
+def parse_share(text: str) -> float:
+    """Return "80%" as 0.8. Raises: ValueError: it is not a percentage."""
+    match = _PERCENT.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a percentage")
+    return float(match[1]) / 100
+
+
+def _check_rate(value: object) -> object:
+    allowed = 'a number of requests a second above 0, or a share of the capacity such as "80%"'
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"is not allowed here: give {allowed}")
+    if isinstance(value, str):
+        match = _PERCENT.match(value)
+        if match is None or not 0 < float(match[1]) <= MAX_CAPACITY_PERCENT:
+            raise ValueError(f"is not allowed here: give {allowed} (at most {MAX_CAPACITY_PERCENT:g}%)")
+        return value
+    if not 0 < value <= MAX_RATE_PER_S:
+        raise ValueError(f"is out of range: give {allowed} (at most {MAX_RATE_PER_S:g})")
+    return float(value)
+
+
+def _check_burstiness(value: object) -> object:
+    if value in ("inf", float("inf")):
+        return float("inf")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 1000:
+        raise ValueError('is not allowed here: give a number from 0.01 to 1000 (1 is Poisson), or "inf" for even gaps')
+    return float(value)
+
+
+MAX_RATE_PER_S, MAX_CAPACITY_PERCENT = 100_000.0, 300.0
+
+Rate = Annotated[float | str, BeforeValidator(_check_rate)]
+Burstiness = Annotated[
+    float, BeforeValidator(_check_burstiness), PlainSerializer(lambda shape: "inf" if shape == float("inf") else shape)
+]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(as_tuple), Field(strict=False)]
+Burstinesses = Annotated[tuple[Burstiness, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
 Clock = Annotated[ClockValue, BeforeValidator(_check_clock)]
 PowerLimit = Annotated[float | str, BeforeValidator(_check_limit)]
 Clocks = Annotated[tuple[Clock, ...], BeforeValidator(_expand_spaced), Field(min_length=1, strict=False)]

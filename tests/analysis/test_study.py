@@ -30,6 +30,8 @@ def test_every_table_is_there_with_and_without_trials() -> None:
             "mixed_loads",
             "models",
             "concurrencies",
+            "rates",
+            "following",
             "pareto",
             "routing",
             "common_quality",

@@ -9,7 +9,7 @@ from runner.results.tables import POWER, REQUESTS, SAMPLES, TRIALS
 
 UNIT = r"(s|ns|w|j|js|mhz|c|bytes|bits|nats)"
 NAMED = [
-    re.compile(rf"(^|.*_){UNIT}(_(p05|p50|p95|start|end|requested))?$"),
+    re.compile(rf"(^|.*_){UNIT}(_(p05|p50|p95|p99|start|end|requested))?$"),
     re.compile(r"(steady_)?num_[a-z_]+$"),
     re.compile(r"(regression_)?joules_per_[a-z_]+$"),
     re.compile(r".*_fraction$"),
@@ -17,6 +17,9 @@ NAMED = [
 WITHOUT_UNIT = {
     "concurrency",  # a number asked for, and its mean
     "concurrency_mean",
+    "burstiness",  # the shape of a distribution
+    "queue_length_mean",  # numbers of requests
+    "queue_growth",
     "repeat",  # ordinals
     "attempt",
     "round",

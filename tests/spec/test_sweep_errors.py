@@ -32,20 +32,49 @@ MALFORMED = [
     (HEAD + BODY + "limit = 9\n" + TASK, 'task "boolq" is listed twice: give each its own `label`'),
     (
         HEAD + BODY + TASK,
-        'task[0] "boolq" and task[1] "boolq" differ at most in their label and share concurrency 16, so their trials '
-        "would have the same ids: remove one of the two, or give it another setting, or other concurrencies",
+        'task[0] "boolq" and task[1] "boolq" differ at most in their label and share a load (16 in flight), so '
+        "their trials would have the same ids: remove one of the two, or give it another setting, or other loads",
     ),
     (
         HEAD + BODY + "limit = 9\n" + TASK + 'label = "again"\n' + TASK + 'label = "more"\nlimit = 9\n'
         '[axes]\nconcurrency = [8, 4]\n',
-        'task[0] "boolq" and task[2] "more" differ at most in their label and share concurrency 4',
+        'task[0] "boolq" and task[2] "more" differ at most in their label and share a load (8 in flight)',
     ),
     (
         HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_requests = 1\n',
         'task[0]: task "synthetic" also needs num_prompt_tokens, num_output_tokens',
     ),
     (HEAD + BODY + "num_requests = 4\n", 'task[0]: num_requests belong to task "synthetic" only, not to "boolq"'),
-    (HEAD + BODY + "[axes]\nsm_clocks = [1000]\n", '"sm_clocks" is not a key in axes: the keys are concurrency, sm_clock'),
+    (HEAD + BODY + "[axes]\nrequest_rate = 0\n", "axes.request_rate[0] = 0 is out of range: give a number of requests a second"),
+    (HEAD + BODY + '[axes]\nrequest_rate = ["fast"]\n', 'axes.request_rate[0] = "fast" is not allowed here: give a number'),
+    (HEAD + BODY + '[axes]\nrequest_rate = ["0%"]\n', 'axes.request_rate[0] = "0%" is not allowed here: give a number of'),
+    (HEAD + BODY + "[axes]\nrequest_rate = [1, 1]\n", "contains 1.0 twice: list each value once"),
+    (
+        HEAD + BODY + '[axes]\nrequest_rate = ["80%"]\n',
+        'task "boolq" has a request_rate in per cent of its capacity, which is the highest rate that keeps an SLO',
+    ),
+    (HEAD + BODY + "[axes]\nrequest_rate = 1\nburstiness = 0\n", "axes.burstiness[0] = 0 is not allowed here: give a number"),
+    (HEAD + BODY + "[axes]\nburstiness = 0.5\n", "burstiness belongs to a request_rate, and this sweep has none"),
+    (HEAD + "ramp_s = 5\n" + BODY, "ramp_s belongs to loads with a request_rate, and this sweep has none"),
+    (
+        HEAD + "min_window_s = 1700\n" + BODY + "[axes]\nrequest_rate = 1\n",
+        "ramp_s and min_window_s together last 2125 s, longer than limits.trial_s = 1800",
+    ),
+    (HEAD + "min_window_s = 0\n" + BODY + "[axes]\nrequest_rate = 1\n", "min_window_s = 0 gives requests that arrive"),
+    (
+        HEAD + BODY + '[[override]]\ntask = "boolq"\nconcurrency = 4\nrequest_rate = 2\n',
+        "override[0] gives both concurrency and request_rate: give one of them",
+    ),
+    (
+        HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 8\nphases = "output_lengths"\n[axes]\nrequest_rate = 2\n',
+        'task "synthetic-8x8" has phases and a request_rate: phases needs a closed loop',
+    ),
+    (HEAD + BODY + "[slo]\nttft = 200\n", 'slo.ttft = 200 is not allowed: give a time above 0 with its unit'),
+    (HEAD + BODY + '[slo]\nttft = "200"\n', 'slo.ttft = "200" is not allowed: give a time above 0 with its unit'),
+    (HEAD + BODY + '[slo]\ntttf = "200 ms"\n', '"tttf" is not a key in slo: the keys are ttft, tpot, e2el, share'),
+    (HEAD + BODY + '[slo]\nttft = "1 s"\nshare = 0.99\n', "slo.share = 0.99 is not allowed: give a percentage"),
+    (HEAD + BODY + "[slo]\n", "slo: give at least one of ttft, tpot and e2el"),
+    (HEAD + BODY + "[axes]\nsm_clocks = [1000]\n", '"sm_clocks" is not a key in axes: the keys are concurrency, request_rate,'),
     (
         HEAD + BODY + '[axes]\nsm_clock = ["defualt"]\n',
         'axes.sm_clock[0] = "defualt" is not allowed here: give "default", a percentage such as "80%", or a number of '

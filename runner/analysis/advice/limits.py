@@ -90,12 +90,18 @@ def find_doubtful(point: Mapping[str, Any], limits: Limits) -> Iterator[str]:
 def _compare(
     point: Mapping[str, Any], limits: Limits, bound: str, change_of_quality: float | None
 ) -> Iterator[tuple[str, float | None, float]]:
-    """Yield each limit that is set: its name, the operating point's value, and what that must not exceed."""
+    """Yield each limit that is set: its name, the operating point's value, and what that must not exceed.
+
+    An SLO is a limit that the sweep itself has set.
+    """
     generates = point["request_kind"] == "generate"
     if limits.max_slowdown is not None:
         yield "slowdown", point[f"slowdown{bound}"], limits.max_slowdown
     if limits.min_quality_change is not None:
         yield "quality", None if change_of_quality is None else -change_of_quality, -limits.min_quality_change
+    if (required := point.get("slo_required_fraction")) is not None:
+        attained = point[f"slo_attainment_fraction{'_low' if bound else ''}"]
+        yield "SLO", None if attained is None else -attained, -required
     if limits.max_ttft_s is not None and generates:
         yield "TTFT", point[f"ttft_s_p95{bound}"], limits.max_ttft_s
     if limits.max_tpot_s is not None and generates:

@@ -55,13 +55,14 @@ def compare_models(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_loads(chosen: pl.DataFrame) -> pl.DataFrame:
-    """Compare the loads of each model and task.
+    """Compare the closed loops of each model and task. Request rates are compared by `rates.py`.
 
     Args:
         chosen: rows of `operating_points.OPERATING_POINTS`: for each block the operating point that stands for it.
     Returns: rows of `LOAD_COMPARISONS`, none for the reference itself; by model, task and ratio.
     """
-    compared = _compare(chosen, ("model", "task", "request_kind"), LOAD_COLUMNS, "joules_per_token")
+    closed = chosen.filter(pl.col("concurrency").is_not_null())
+    compared = _compare(closed, ("model", "task", "request_kind"), LOAD_COLUMNS, "joules_per_token")
     return compared.select(*LOAD_COMPARISONS).sort("model", "task", "ratio")
 
 
@@ -91,8 +92,8 @@ def _compare(chosen: pl.DataFrame, group: tuple[str, ...], subject: tuple[str, .
     ).sqrt()
     ratio = pl.col(energy) / pl.col(f"{energy}@0")
     return (
-        known.join(reference, on=group)
-        .filter(pl.any_horizontal(pl.col(name) != pl.col(f"{name}@0") for name in subject))
+        known.join(reference, on=group, nulls_equal=True)
+        .filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}@0")) for name in subject))
         .with_columns(
             *(pl.col(f"{name}@0").alias(f"reference_{name}") for name in subject),
             ratio=ratio,

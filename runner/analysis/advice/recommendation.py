@@ -12,7 +12,7 @@ import polars as pl
 from runner.analysis.advice.limits import Limits, find_doubtful, find_exceeded, quality_change
 from runner.analysis.run.operating_points import BLOCK, GOALS, OPERATING_POINTS, POINT
 
-Goal = Literal["energy", "energy_delay_product"]
+Goal = Literal["energy", "energy_delay_product", "good_request"]
 Conclusion = Literal["saves", "unproven", "default", "none"]
 """saves: the whole interval of the change lies below 0. unproven: it needed the least, but no saving is shown. default:
 no other operating point within the limits needed less. none: there is no recommendation. `reason` says why."""
@@ -27,6 +27,7 @@ _TAKEN = (
     "joules_per_token_change", "energy_delay_product_js_change", "slowdown", "slowdown_low", "slowdown_high",
     "default_is_on_same_board", "num_averaged", "quality", "quality_difference", "quality_difference_stderr",
     "quality_metric", "quality_reason", "quality_higher_is_better", "output_agreement", "output_agreement_default",
+    "joules_per_good_request", "slo_attainment_fraction", "slo_required_fraction", "busy_fraction",
 )  # fmt: skip
 
 RECOMMENDATIONS: dict[str, pl.DataType] = {
@@ -47,7 +48,8 @@ RECOMMENDATIONS: dict[str, pl.DataType] = {
 """What `recommend` returns. Columns of the chosen operating point are as in `OPERATING_POINTS`, and null where
 `conclusion` is none.
 
-goal: energy: least joules per token; energy_delay_product: least joules per request times latency.
+goal: energy: least joules per token; energy_delay_product: least joules per request times latency; good_request: least
+    joules per request that keeps the SLO, where there is one.
 change, change_low, change_high: of what the goal minimises, against the default clock, as a fraction. The interval
     allows for the choice among `num_compared` operating points. It is null on the default clock, or where nothing shows
     a spread.
@@ -58,16 +60,22 @@ least_output_agreement: least output_agreement over the block's sound operating 
 
 
 def recommend(points: pl.DataFrame, limits: Limits) -> pl.DataFrame:
-    """Choose an operating point for each block: of least energy, and of least energy-delay product.
+    """Choose an operating point for each block: of least energy, of least energy-delay product, and of least energy of
+    a good request where there is an SLO. An operating point that does not keep the SLO is never chosen.
 
     Args:
         points: [num_blocks x num_points] rows of `OPERATING_POINTS`.
         limits: what an operating point must keep. Its means decide.
-    Returns: [num_blocks x 2] rows of `RECOMMENDATIONS`, in the order of `points`.
+    Returns: rows of `RECOMMENDATIONS`, one a block and goal, in the order of `points`.
     """
     blocks = [block.to_dicts() for block in points.partition_by(*BLOCK, maintain_order=True)]
-    rows = [_recommend(block, goal, limits) for block in blocks for goal in _METRICS]
+    rows = [_recommend(block, goal, limits) for block in blocks for goal in _goals_of(block)]
     return pl.DataFrame(rows, schema=RECOMMENDATIONS)
+
+
+def _goals_of(block: Sequence[PointRow]) -> list[Goal]:
+    goals: list[Goal] = ["energy", "energy_delay_product"]
+    return [*goals, "good_request"] if block[0]["slo_required_fraction"] is not None else goals
 
 
 def _recommend(points: Sequence[PointRow], goal: Goal, limits: Limits) -> dict[str, Any]:
@@ -132,7 +140,7 @@ def _change(point: PointRow, goal: Goal) -> float | None:
     Where requests were not counted, the change of the energy-delay product comes from those of its two factors.
     """
     change: float | None = point[f"{_METRICS[goal]}_change"]
-    if goal == "energy" or change is not None:
+    if goal != "energy_delay_product" or change is not None:
         return change
     if point["joules_per_token_change"] is None or point["slowdown"] is None:
         return None

@@ -73,7 +73,7 @@ def level_half_width(trials: Repeats, default: Repeats, is_energy: NDArray[np.bo
     Returns: [num_metrics]; NaN where nothing shows the spread.
     """
     num_known = (~np.isnan(trials.logs)).sum(axis=0)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # a metric that no trial has
         half_width = np.where(num_known >= MIN_REPEATS, _spread(trials), _spread(default)) / np.sqrt(num_known)
     half_width[num_known == 0] = np.nan
     gpu_spread = GPU_SPREAD if len(np.unique(trials.gpu)) > 1 else 0.0

@@ -10,7 +10,13 @@ BLOCK = ("block_id", "model", "task", "request_kind", *LOAD_COLUMNS)
 """The columns that tell blocks apart."""
 POINT = tuple(OperatingPoint().columns())
 """The columns that tell operating points apart."""
-ENERGY_METRICS = ("joules_per_token", "joules_per_request", "energy_delay_product_js", "mean_power_w")
+ENERGY_METRICS = (
+    "joules_per_token",
+    "joules_per_request",
+    "energy_delay_product_js",
+    "mean_power_w",
+    "joules_per_good_request",
+)
 METRICS = (
     *ENERGY_METRICS,
     "output_tokens_per_s",
@@ -20,15 +26,25 @@ METRICS = (
     "tpot_s_p50",
     "ttft_s_p95",
     "tpot_s_p95",
+    "ttft_s_p99",
+    "tpot_s_p99",
+    "latency_s_p99",
+    "good_requests_per_s",
+    "slo_attainment_fraction",
 )
-GOALS = ("joules_per_token", "energy_delay_product_js")
+SERVICE = (
+    "slo_ttft_s", "slo_tpot_s", "slo_e2el_s", "slo_required_fraction",
+    "arrivals_per_s", "queue_length_mean", "busy_fraction", "idle_energy_j", "arrival_lateness_s_p95",
+)  # fmt: skip
+"""Columns of an SLO and of an open loop whose mean over the averaged trials is taken."""
+GOALS = ("joules_per_token", "energy_delay_product_js", "joules_per_good_request")
 """What an operating point may be chosen by."""
 PHASES = tuple(f"joules_per_{phase}_token{bound}" for phase in ("prefill", "decode") for bound in ("", "_low", "_high"))
 _SUFFIXES = ("", "_low", "_high", "_change", "_change_low", "_change_high")
 
 OPERATING_POINTS: dict[str, pl.DataType] = {
     # what: a block and an operating point of it
-    **{name: TRIALS[name] for name in (*BLOCK, *POINT)},
+    **{name: TRIALS[name] for name in (*BLOCK[: 1 + BLOCK.index("concurrency")], *POINT)},
     "is_default": pl.Boolean(),
     "gpu_name": pl.String(),
     "gpu_uuids": pl.List(pl.String()),
@@ -71,6 +87,8 @@ OPERATING_POINTS: dict[str, pl.DataType] = {
     "quality_chance": pl.Float64(),
     "output_agreement": pl.Float64(),
     "output_agreement_default": pl.Float64(),
+    # requests that arrive at a rate, and what they were promised
+    **{name: TRIALS[name] for name in (*LOAD_COLUMNS[1:], *SERVICE)},
 }
 """What `summary.summarise_operating_points` returns. Null means unknown, never 0.
 

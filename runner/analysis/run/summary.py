@@ -10,7 +10,16 @@ import numpy as np
 import polars as pl
 
 from runner.analysis.run.intervals import Array, Repeats, compare_with_default, level_half_width
-from runner.analysis.run.operating_points import BLOCK, ENERGY_METRICS, GOALS, METRICS, OPERATING_POINTS, PHASES, POINT
+from runner.analysis.run.operating_points import (
+    BLOCK,
+    ENERGY_METRICS,
+    GOALS,
+    METRICS,
+    OPERATING_POINTS,
+    PHASES,
+    POINT,
+    SERVICE,
+)
 from runner.spec.load import LOAD_COLUMNS
 
 _ENERGY = METRICS.index("joules_per_token")
@@ -94,8 +103,8 @@ def _mark_averaged(trials: pl.DataFrame) -> pl.DataFrame:
 def _average_trials(trials: pl.DataFrame) -> pl.DataFrame:
     averaged = pl.col("is_averaged")
     means = (
-        *METRICS, *PHASES, "energy_j", "energy_uncertainty_j", "sm_clock_mhz", "mem_clock_mhz", "throttled_fraction",
-        "quality", "quality_stderr", "output_agreement", "output_agreement_default",
+        *METRICS, *PHASES, *SERVICE, "energy_j", "energy_uncertainty_j", "sm_clock_mhz", "mem_clock_mhz",
+        "throttled_fraction", "quality", "quality_stderr", "output_agreement", "output_agreement_default",
     )  # fmt: skip
     firsts = (
         "quality_metric", "quality_higher_is_better", "quality_reason", "quality_chance", "gpu_name",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.analysis.energy.trace import readings_in_window
 from runner.analysis.window.gpu_state import THERMAL_REASONS, throttled_share
+from runner.inference.arrivals import UNFINISHED
 from runner.results.measurement import Measurement
 from runner.spec.throttle import ThrottleReason
 
@@ -26,6 +27,8 @@ class Evidence:
     memory_left_behind: bool
     prefix_cache_reset: bool
     """Whether the engine reset its prefix cache before the window."""
+    unfinished: bool = False
+    """Whether a request that arrived in the window was still in flight when it was no longer followed."""
 
 
 def find_evidence(measurement: Measurement) -> Evidence:
@@ -38,6 +41,7 @@ def find_evidence(measurement: Measurement) -> Evidence:
         foreign_process_ids=find_foreign_processes(measurement),
         memory_left_behind=measurement.memory_left_behind,
         prefix_cache_reset=measurement.prefix_cache_reset,
+        unfinished=any(completion.error == UNFINISHED for completion in measurement.counted),
     )
 
 

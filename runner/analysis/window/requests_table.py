@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from runner.analysis.energy.attribution import Attribution
+from runner.analysis.window.service import keeps_slo
 from runner.results.measurement import Measurement
 from runner.results.tables import REQUESTS
 from runner.spec.request import Completion
@@ -21,12 +22,14 @@ def build_requests_table(
         per_sample: scores by sample_id. A failed request has none, even if its sample has one.
         attribution: the requests' energies; null without it.
     """
+    slo = measurement.identity.slo
     rows = [
         {name: getattr(completion, name) for name in _OF_COMPLETION}
         | {
             "trial_id": measurement.identity.row_id,
             "request_id": completion.row_id,
             "request_kind": completion.kind,
+            "is_good": None if slo is None else keeps_slo(completion, slo),
             "score": per_sample.get(completion.sample_id) if completion.error is None else None,
             "prompt_token_entropy_bits": measurement.prompt_token_entropy_bits.get(completion.request_id),
             "prompt_surprise_nats": measurement.prompt_surprise_nats.get(completion.request_id),

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.analysis.energy.trace import EdgeNotCoveredError, TraceGapError, estimate_trace
+from runner.analysis.window.token_times import count_tokens
 from runner.analysis.window.work import select_sound
 from runner.results.measurement import Measurement
-from runner.spec.load import Load
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Completion
 
 
@@ -24,7 +25,13 @@ class SteadyPart:
 
 
 def find_steady_part(measurement: Measurement) -> SteadyPart:
-    """Return the part of a window in which every place of the load is taken, with its energy by the trace."""
+    """Return the part of a window in which every place of the load is taken, with its energy by the trace.
+
+    Requests that arrive at a rate have no places.
+    """
+    load = measurement.identity.load
+    if not isinstance(load, ClosedLoop):
+        return SteadyPart()
     timed = [
         completion
         for completion in select_sound(measurement.completions)
@@ -32,7 +39,7 @@ def find_steady_part(measurement: Measurement) -> SteadyPart:
         and completion.first_token_ns is not None
         and completion.last_token_ns is not None
     ]
-    edges_ns = _find_edges(timed, measurement.identity.load)
+    edges_ns = _find_edges(timed, load)
     if edges_ns is None:
         return SteadyPart()
     start_ns, end_ns = edges_ns
@@ -44,13 +51,11 @@ def find_steady_part(measurement: Measurement) -> SteadyPart:
     return SteadyPart(
         steady_duration_s=(end_ns - start_ns) * 1e-9,
         steady_energy_j=energy_j,
-        steady_num_output_tokens=round(sum(_tokens_between(completion, start_ns, end_ns) for completion in timed))
-        if generates
-        else None,
+        steady_num_output_tokens=count_tokens(timed, start_ns, end_ns) if generates else None,
     )
 
 
-def _find_edges(timed: Sequence[Completion], load: Load) -> tuple[int, int] | None:
+def _find_edges(timed: Sequence[Completion], load: ClosedLoop) -> tuple[int, int] | None:
     """Return when the steady part begins and ends, in ns; None for a window that has none.
 
     It begins when as many requests as the load keeps in flight have their first token. It ends with the first place
@@ -63,20 +68,3 @@ def _find_edges(timed: Sequence[Completion], load: Load) -> tuple[int, int] | No
     start_ns = max(completion.first_token_ns or 0 for completion in by_queue[:num_places])
     end_ns = sorted(completion.last_token_ns or 0 for completion in timed)[len(timed) - num_places]
     return (start_ns, end_ns) if end_ns > start_ns else None
-
-
-def _tokens_between(completion: Completion, start_ns: int, end_ns: int) -> float:
-    """Return the output tokens in (start, end]. A request's tokens are evenly spaced from its first to its last."""
-    first_ns, last_ns = completion.first_token_ns or 0, completion.last_token_ns or 0
-    num_tokens = completion.num_output_tokens
-    if num_tokens == 0:
-        return 0.0
-    if num_tokens == 1 or last_ns == first_ns:
-        return float(num_tokens) if start_ns < first_ns <= end_ns else 0.0
-
-    def made_by(time_ns: int) -> float:
-        if time_ns < first_ns:
-            return 0.0
-        return min(1 + (time_ns - first_ns) / (last_ns - first_ns) * (num_tokens - 1), float(num_tokens))
-
-    return made_by(end_ns) - made_by(start_ns)

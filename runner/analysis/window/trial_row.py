@@ -13,10 +13,12 @@ from runner.analysis.energy.account import account_energy
 from runner.analysis.energy.attribution import attribute_energy
 from runner.analysis.window.energy_costs import divide_energy
 from runner.analysis.window.evidence import find_evidence
+from runner.analysis.window.flow import describe_flow
 from runner.analysis.window.gpu_state import describe_gpu_state
 from runner.analysis.window.phases.phase_regression import regress_phases
 from runner.analysis.window.phases.window_phases import describe_phases
 from runner.analysis.window.requests_table import build_requests_table
+from runner.analysis.window.service import describe_service
 from runner.analysis.window.steady_part import find_steady_part
 from runner.analysis.window.times import describe_times
 from runner.analysis.window.verdicts import Verdict, judge
@@ -75,14 +77,15 @@ def analyse_trial(
         per_sample: scores by sample_id.
     """
     identity = measurement.identity
-    work, times = count_work(measurement.completions), describe_times(measurement)
+    work, times = count_work(measurement), describe_times(measurement)
     account, gpu = account_energy(measurement), describe_gpu_state(measurement)
     energy_j = account.energy.energy_j
     attribution = attribute_energy(measurement, energy_j)
+    flow, evidence = describe_flow(measurement, energy_j), find_evidence(measurement)
     outcome = Outcome(
         status="ok",
         start_ns=measurement.start_ns,
-        verdicts=judge(identity, work=work, times=times, account=account, gpu=gpu, evidence=find_evidence(measurement)),
+        verdicts=judge(identity, work=work, times=times, flow=flow, account=account, gpu=gpu, evidence=evidence),
         unattributed_energy_j=attribution.unattributed_j,
     )
     costs = divide_energy(
@@ -103,6 +106,8 @@ def analyse_trial(
         describe_phases(measurement, work, account.energy),
         regress_phases(measurement, energy_j),
         find_steady_part(measurement),
+        flow,
+        describe_service(measurement, energy_j),
         gpu,
         quality or TrialQuality(),
     )

@@ -9,10 +9,12 @@ from typing import Literal, get_args
 
 from runner.analysis.energy.account import EnergyAccount, SourceProblem
 from runner.analysis.window.evidence import Evidence
+from runner.analysis.window.flow import Flow
 from runner.analysis.window.gpu_state import GpuState
 from runner.analysis.window.times import Times
 from runner.analysis.window.work import Work
 from runner.results.measurement import Identity
+from runner.spec.load import ClosedLoop
 
 Verdict = Literal[
     SourceProblem,
@@ -26,6 +28,8 @@ Verdict = Literal[
     "memory_left_behind",
     "prefix_cache_not_reset",
     "concurrency_not_reached",
+    "arrivals_late",
+    "overloaded",
     "pace_overrun",
     "requests_failed",
     "sentinel_drift",
@@ -47,6 +51,8 @@ VERDICTS: dict[Verdict, str] = {
     "memory_left_behind": "the engine before this one had ended and its memory was still held",
     "prefix_cache_not_reset": "prompts were answered from a prefix cache that the engine did not reset",
     "concurrency_not_reached": "fewer requests were in flight than asked for",
+    "arrivals_late": "requests reached the engine later than they arrived: 95 % of them within more than 10 ms",
+    "overloaded": "more requests arrived than were served, so that the queue grew until the window's end",
     "pace_overrun": "the real engine was slower than the simulated GPU that paces it",
     "requests_failed": "some requests failed, so the work was not the work that was asked for",
     "sentinel_drift": "the sentinels before and after this trial differ by more than 2 %",
@@ -65,6 +71,7 @@ RETRIED: frozenset[Verdict] = frozenset(
         "limit_reverted",
         "foreign_process",
         "prefix_cache_not_reset",
+        "arrivals_late",
         "pace_overrun",
     }
 )
@@ -77,6 +84,13 @@ MAX_CLOCK_DEVIATION = 0.02
 MAX_CAPPED_FRACTION = 0.05
 MIN_CONCURRENCY_SHARE = 0.8
 """Of the load's concurrency, in the mean over the whole window with its ramp and its drain."""
+MAX_ARRIVAL_LATENESS_S = 0.010
+"""95 % of the requests of an open loop reach the engine within this time: a tenth of a short TTFT that one promises."""
+MAX_QUEUE_GROWTH_SHARE = 0.02
+"""Of the requests that arrived in the window."""
+MAX_QUEUE_GROWTH_DEVIATIONS = 4.0
+"""The number in the system wanders by the square root of its mean, and more if requests come in bursts. A growth of
+fewer standard deviations than this is chance."""
 MAX_PACE_LOST_SHARE = 0.01
 MAX_THERMAL_SHARE = 0.01
 """Of the window, by the GPU's counter or by its throttle reasons. A cool GPU spends no time so."""
@@ -93,7 +107,14 @@ def can_retry(verdicts: Collection[str]) -> bool:
 
 
 def judge(
-    identity: Identity, *, work: Work, times: Times, account: EnergyAccount, gpu: GpuState, evidence: Evidence
+    identity: Identity,
+    *,
+    work: Work,
+    times: Times,
+    flow: Flow,
+    account: EnergyAccount,
+    gpu: GpuState,
+    evidence: Evidence,
 ) -> list[Verdict]:
     """Return the verdicts on one trial, in the order of `VERDICTS`.
 
@@ -112,6 +133,8 @@ def judge(
         # Where no prompt was found in the cache, keeping it has changed nothing. None: the engine does not tell.
         "prefix_cache_not_reset": not evidence.prefix_cache_reset and work.num_cached_tokens != 0,
         "concurrency_not_reached": _misses_load(identity, times),
+        "arrivals_late": (flow.arrival_lateness_s_p95 or 0.0) > MAX_ARRIVAL_LATENESS_S,
+        "overloaded": _is_overloaded(identity, work, times, flow, evidence),
         "pace_overrun": (times.pace_lost_s or 0.0) > MAX_PACE_LOST_SHARE * times.duration_s,
         "requests_failed": work.num_failed_requests > 0,
     }
@@ -159,5 +182,15 @@ def _is_limit_reverted(identity: Identity, gpu: GpuState, evidence: Evidence) ->
 
 
 def _misses_load(identity: Identity, times: Times) -> bool:
-    mean = times.concurrency_mean
-    return mean is None or mean < MIN_CONCURRENCY_SHARE * identity.load.concurrency
+    load, mean = identity.load, times.concurrency_mean
+    return isinstance(load, ClosedLoop) and (mean is None or mean < MIN_CONCURRENCY_SHARE * load.concurrency)
+
+
+def _is_overloaded(identity: Identity, work: Work, times: Times, flow: Flow, evidence: Evidence) -> bool:
+    """Return whether more requests arrived than were served: the queue kept growing, or did not end in time."""
+    load, mean = identity.load, times.concurrency_mean
+    if isinstance(load, ClosedLoop) or flow.queue_growth is None or mean is None:
+        return False
+    deviation = (2 * mean * max(1 / load.burstiness, 1.0)) ** 0.5
+    bound = max(MAX_QUEUE_GROWTH_SHARE * work.num_requests, MAX_QUEUE_GROWTH_DEVIATIONS * deviation)
+    return evidence.unfinished or flow.queue_growth > bound

@@ -1,12 +1,15 @@
 """The work of a trial: its requests and their tokens.
 
-Completions enter, `Work` leaves. Next: times, costs, phases and verdicts.
+A `Measurement` enters, `Work` leaves. Next: times, costs, phases and verdicts.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from runner.analysis.window.token_times import count_tokens
+from runner.results.measurement import Measurement
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Completion
 
 
@@ -43,8 +46,12 @@ def select_sound(completions: Sequence[Completion]) -> list[Completion]:
     return [completion for completion in completions if completion.error is None]
 
 
-def count_work(completions: Sequence[Completion]) -> Work:
-    """Count the requests of a window and their tokens."""
+def count_work(measurement: Measurement) -> Work:
+    """Count the requests of a window and their tokens.
+
+    In an open loop requests and prompts count if they arrived in the window, and output tokens if they came in it.
+    """
+    completions = measurement.counted
     sound = select_sound(completions)
     cached = [completion.num_cached_tokens for completion in sound if completion.num_cached_tokens is not None]
     return Work(
@@ -53,7 +60,9 @@ def count_work(completions: Sequence[Completion]) -> Work:
         num_truncated_requests=sum(completion.truncated for completion in completions),
         num_prompt_tokens=sum(completion.num_prompt_tokens for completion in sound),
         num_cached_tokens=sum(cached) if len(cached) == len(sound) else None,
-        num_output_tokens=sum(completion.num_output_tokens for completion in sound),
+        num_output_tokens=sum(completion.num_output_tokens for completion in sound)
+        if isinstance(measurement.identity.load, ClosedLoop)
+        else count_tokens(select_sound(measurement.completions), measurement.start_ns, measurement.end_ns),
     )
 
 

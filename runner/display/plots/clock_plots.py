@@ -13,7 +13,7 @@ import polars as pl
 from runner.analysis.run.operating_points import POINT
 from runner.display.plots.axes import axis_for, legend_for, scale_for, spans_widely
 from runner.display.plots.plot import HEIGHT, MAX_PLOTS, Plot, chart_of, file_name, is_simulated
-from runner.display.text.names import Row, name_workload, short_names, short_point, shortest_point
+from runner.display.text.names import Row, load_parts, name_workload, short_names, short_point, shortest_point
 from runner.display.text.quantities import format_change, format_number
 from runner.spec.load import LOAD_COLUMNS
 
@@ -104,7 +104,7 @@ def _plot(group: pl.DataFrame, quantity: _Quantity, varied: Sequence[str]) -> Pl
         ("least", chart("least").mark_text(dy=18, fontSize=11, fontWeight="bold").encode(text="label:N")),
     )
     return Plot(
-        name=file_name(quantity.kind, *(group[name][0] for name in ("task", *LOAD_COLUMNS)), *named),
+        name=file_name(quantity.kind, group["task"][0], *load_parts(group.row(0, named=True)), *named),
         title=" · ".join(part for part in (name_workload(group.row(0, named=True)), *named) if part),
         note=_note(group, is_energy=quantity.is_energy),
         chart=alt.layer(*(layer for name, layer in layers if data[name])).properties(height=HEIGHT),

@@ -12,9 +12,8 @@ from runner.analysis.run.operating_points import BLOCK, POINT
 from runner.analysis.study import Study
 from runner.analysis.window.power_trace import find_phases, thin_power
 from runner.display.plots.plot import Plot, chart_of, file_name
-from runner.display.text.names import Row, name_block, name_point
+from runner.display.text.names import Row, load_parts, name_block, name_point
 from runner.results.run_directory import RunStore
-from runner.spec.load import LOAD_COLUMNS
 
 _HEIGHT = 200
 _TRACE = "#d64550"
@@ -65,9 +64,7 @@ def _plot(trial: Row, store: RunStore) -> Plot | None:
     )
     point = name_point(trial)
     return Plot(
-        name=file_name(
-            "power", trial["task"], trial["model"], *(trial[c] for c in LOAD_COLUMNS), point.replace(" ", "_")
-        ),
+        name=file_name("power", trial["task"], trial["model"], *load_parts(trial), point.replace(" ", "_")),
         title=f"{name_block(trial)}, {point}",
         note="line: mean of several readings, with their range · shaded: the window and the engine's phases",
         chart=chart.properties(height=_HEIGHT),

@@ -21,6 +21,7 @@ from runner.display.report.document import (
     Sentences,
     Table,
 )
+from runner.display.report.rate_section import describe_load, rate_section
 from runner.display.report.recommendation_columns import mark_recommendations, recommendation_columns
 from runner.display.text.advice import (
     ROUTING_MEANING,
@@ -60,6 +61,7 @@ def build_document(study: Study, manifest: Mapping[str, Any]) -> Document:
     """
     sections = (
         _advice(study),
+        rate_section(study),
         default_section(study),
         *_comparisons(study),
         *_figures(),
@@ -87,7 +89,7 @@ def _overview(study: Study, manifest: Mapping[str, Any]) -> Iterator[Sentences]:
 
 
 def _advice(study: Study) -> Section:
-    advice = describe_advice(study) if study.trials.height else [NOTHING_YET]
+    advice = [*describe_load(study), *describe_advice(study)] if study.trials.height else [NOTHING_YET]
     parts: list[Part] = [Sentences(texts=tuple(advice), emphasis="key")]
     if not set(study.recommendations["conclusion"]) <= {"none"}:
         # A terminal has no room for its sentences, and a row without its evidence would mislead.

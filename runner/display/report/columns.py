@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from runner.display.report.document import Column
 from runner.display.text.findings import format_difference
-from runner.display.text.names import LOAD_HEADING, Row, short_load, short_names
+from runner.display.text.names import Row, load_heading, short_load, short_names
 from runner.display.text.notes import mark_point, mark_unsound
 from runner.display.text.quantities import UNKNOWN, format_change_interval, format_number, num_decimals
 from runner.spec.load import read_load
@@ -91,7 +91,8 @@ def _block_columns(points: Sequence[Row], gpus: Mapping[str, str]) -> Iterator[C
     names = short_names([point["model"] for point in points])
     yield Column("task", "task", _cells(points, lambda point: str(point["task"])), 0, alignment="left")
     yield Column("model", "model", _cells(points, lambda point: names[point["model"]]), 0, alignment="left")
-    yield Column(LOAD_HEADING, "load", _cells(points, lambda point: short_load(read_load(point))), 0)
+    heading = load_heading(map(read_load, points))
+    yield Column(heading, "load", _cells(points, lambda point: short_load(read_load(point))), 0)
     if len(gpus) > 1:
         where = tuple(", ".join(gpus[uuid] for uuid in point["gpu_uuids"]) for point in points)
         yield Column("GPU", "GPU", where, 1, alignment="left")

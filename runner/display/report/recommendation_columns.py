@@ -10,7 +10,7 @@ import polars as pl
 from runner.display.report.document import Column, Mark, Role
 from runner.display.text.advice import describe_evidence, describe_outputs
 from runner.display.text.findings import describe_quality
-from runner.display.text.names import LOAD_HEADING, Row, short_load, short_names, short_point
+from runner.display.text.names import Row, load_heading, short_load, short_names, short_point
 from runner.display.text.quantities import UNKNOWN, format_change, format_change_interval
 from runner.spec.load import read_load
 
@@ -24,7 +24,7 @@ def recommendation_columns(recommendations: pl.DataFrame) -> list[Column]:
     columns = [
         _column("task", energy, lambda row: str(row["task"]), "name"),
         _column("model", energy, lambda row: names[row["model"]], "name"),
-        _column(LOAD_HEADING, energy, lambda row: short_load(read_load(row))),
+        _column(load_heading(map(read_load, energy)), energy, lambda row: short_load(read_load(row))),
         _column("set", energy, _known(short_point), "conclusion"),
         _column("energy", energy, _known(_energy), "conclusion"),
         _column("time", energy, _known(_time)),

@@ -14,7 +14,7 @@ from runner.display.text.findings import describe_quality, format_amount
 from runner.display.text.names import Row, name_block, name_point, name_workload
 from runner.display.text.quantities import format_change, format_number
 
-_COMBINATIONS = "combinations of model, task and requests in flight"
+_COMBINATIONS = "combinations of model, task and load"
 _OTHER_CLOCKS = (
     "This run does not show whether another clock needs less energy. List clocks in the sweep file (sm_clock) and run "
     "it where you may set them; sweep doctor says what that takes on this machine."

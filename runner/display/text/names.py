@@ -3,17 +3,17 @@
 Rows of any table with the columns of a block or of an operating point enter; short text leaves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.display.text.quantities import UNKNOWN
-from runner.spec.load import Load, read_load
+from runner.spec.load import LOAD_COLUMNS, Load, OpenLoop, read_load
 
 Row = Mapping[str, Any]
 """A row of a table, by column."""
 
 LOAD_HEADING = "in flight"
-"""Stands above loads as `short_load` writes them."""
+"""Stands above closed loops as `short_load` writes them."""
 
 
 def name_workload(row: Row) -> str:
@@ -26,9 +26,21 @@ def name_block(row: Row) -> str:
     return ", ".join([f"{row['task']} on {row['model']}", *_load_of(row)])
 
 
+def load_heading(loads: Iterable[Load | None]) -> str:
+    """Return what stands above loads as `short_load` writes them."""
+    return "load" if any(isinstance(load, OpenLoop) for load in loads) else LOAD_HEADING
+
+
 def short_load(load: Load | None) -> str:
-    """Write a load as it stands in a table below `LOAD_HEADING`, e.g. "16"; an en dash where it is unknown."""
+    """Write a load as it stands in a table below its heading, e.g. "16" or "2.5/s"; an en dash where it is unknown."""
+    if isinstance(load, OpenLoop):
+        return str(load).replace(" requests/s", "/s")
     return UNKNOWN if load is None else str(load).removesuffix(f" {LOAD_HEADING}")
+
+
+def load_parts(row: Row) -> list[Any]:
+    """Return the parts of a load that are known, for the name of a file."""
+    return [row[name] for name in LOAD_COLUMNS if row[name] is not None]
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:

@@ -207,7 +207,7 @@ class Aggregator:
         """Return the trial's quality, and the score of each sample by its id."""
         if measurement.identity.phase_role is not None:
             return TrialQuality(quality_reason="its outputs were cut short to tell prefill from decoding"), {}
-        first_round = [completion for completion in measurement.completions if completion.round == 0]
+        first_round = measurement.first_round
         task = self._tasks[measurement.identity.task]
         agreement, agreement_default = self._agreement.compare(measurement.identity, first_round)
         try:

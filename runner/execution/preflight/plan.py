@@ -5,15 +5,16 @@ They tell minutes from days, and no more.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from runner.hardware.gpu import GpuError, GpuInfo
 from runner.hardware.operating_point import resolve_operating_point
 from runner.physics.gpu_model import GpuModel, find_gpu_model, load_gpu_model
 from runner.physics.shape import ModelShape, decode_work, find_modelled_shape, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
+from runner.spec.load import ClosedLoop, OpenLoop
 from runner.spec.operating_point import OperatingPoint, RequestedPoint
 from runner.spec.request import RequestKind, paired_length
 from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
@@ -25,8 +26,14 @@ OVERHEAD_S = 1.0
 ASSUMED_DOCUMENTS, ASSUMED_CHOICES = 1000, 4
 ASSUMED_PROMPT_TOKENS, ASSUMED_OUTPUT_TOKENS = 200, 64
 """For tasks that are known only once their data is read."""
+ASSUMED_MOST_IN_FLIGHT = 256
+"""vLLM's usual limit."""
 LOAD_S = 75.0
 """For each model and GPU. Measured on H200s: 39 to 67 s alone, 63 to 100 s where two load at once."""
+
+
+_WaveOf = Callable[[int], tuple[float, float]]
+"""Seconds and joules of a wave of some requests in flight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,19 +65,16 @@ def plan_sweep(
         work, shape = _cut(works[block.task.display_name], block.model), shapes[block.model.label]
         # Repeats share the estimate of their operating point.
         estimates = {}
-        # Windows of static batches need not hold whole rounds.
-        is_static = block.task.phases == "static_batches"
-        in_flight = block.load.concurrency if is_static else min(block.load.concurrency, work.num_requests)
-        num_waves = 1.0 if is_static else work.num_requests / in_flight
         for requested, role in {(trial.requested_point, trial.phase_role) for trial in block.trials}:
             operating_point, problem = resolve(requested)
             own_work = replace(work, num_output_tokens=paired_length(work.num_output_tokens, role))
-            wave = _estimate_wave(gpu_model, shape, own_work, in_flight, operating_point)
-            estimates[requested, role] = (
-                operating_point,
-                problem,
-                *_estimate_trial(wave, num_waves, block.task, sweep),
-            )
+            wave_of = partial(_estimate_wave, gpu_model, shape, own_work, operating_point=operating_point)
+            if isinstance(block.load, ClosedLoop):
+                estimate = _estimate_trial(wave_of, own_work, block.load, block.task, sweep)
+            else:
+                idle_w = gpu_model.idle_power_w(operating_point.sm_clock_mhz, operating_point.mem_clock_mhz)
+                estimate = _estimate_open_trial(wave_of, own_work, block.load, idle_w, sweep)
+            estimates[requested, role] = (operating_point, problem, *estimate)
         trials += [_plan_trial(trial, *estimates[trial.requested_point, trial.phase_role]) for trial in block.trials]
     left = [trial for trial in trials if trial.trial_id not in finished]
     num_loads = len({trial.model for trial in left})
@@ -105,7 +109,7 @@ def _plan_trial(
 
 
 def _estimate_wave(
-    gpu_model: GpuModel, shape: ModelShape, work: _Work, in_flight: int, operating_point: OperatingPoint
+    gpu_model: GpuModel, shape: ModelShape, work: _Work, in_flight: int, *, operating_point: OperatingPoint
 ) -> tuple[float, float]:
     """Return seconds and joules of a wave: `in_flight` prompts, prefilled in one step and then decoded together."""
     prefill = gpu_model.step(shape, prefill_work(in_flight, work.num_prompt_tokens), operating_point)
@@ -119,16 +123,44 @@ def _estimate_wave(
 
 
 def _estimate_trial(
-    wave: tuple[float, float], num_waves: float, task: TaskSpec, sweep: SweepSpec
+    wave_of: _WaveOf, work: _Work, load: ClosedLoop, task: TaskSpec, sweep: SweepSpec
 ) -> tuple[float, float]:
-    """Return seconds and joules of a trial: a wave to warm up, whole rounds of `num_waves`, and the overhead."""
-    wave_s, wave_j = wave
+    """Return seconds and joules of a trial: a wave to warm up, whole rounds of waves, and the overhead."""
+    # Windows of static batches need not hold whole rounds.
+    is_static = task.phases == "static_batches"
+    in_flight = load.concurrency if is_static else min(load.concurrency, work.num_requests)
+    num_waves = 1.0 if is_static else work.num_requests / in_flight
+    wave_s, wave_j = wave_of(in_flight)
     if task.repeat_each_s is not None:
         num_waves *= max(math.ceil(task.repeat_each_s / wave_s), 1)
     min_rounds = MIN_BATCHES if task.phases == "static_batches" else 1
     num_rounds = max(math.ceil(sweep.min_window_s / (num_waves * wave_s)), min_rounds)
     total_waves = 1 + num_rounds * num_waves
     return total_waves * wave_s + OVERHEAD_S, total_waves * wave_j
+
+
+def _estimate_open_trial(
+    wave_of: _WaveOf, work: _Work, load: OpenLoop, idle_w: float, sweep: SweepSpec
+) -> tuple[float, float]:
+    """Return seconds and joules of a trial whose requests arrive at a rate: ramp, window and the last requests' end.
+
+    By Little's law the requests in flight are the rate times their latency, which rises with their number.
+    """
+    rate_per_s = load.request_rate_per_s
+    if rate_per_s is None:  # of the capacity, which is about what the most requests in flight reach
+        most_s, _ = wave_of(ASSUMED_MOST_IN_FLIGHT)
+        rate_per_s = (load.capacity_fraction or 0.0) * ASSUMED_MOST_IN_FLIGHT / most_s
+    in_flight = 1
+    while in_flight < ASSUMED_MOST_IN_FLIGHT and rate_per_s * wave_of(in_flight)[0] > in_flight:
+        in_flight += max(in_flight // 8, 1)
+    wave_s, wave_j = wave_of(in_flight)
+    num_rounds = max(math.ceil(rate_per_s * sweep.min_window_s / work.num_requests), 1)
+    num_requests = num_rounds * work.num_requests
+    window_s = num_requests / rate_per_s
+    busy_s = min(num_requests / in_flight * wave_s, window_s)
+    total_s = sweep.ramp_of_open_loops_s + window_s + wave_s + OVERHEAD_S
+    window_j = num_requests / in_flight * wave_j + idle_w * (window_s - busy_s)
+    return total_s, window_j * total_s / window_s
 
 
 def _estimate_work(task: TaskSpec, sweep: SweepSpec) -> _Work:

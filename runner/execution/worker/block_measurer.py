@@ -10,11 +10,10 @@ from runner.execution.worker.engine_slot import EngineSlot
 from runner.execution.worker.gpu_session import GpuSession
 from runner.execution.worker.measure import (
     InterruptedTrialError,
-    Procedure,
     TrialContext,
-    choose_procedure,
     measure_trial,
 )
+from runner.execution.worker.procedure import Procedure, choose_procedure
 from runner.execution.worker.prompt_likelihood import note_likelihoods
 from runner.execution.worker.reporter import Reporter
 from runner.execution.worker.rounds import shorten

@@ -9,19 +9,18 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
+from runner.execution.worker.procedure import Procedure, run_requests
+from runner.execution.worker.rounds import EdgesNs, until_interrupted
 from runner.execution.worker.settle import Settling
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.gpu import Gpu, GpuError, GpuLostError
 from runner.hardware.sensors.sampler import PowerSampler
-from runner.inference.engine import Engine, EngineRun, Sampling
+from runner.inference.engine import Engine, EngineRun
 from runner.results.live import GpuPhase
 from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, Placement
 from runner.spec.load import Load
 from runner.spec.operating_point import OperatingPoint
-from runner.spec.request import Request
-from runner.spec.sweep import SweepSpec
-from runner.spec.trial import Block
+from runner.spec.request import Completion, Request
 from runner.tasks.features.tokens import token_entropy_bits
 from runner.timebase import TimeSource
 
@@ -54,33 +53,6 @@ class TrialContext:
     """The likelihood of each prompt: by task, then by request_id. It holds only tasks that ask for it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Procedure:
-    """How a trial is measured. It is the same for every trial of a block."""
-
-    sampling: Sampling
-    min_window_s: float
-    num_warmup_requests: int
-    deadline_s: float
-    static_batches: bool = False
-    """Whether requests run in static batches, so that prefill and decoding do not overlap."""
-    repeat_each_s: float | None = None
-    """How long each prompt is repeated before the next one."""
-
-
-def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
-    """Return how a sweep measures the trials of a block."""
-    sampling, num_warmup = sweep.sampling, sweep.num_warmup_requests
-    return Procedure(
-        sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed),
-        min_window_s=sweep.min_window_s,
-        num_warmup_requests=block.load.num_warmup_requests if num_warmup is None else num_warmup,
-        deadline_s=sweep.limits.trial_s,
-        static_batches=block.task.phases == "static_batches",
-        repeat_each_s=block.task.repeat_each_s,
-    )
-
-
 class InterruptedTrialError(Exception):
     """The run was interrupted. The trial in progress counts as not run."""
 
@@ -109,7 +81,7 @@ def measure_trial(
     settling = Settling(context.sampler, context.time_source, identity.operating_point)
     on_phase("warming up")
     warmup = until_interrupted(is_interrupted, settling.warm_up(requests, procedure.num_warmup_requests))
-    context.engine.run(warmup, identity.load, procedure.sampling, deadline_s=procedure.deadline_s)
+    context.engine.run(warmup, identity.load.warm_up, procedure.sampling, deadline_s=procedure.deadline_s)
     if is_interrupted():
         raise InterruptedTrialError
     idle_power_w = _find_idle_power(context, identity.operating_point)
@@ -122,9 +94,9 @@ def measure_trial(
     return Measurement(
         identity=identity,
         placement=context.placement,
-        start_ns=window.run.start_ns,
-        end_ns=window.run.end_ns,
-        completions=window.run.completions,
+        start_ns=window.start_ns,
+        end_ns=window.end_ns,
+        completions=window.completions,
         steps=window.run.steps,
         power=window.power,
         counter_start=window.counter_start,
@@ -150,6 +122,10 @@ def measure_trial(
 class _Window:
     """What is read in a window and at its edges."""
 
+    start_ns: int
+    end_ns: int
+    completions: list[Completion]
+    """Of the requests that were in flight in the window."""
     run: EngineRun
     batch_edges_ns: EdgesNs | None
     power: pl.DataFrame
@@ -174,9 +150,16 @@ def _measure_window(
     """
     edge_start = _read_edge(context.gpu)
     counter_start = _mark_tick(context.sampler)
-    run, batch_edges_ns = _run_requests(
-        context, load, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
+    requests_run = run_requests(
+        context.engine,
+        requests,
+        load,
+        procedure,
+        context.time_source,
+        on_progress=on_progress,
+        is_interrupted=is_interrupted,
     )
+    run = requests_run.run
     if is_interrupted():
         raise InterruptedTrialError
     counter_end = _mark_tick(context.sampler)
@@ -188,8 +171,11 @@ def _measure_window(
     margin_ns = round(TRACE_MARGIN_S * 1e9)
     first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - margin_ns
     return _Window(
+        start_ns=requests_run.start_ns,
+        end_ns=requests_run.end_ns,
+        completions=requests_run.completions,
         run=run,
-        batch_edges_ns=batch_edges_ns,
+        batch_edges_ns=requests_run.batch_edges_ns,
         # Up to now: readings that average over the past reach that far.
         power=context.sampler.take().filter(pl.col("time_ns") >= first_ns),
         counter_start=counter_start,
@@ -197,41 +183,6 @@ def _measure_window(
         edge_start=edge_start,
         edge_end=edge_end,
     )
-
-
-def _run_requests(
-    context: TrialContext,
-    load: Load,
-    requests: Sequence[Request],
-    procedure: Procedure,
-    *,
-    on_progress: Callable[[int, int], None] | None,
-    is_interrupted: Callable[[], bool],
-) -> tuple[EngineRun, EdgesNs | None]:
-    """Run the window's requests. Returns the run, and the edges of its static batches, or None without such batches."""
-    if procedure.static_batches:
-        return run_batches(
-            context.engine,
-            requests,
-            load,
-            procedure.sampling,
-            context.time_source,
-            min_window_s=procedure.min_window_s,
-            deadline_s=procedure.deadline_s,
-            on_progress=on_progress,
-            is_interrupted=is_interrupted,
-        )
-    rounds = repeat_rounds(
-        requests, context.time_source, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
-    )
-    run = context.engine.run(
-        until_interrupted(is_interrupted, rounds),
-        load,
-        procedure.sampling,
-        deadline_s=procedure.deadline_s,
-        on_progress=on_progress,
-    )
-    return run, None
 
 
 def _find_idle_power(context: TrialContext, point: OperatingPoint) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from runner.inference.engine import Engine, EngineRun, Sampling
-from runner.spec.load import Load
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Completion, PhaseRole, Request, paired_length
 from runner.spec.trial import MIN_BATCHES
 from runner.timebase import TimeSource
@@ -51,7 +51,7 @@ def repeat_rounds(
 def run_batches(
     engine: Engine,
     requests: Sequence[Request],
-    load: Load,
+    load: ClosedLoop,
     sampling: Sampling,
     time_source: TimeSource,
     *,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 
-from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
+from runner.execution.worker.measure import InterruptedTrialError, TrialContext
+from runner.execution.worker.procedure import Procedure
 from runner.execution.worker.rounds import until_interrupted
 from runner.hardware.sensors.probe import find_sensors, refine_findings
 from runner.hardware.sensors.watch import SensorWatch
@@ -47,7 +48,7 @@ def watch_first_load(
         time_source.sleep(REST_BEFORE_S)
         for work_s, rest_s in SPELLS_S:
             spell = until_interrupted(is_interrupted, _keep_busy(short, time_source, work_s))
-            context.engine.run(spell, load, procedure.sampling, deadline_s=procedure.deadline_s)
+            context.engine.run(spell, load.warm_up, procedure.sampling, deadline_s=procedure.deadline_s)
             if is_interrupted():
                 raise InterruptedTrialError
             time_source.sleep(rest_s)

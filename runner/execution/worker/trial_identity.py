@@ -32,5 +32,6 @@ def identify_without_point(trial: Trial, kind: RequestKind, *, attempt: int = 1)
         repeat=trial.repeat,
         is_sentinel=trial.is_sentinel,
         phase_role=trial.phase_role,
+        slo=trial.slo,
         attempt=attempt,
     )

@@ -24,6 +24,8 @@ class Sequence:
     scheduled_ns: int | None = None
     first_token_ns: int | None = None
     num_computed_tokens: int = 0
+    arrival_lateness_s: float | None = None
+    in_window: bool = True
 
 
 class Scheduler:

@@ -1,4 +1,4 @@
-"""Everything that is used of vLLM beyond its public interface. A new release of vLLM needs changes here alone.
+"""What is used of vLLM's front end beyond its public interface. A new release needs changes here and in `core_compat`.
 
 The public interface is what `import vllm` names: LLM, EngineArgs, SamplingParams, ModelRegistry. The models in
 `runner.inference.models` use the interface of vLLM's own models besides. Importing this module does not import vLLM.
@@ -8,6 +8,7 @@ checks them against the sources of vLLM 0.26 and 0.32.
 """
 
 import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -111,6 +112,19 @@ class FrontEnd:
         self._core = core
         self.step: Callable[[], list[RequestOutput]] = llm_engine.step
         """Wait for the next step; returns the outputs of the requests that it ends."""
+
+    def step_until(self, deadline_s: float) -> list[RequestOutput]:
+        """Wait for the next step, at most until a time; returns the outputs of the requests that it ends.
+
+        `step` alone waits until a step ends. An open loop has to hand in the next request before that.
+
+        Args:
+            deadline_s: on the host's monotonic clock.
+        """
+        answers = self._core.outputs_queue
+        with answers.not_empty:
+            has_ended = answers.not_empty.wait_for(lambda: answers.queue, deadline_s - time.monotonic())
+        return self.step() if has_ended else []
 
     @property
     def model_config(self) -> ModelConfig:
@@ -229,72 +243,3 @@ def final_only() -> object:
     from vllm.sampling_params import RequestOutputKind
 
     return RequestOutputKind.FINAL_ONLY
-
-
-# Inside the core's process -------------------------------------------------------------------------------------------
-
-
-class ParallelConfig(Protocol):
-    """How many workers share the model."""
-
-    world_size: int
-
-
-class VllmConfig(Protocol):
-    """The configuration that a worker is made with."""
-
-    parallel_config: ParallelConfig
-    additional_config: dict[str, Any]
-
-
-class SamplingParams(Protocol):
-    """How a request's tokens are drawn, and which log-probabilities it returns."""
-
-    prompt_logprobs: int | None
-
-
-class NewRequestData(Protocol):
-    """A request in its first step."""
-
-    req_id: str
-    prompt_token_ids: Sequence[int]
-    num_computed_tokens: int
-    sampling_params: SamplingParams | None
-
-
-class CachedRequestData(Protocol):
-    """The requests of a step that were in an earlier one: lists of one length."""
-
-    req_ids: list[str]
-    num_computed_tokens: list[int]
-
-
-class SchedulerOutput(Protocol):
-    """The work of one step, by request."""
-
-    finished_req_ids: Collection[str]
-    scheduled_new_reqs: Sequence[NewRequestData]
-    scheduled_cached_reqs: CachedRequestData
-    num_scheduled_tokens: Mapping[str, int]
-    total_num_scheduled_tokens: int
-
-
-def cpu_worker_class() -> Any:
-    """Return the class of vLLM's worker on the CPU, to derive from."""
-    from vllm.v1.worker.cpu_worker import CPUWorker
-
-    return CPUWorker
-
-
-def scheduler_class() -> Any:
-    """Return the class of vLLM's scheduler, to derive from."""
-    from vllm.v1.core.sched.scheduler import Scheduler
-
-    return Scheduler
-
-
-def set_paused(scheduler: Any, *, is_paused: bool) -> None:
-    """Pause a scheduler, so that it schedules nothing, or let it go on."""
-    from vllm.v1.core.sched.interface import PauseState
-
-    scheduler.set_pause_state(PauseState.PAUSED_ALL if is_paused else PauseState.UNPAUSED)

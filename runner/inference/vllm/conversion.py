@@ -14,6 +14,10 @@ class HandedIn(NamedTuple):
     round: int
     time_ns: int
     """When, in ns on the host's monotonic clock."""
+    arrived_ns: int | None = None
+    """When it arrived, by the same clock; None in a closed loop, where a request arrives when it is handed in."""
+    in_window: bool = True
+    """Whether it arrived in the window."""
 
 
 def make_sampling_params(request: Request, sampling: Sampling, *, detokenize: bool) -> object:
@@ -63,8 +67,11 @@ def make_completion(
         "truncated": request.truncated,
         # vLLM's own `queued_ts` is when its core notices a request, between two steps. By that, a client that always
         # has 16 requests out would seem to have 10.
-        "queued_ns": handed_in.time_ns + monotonic_offset_ns,
+        "queued_ns": (handed_in.arrived_ns or handed_in.time_ns) + monotonic_offset_ns,
     }
+    if handed_in.arrived_ns is not None:
+        what["arrival_lateness_s"] = (handed_in.time_ns - handed_in.arrived_ns) * 1e-9
+        what["in_window"] = handed_in.in_window
     if isinstance(outcome, str):
         return Completion(**what, error=outcome)
     what |= _times(outcome, monotonic_offset_ns)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 
+from runner.inference.arrivals import Arrivals
 from runner.inference.engine import EngineError, EngineRun, EngineTimeoutError, Sampling
 from runner.inference.vllm.compat import FrontEnd, engine_dead_error
 from runner.inference.vllm.iteration_log import IterationLog
@@ -19,7 +20,7 @@ from runner.inference.vllm.processes import EngineProcesses, OutputLog, watch
 from runner.inference.vllm.request_loop import RequestLoop
 from runner.inference.vllm.shapes import read_shape
 from runner.physics.shape import ModelShape, get_shape
-from runner.spec.load import Load
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Request
 
 _CLOSE_TIMEOUT_S = 20.0
@@ -110,13 +111,13 @@ class VllmEngine:
     def run(
         self,
         requests: Iterator[Request],
-        load: Load,
+        load: ClosedLoop | Arrivals,
         sampling: Sampling,
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EngineRun:
-        """Hand in requests as the load says until the iterator ends, then drain; see `Engine.run`.
+        """Hand in requests as the load says; see `Engine.run`.
 
         A request that vLLM refuses comes back with its error. An interrupt withdraws what is in flight and leaves the
         engine usable.
@@ -137,11 +138,20 @@ class VllmEngine:
             )
             try:
                 if self._is_paced:
-                    front_end.call_workers("start_pace")
+                    front_end.call_workers("start_pace_of_arrivals" if isinstance(load, Arrivals) else "start_pace")
                 self._log.clear()
                 start_ns = time.time_ns()
                 offset_ns = start_ns - time.monotonic_ns()
-                loop.run(requests, load, deadline_s=deadline_s, on_progress=on_progress)
+                if isinstance(load, Arrivals):
+                    loop.run_arrivals(
+                        requests,
+                        load,
+                        start_ns=start_ns - offset_ns,
+                        deadline_s=deadline_s,
+                        on_progress=on_progress,
+                    )
+                else:
+                    loop.run(requests, load, deadline_s=deadline_s, on_progress=on_progress)
                 end_ns = time.monotonic_ns() + offset_ns
                 if self._is_paced:
                     [lost_s] = front_end.call_workers("read_pace_lost_s")

@@ -14,7 +14,7 @@ from tests.analysis.measurements import make_even_measurement
 
 EVEN = make_even_measurement()
 TIMES = describe_times(EVEN)
-WORK = count_work(EVEN.completions)
+WORK = count_work(EVEN)
 """Eight requests in 4 s, with 100 prompt tokens and 11 output tokens each."""
 
 

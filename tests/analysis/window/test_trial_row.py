@@ -104,7 +104,7 @@ def test_a_column_that_two_parts_hold_is_an_error() -> None:
 
 def test_a_column_that_the_table_lacks_is_an_error() -> None:
     with pytest.raises(AssertionError, match=r"no schema has: \['energy_mj'\]"):
-        merge_parts(count_work([]), {"energy_mj": 1.0})
+        merge_parts(count_work(make_measurement([], 1.0)), {"energy_mj": 1.0})
 
 
 # work, time, energy --------------------------------------------------------------------------------------------------

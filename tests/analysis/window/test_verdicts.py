@@ -8,12 +8,13 @@ import pytest
 
 from runner.analysis.energy.account import EnergyAccount, SourceProblem, WindowEnergy
 from runner.analysis.window.evidence import Evidence
+from runner.analysis.window.flow import Flow
 from runner.analysis.window.gpu_state import GpuState
 from runner.analysis.window.times import Times
 from runner.analysis.window.verdicts import RETRIED, VERDICTS, Verdict, can_retry, judge
 from runner.analysis.window.work import Work
 from runner.results.measurement import Identity
-from runner.spec.load import ClosedLoop
+from runner.spec.load import ClosedLoop, OpenLoop
 from runner.spec.operating_point import OperatingPoint
 from tests.analysis.measurements import IDENTITY
 
@@ -40,6 +41,10 @@ SOUND: dict[str, Any] = {
     "foreign_process_ids": frozenset(),
     "memory_left_behind": False,
     "prefix_cache_reset": True,
+    "unfinished": False,
+    "num_requests": 400,
+    "queue_growth": None,
+    "arrival_lateness_s_p95": None,
 }
 """Fields of the parts of a sound trial."""
 
@@ -56,6 +61,7 @@ def judge_trial(**changes: Any) -> list[Verdict]:
         Identity(**IDENTITY | {"load": known["load"], "operating_point": known["operating_point"]}),
         work=Work(**fill(Work)),
         times=Times(**fill(Times)),
+        flow=Flow(**fill(Flow)),
         account=EnergyAccount(**fill(EnergyAccount) | {"energy": WindowEnergy(**fill(WindowEnergy))}),
         gpu=GpuState(**fill(GpuState)),
         evidence=Evidence(**fill(Evidence)),
@@ -67,6 +73,7 @@ def asked(**values: Any) -> dict[str, Any]:
     return {"operating_point": OperatingPoint(**{"sm_clock_mhz": 1000, "mem_clock_mhz": 3201} | values)}
 
 
+OPEN = OpenLoop(request_rate_per_s=20.0)
 ONE_OF_EACH: dict[str, dict[str, Any]] = {
     "window_too_short": {"problems": ["window_too_short"]},
     "trace_gap": {"problems": ["trace_gap"]},
@@ -83,6 +90,8 @@ ONE_OF_EACH: dict[str, dict[str, Any]] = {
     "memory_left_behind": {"memory_left_behind": True},
     "prefix_cache_not_reset": {"prefix_cache_reset": False, "num_cached_tokens": 640},
     "concurrency_not_reached": {"concurrency_mean": 5.0},
+    "arrivals_late": {"load": OPEN, "queue_growth": 0.0, "arrival_lateness_s_p95": 0.02},
+    "overloaded": {"load": OPEN, "queue_growth": 100.0},
     "pace_overrun": {"pace_lost_s": 2.0},
     "requests_failed": {"num_failed_requests": 1},
 }
@@ -96,6 +105,32 @@ def test_a_sound_row_has_no_verdict() -> None:
 @pytest.mark.parametrize("code", ONE_OF_EACH)
 def test_one_fault_earns_one_verdict(code: str) -> None:
     assert judge_trial(**ONE_OF_EACH[code]) == [code]
+
+
+@pytest.mark.parametrize(
+    ("growth", "burstiness", "unfinished", "verdicts"),
+    [
+        # At 9.5 in the system four standard deviations are 17.4; 2 % of 400 requests are 8.
+        (17.0, 1.0, False, []),
+        (18.0, 1.0, False, ["overloaded"]),
+        (18.0, float("inf"), False, ["overloaded"]),
+        (50.0, 0.1, False, []),  # in bursts the number wanders further
+        (56.0, 0.1, False, ["overloaded"]),
+        (0.0, 1.0, True, ["overloaded"]),
+    ],
+)
+def test_overloaded(growth: float, burstiness: float, unfinished: bool, verdicts: list[Verdict]) -> None:
+    load = OpenLoop(request_rate_per_s=20.0, burstiness=burstiness)
+    assert judge_trial(load=load, queue_growth=growth, unfinished=unfinished) == verdicts
+
+
+def test_an_open_loop_has_no_concurrency_to_reach() -> None:
+    assert judge_trial(load=OPEN, concurrency_mean=0.3, queue_growth=0.0) == []
+
+
+@pytest.mark.parametrize(("lateness_s", "verdicts"), [(0.0099, []), (0.0101, ["arrivals_late"])])
+def test_arrivals_late(lateness_s: float, verdicts: list[Verdict]) -> None:
+    assert judge_trial(load=OPEN, queue_growth=0.0, arrival_lateness_s_p95=lateness_s) == verdicts
 
 
 @pytest.mark.parametrize("problem", get_args(SourceProblem))
@@ -267,6 +302,7 @@ def test_a_retry_helps_where_what_was_wrong_may_pass(code: Verdict) -> None:
         "power_capped",
         "memory_left_behind",
         "concurrency_not_reached",
+        "overloaded",
         "requests_failed",
         "sentinel_drift",
     }

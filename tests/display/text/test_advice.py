@@ -30,7 +30,7 @@ def test_one_block_gets_one_sentence():
 def test_several_blocks_get_one_setting_for_all():
     rows = block(CHANGES) + block({1500: (0.80, 1.01), 990: (0.95, 1.05)}, block_id="c", task="cloze")
     [sentence] = advice(rows, Limits(max_slowdown=0.2))
-    assert sentence.startswith("Set 1500 MHz on gpu: over 2 combinations of model, task and requests in flight it ")
+    assert sentence.startswith("Set 1500 MHz on gpu: over 2 combinations of model, task and load it ")
     assert " it saves 17.5 ± " in sentence
     assert (
         "% of the energy on average, +1.0 % to +2.0 % in time, quality not known for at least one of them. " in sentence
@@ -88,7 +88,7 @@ def test_a_mixed_load_without_a_choice_says_why():
     [mixed] = study.mixed_loads.to_dicts()
     text = describe_mixed_load(mixed)
     assert text.startswith("No single operating point is recommended on gpu over 5 combinations")
-    assert "requests in flight: no operating point keeps the limits" in text
+    assert "load: no operating point keeps the limits" in text
 
 
 def test_a_mixed_load_says_what_its_scores_lose_and_what_was_left_out():
@@ -122,7 +122,7 @@ def test_where_only_the_default_clock_was_measured_it_is_said_what_it_needs_and_
     unsound = trial(None, 0.1, task="d", block_id="d", verdicts=["trace_gap"])
     first, _, third = advice([*rows, read, unsound])
     assert first == (
-        "Only the default clock was measured in 5 combinations of model, task and requests in flight: 0.500 J/token "
+        "Only the default clock was measured in 5 combinations of model, task and load: 0.500 J/token "
         "(b on small, 4 in flight) to 2.00 J/token (a on small, 4 in flight), and 0.00200 J/prompt token (r on small, "
         "4 in flight)."
     )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from runner.analysis.window.requests_table import build_requests_table
-from runner.execution.worker.measure import InterruptedTrialError, Procedure, TrialContext
+from runner.execution.worker.measure import InterruptedTrialError, TrialContext
+from runner.execution.worker.procedure import Procedure
 from runner.execution.worker.prompt_likelihood import note_likelihoods
 from runner.inference.engine import Sampling
 from runner.spec.load import SINGLE, Load

@@ -24,7 +24,7 @@ from tests.interfaces.vllm_interfaces import VLLM, VLLM_TEXTS
 
 ROOT = Path(__file__).parents[3]
 INFERENCE = ROOT / "runner" / "inference"
-COMPAT = INFERENCE / "vllm" / "compat.py"
+COMPAT = tuple(INFERENCE / "vllm" / f"{name}.py" for name in ("compat", "core_compat"))
 SNAPSHOTS = sorted((ROOT / "tests" / "interfaces").glob("vllm_*.json"))
 MODULES = sorted(path for folder in ("vllm", "models") for path in (INFERENCE / folder).rglob("*.py"))
 OWNERS = {
@@ -35,7 +35,7 @@ OWNERS = {
     "scheduler": "Scheduler",
     "current_platform": "Platform",
 }
-"""The class of vLLM behind an expression in compat.py."""
+"""The class of vLLM behind an expression in compat.py and core_compat.py."""
 
 
 def read_tree(path: Path) -> ast.Module:
@@ -103,13 +103,13 @@ def test_what_is_imported_from_vllm_is_listed(path: Path) -> None:
 
 
 def test_only_compat_and_the_models_import_from_inside_vllm() -> None:
-    others = [path for path in MODULES if path != COMPAT and path.parent.name != "models"]
+    others = [path for path in MODULES if path not in COMPAT and path.parent.name != "models"]
     modules = {module for path in others for module, _ in find_imports(path)}
     assert modules <= {"vllm"}
 
 
 def protocols() -> list[ast.ClassDef]:
-    classes = [node for node in read_tree(COMPAT).body if isinstance(node, ast.ClassDef)]
+    classes = [node for path in COMPAT for node in read_tree(path).body if isinstance(node, ast.ClassDef)]
     return [node for node in classes if any(dotted(base) == "Protocol" for base in node.bases)]
 
 
@@ -122,9 +122,9 @@ def test_the_members_of_a_protocol_are_listed(protocol: ast.ClassDef) -> None:
 
 
 def test_what_compat_asks_of_vllms_objects_is_listed() -> None:
-    imported = {name: name for _, name in find_imports(COMPAT)}
+    imported = {name: name for path in COMPAT for _, name in find_imports(path)}
     asked: dict[str, set[str]] = {}
-    for node in ast.walk(read_tree(COMPAT)):
+    for node in (node for path in COMPAT for node in ast.walk(read_tree(path))):
         owner = (imported | OWNERS).get(dotted(node.value)) if isinstance(node, ast.Attribute) else None
         if owner is not None and isinstance(node, ast.Attribute) and not node.attr.startswith("__"):
             asked.setdefault(owner, set()).add(node.attr)

@@ -3,12 +3,12 @@
 Nothing here imports vLLM. `worker` puts it between vLLM's scheduler and vLLM's CPU worker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from runner.inference.vllm.compat import SchedulerOutput
+from runner.inference.vllm.core_compat import SchedulerOutput
 from runner.physics.shape import StepWork
 
 MAX_LAG_NS = 100_000_000
@@ -62,10 +62,19 @@ class WorkCounter:
         self._prompts: dict[str, tuple[int, bool]] = {}
         """Request id to prompt length, and whether prompt log-probabilities are wanted."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request is known to be unfinished."""
+        return not self._prompts
+
+    def forget(self, request_ids: Iterable[str]) -> None:
+        """Forget requests that have ended."""
+        for request_id in request_ids:
+            self._prompts.pop(request_id, None)
+
     def count(self, scheduler_output: SchedulerOutput) -> StepWork:
         """Return the work of a step. Remembers the requests that are new in it; forgets those that ended before it."""
-        for request_id in scheduler_output.finished_req_ids:
-            self._prompts.pop(request_id, None)
+        self.forget(scheduler_output.finished_req_ids)
         num_computed_tokens = {}
         for new in scheduler_output.scheduled_new_reqs:
             params = new.sampling_params
@@ -101,9 +110,16 @@ class StepSchedule:
     A step begins when the one before it was due, not when the host came to it. The modelled step includes what a host
     does between two steps, so the real host's milliseconds must not add up. If the host trails by more than
     `MAX_LAG_NS`, the schedule starts afresh and the lost time is counted.
+
+    Where requests arrive at a rate, a GPU that has nothing to do waits. A step after such a wait begins when it really
+    begins, and no time is lost.
+
+    Args:
+        waits_for_arrivals: whether requests arrive at a rate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits_for_arrivals: bool = False) -> None:
+        self._waits_for_arrivals = waits_for_arrivals
         self._due_ns: int | None = None
         self._lag_ns = 0
         self._lost_ns = 0
@@ -113,10 +129,16 @@ class StepSchedule:
         """Seconds by which real steps outlasted the GPU's and that were not caught up."""
         return (self._lost_ns + self._lag_ns) / 1e9
 
-    def begin(self, now_ns: int) -> int:
-        """Return when a step that really begins now begins on the GPU: now only if the schedule starts with it."""
+    def begin(self, now_ns: int, *, is_first_work: bool = False) -> int:
+        """Return when a step that really begins now begins on the GPU: now only if the schedule starts with it.
+
+        Args:
+            is_first_work: whether all requests of the step are new, so that the GPU had nothing to do before.
+        """
         if self._due_ns is None:
             return now_ns
+        if self._waits_for_arrivals and is_first_work:
+            return max(now_ns, self._due_ns)
         gap_ns = now_ns - self._due_ns
         if gap_ns <= MAX_LAG_NS:
             return self._due_ns

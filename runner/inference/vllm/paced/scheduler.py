@@ -9,7 +9,7 @@ host time that the GPU's schedule does not count.
 from collections.abc import Iterable
 from typing import Any
 
-from runner.inference.vllm.compat import scheduler_class, set_paused
+from runner.inference.vllm.core_compat import scheduler_class, set_paused
 from runner.inference.vllm.paced.pace import HOLD, RELEASE
 
 

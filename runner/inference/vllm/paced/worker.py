@@ -8,7 +8,7 @@ engine's core runs ahead of a thread that sleeps around it.
 import time
 from typing import Any
 
-from runner.inference.vllm.compat import SchedulerOutput, VllmConfig, cpu_worker_class
+from runner.inference.vllm.core_compat import SchedulerOutput, VllmConfig, cpu_worker_class
 from runner.inference.vllm.paced.pace import Pace, StepSchedule, WorkCounter
 from runner.physics.gpu_model import load_gpu_model
 from runner.physics.gpu_state import GpuState
@@ -33,9 +33,11 @@ class PacedWorker(cpu_worker_class()):  # type: ignore[misc]
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
         """Run the model. A step that needs no separate sampling ends here."""
+        self._work.forget(scheduler_output.finished_req_ids)
+        is_first_work = self._work.is_empty
         work = self._work.count(scheduler_output)
         if scheduler_output.total_num_scheduled_tokens:
-            self._due_ns = self._begin_step(work)
+            self._due_ns = self._begin_step(work, is_first_work=is_first_work)
         output = super().execute_model(scheduler_output)
         if output is not None:
             self._end_step()
@@ -51,14 +53,18 @@ class PacedWorker(cpu_worker_class()):  # type: ignore[misc]
         """Begin a run: the schedule starts with its first step."""
         self._schedule = StepSchedule()
 
+    def start_pace_of_arrivals(self) -> None:
+        """Begin a run whose requests arrive at a rate."""
+        self._schedule = StepSchedule(waits_for_arrivals=True)
+
     def read_pace_lost_s(self) -> float:
         """Return the seconds by which the run's real steps outlasted the GPU's."""
         return self._schedule.lost_s
 
-    def _begin_step(self, work: StepWork) -> int:
+    def _begin_step(self, work: StepWork, *, is_first_work: bool) -> int:
         """Log what the GPU does in this step; returns when it is done, in ns on the host's monotonic clock."""
         now_ns = time.monotonic_ns()
-        start_ns = self._schedule.begin(now_ns)
+        start_ns = self._schedule.begin(now_ns, is_first_work=is_first_work)
         if start_ns == now_ns:
             # Kept while steps follow each other without a gap, so that their logged intervals do too.
             self._epoch_offset_ns = time.time_ns() - time.monotonic_ns()

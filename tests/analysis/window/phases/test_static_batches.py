@@ -86,7 +86,7 @@ def total_j(num: int) -> float:
 
 
 def describe(measurement: Measurement, energy_j: float, uncertainty_j: float = 0.0) -> Phases:
-    return describe_batches(measurement, count_work(measurement.completions), energy_j, uncertainty_j)
+    return describe_batches(measurement, count_work(measurement), energy_j, uncertainty_j)
 
 
 def test_the_joules_that_the_batches_were_made_of_are_found() -> None:

@@ -21,7 +21,7 @@ from tests.analysis.measurements import (
 
 def describe(measurement: Measurement, **energy: Any) -> Phases:
     account = account_energy(measurement)
-    return describe_phases(measurement, count_work(measurement.completions), replace(account.energy, **energy))
+    return describe_phases(measurement, count_work(measurement), replace(account.energy, **energy))
 
 
 def make_prefill(**changes: Any) -> Measurement:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.inference.vllm import compat
+from runner.inference.vllm import core_compat
 from runner.inference.vllm.paced.pace import HOLD, RELEASE
 
 MODULE = "runner.inference.vllm.paced.scheduler"
@@ -29,7 +29,7 @@ class StandInScheduler:
 def scheduler(monkeypatch):
     pause_state = SimpleNamespace(PAUSED_ALL="paused", UNPAUSED="unpaused")
     monkeypatch.setitem(sys.modules, "vllm.v1.core.sched.interface", SimpleNamespace(PauseState=pause_state))
-    monkeypatch.setattr(compat, "scheduler_class", lambda: StandInScheduler)
+    monkeypatch.setattr(core_compat, "scheduler_class", lambda: StandInScheduler)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     yield importlib.import_module(MODULE).PacedScheduler()
     sys.modules.pop(MODULE, None)  # its base is the stand-in

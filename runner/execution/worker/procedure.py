@@ -1,0 +1,150 @@
+"""How the trials of a block are measured, and the run of requests that a window is made of.
+
+A sweep and a block enter, a `Procedure` leaves. Requests and a `Procedure` enter, a `RequestsRun` leaves. Next:
+`measure.py`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
+from runner.inference.arrivals import Arrivals, draw_arrivals
+from runner.inference.engine import Engine, EngineRun, Sampling
+from runner.spec.load import Load, OpenLoop
+from runner.spec.request import Completion, Request
+from runner.spec.sweep import SweepSpec
+from runner.spec.trial import Block
+from runner.timebase import TimeSource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Procedure:
+    """How a trial is measured. It is the same for every trial of a block."""
+
+    sampling: Sampling
+    min_window_s: float
+    num_warmup_requests: int
+    deadline_s: float
+    static_batches: bool = False
+    """Whether requests run in static batches, so that prefill and decoding do not overlap."""
+    repeat_each_s: float | None = None
+    """How long each prompt is repeated before the next one."""
+    ramp_s: float = 0.0
+    """How long requests of an open loop arrive before the window opens."""
+    seed: int = 0
+    """Of the arrivals of an open loop."""
+
+
+def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
+    """Return how a sweep measures the trials of a block."""
+    sampling, num_warmup = sweep.sampling, sweep.num_warmup_requests
+    return Procedure(
+        sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed),
+        min_window_s=sweep.min_window_s,
+        num_warmup_requests=block.load.warm_up.concurrency if num_warmup is None else num_warmup,
+        deadline_s=sweep.limits.trial_s,
+        static_batches=block.task.phases == "static_batches",
+        repeat_each_s=block.task.repeat_each_s,
+        ramp_s=sweep.ramp_of_open_loops_s,
+        seed=sweep.seed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestsRun:
+    """The requests of a window, and the window's edges in ns since the epoch."""
+
+    run: EngineRun
+    """All that was run. In an open loop it begins before the window and ends after it."""
+    start_ns: int
+    end_ns: int
+    completions: list[Completion]
+    """Of the requests that were in flight in the window."""
+    batch_edges_ns: EdgesNs | None = None
+    """The edges of its static batches; None without such batches."""
+
+
+def run_requests(
+    engine: Engine,
+    requests: Sequence[Request],
+    load: Load,
+    procedure: Procedure,
+    time_source: TimeSource,
+    *,
+    on_progress: Callable[[int, int], None] | None,
+    is_interrupted: Callable[[], bool],
+) -> RequestsRun:
+    """Run the requests of a window. Raises: EngineError."""
+    if isinstance(load, OpenLoop):
+        return _run_arrivals(engine, requests, load, procedure, on_progress=on_progress, is_interrupted=is_interrupted)
+    batch_edges_ns = None
+    if procedure.static_batches:
+        run, batch_edges_ns = run_batches(
+            engine,
+            requests,
+            load,
+            procedure.sampling,
+            time_source,
+            min_window_s=procedure.min_window_s,
+            deadline_s=procedure.deadline_s,
+            on_progress=on_progress,
+            is_interrupted=is_interrupted,
+        )
+    else:
+        rounds = repeat_rounds(
+            requests, time_source, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
+        )
+        run = engine.run(
+            until_interrupted(is_interrupted, rounds),
+            load,
+            procedure.sampling,
+            deadline_s=procedure.deadline_s,
+            on_progress=on_progress,
+        )
+    return RequestsRun(
+        run=run,
+        start_ns=run.start_ns,
+        end_ns=run.end_ns,
+        completions=run.completions,
+        batch_edges_ns=batch_edges_ns,
+    )
+
+
+def _run_arrivals(
+    engine: Engine,
+    requests: Sequence[Request],
+    load: OpenLoop,
+    procedure: Procedure,
+    *,
+    on_progress: Callable[[int, int], None] | None,
+    is_interrupted: Callable[[], bool],
+) -> RequestsRun:
+    arrivals = draw_arrivals(
+        load,
+        num_round=len(requests),
+        min_window_s=procedure.min_window_s,
+        ramp_s=procedure.ramp_s,
+        seed=procedure.seed,
+    )
+    run = engine.run(
+        until_interrupted(is_interrupted, _from_the_windows_first(requests, arrivals)),
+        arrivals,
+        procedure.sampling,
+        deadline_s=procedure.deadline_s,
+        on_progress=on_progress,
+    )
+    start_ns = run.start_ns + round(arrivals.ramp_s * 1e9)
+    end_ns = start_ns + round(arrivals.window_s * 1e9)
+    in_flight = [
+        completion
+        for completion in run.completions
+        if completion.in_window or (completion.queued_ns or 0) <= start_ns < (completion.last_token_ns or end_ns)
+    ]
+    return RequestsRun(run=run, start_ns=start_ns, end_ns=end_ns, completions=in_flight)
+
+
+def _from_the_windows_first(requests: Sequence[Request], arrivals: Arrivals) -> Iterator[Request]:
+    """Yield the requests, over and over, such that the first one is the first to arrive in the window."""
+    ahead = -arrivals.num_ramp % len(requests)
+    return cycle([*requests[ahead:], *requests[:ahead]])
