@@ -26,12 +26,12 @@ report: setup
 doctor: setup
 	$(BIN)/sweep doctor --gpu $(GPU) $(ARGS)
 
-# Two processes share what starts no engine. An engine paces itself, so it has the machine for itself.
+# Two processes share the modules. What paces itself by a simulated GPU has the machine for itself afterwards.
 IN_PARALLEL := -n 2 --dist loadfile
 test: setup
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not vllm"
-	$(BIN)/python -m pytest -m vllm
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not paced"
+	$(BIN)/python -m pytest -m paced
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -82,7 +82,8 @@ def _name_point(trial: PlannedTrial) -> str:
     if trial.problem:
         return "impossible"
     point = trial.operating_point
-    parts = [f"{point.sm_clock_mhz}"] if point.sm_clock_mhz else []
+    most = "≤ " if point.sm_clock_is_ceiling else ""
+    parts = [f"{most}{point.sm_clock_mhz}"] if point.sm_clock_mhz else []
     parts += [f"memory {point.mem_clock_mhz}"] if point.mem_clock_mhz else []
     parts += [f"{point.power_limit_w:g} W"] if point.power_limit_w else []
     return " / ".join(parts) or "default"

@@ -26,6 +26,7 @@ def resolve_operating_point(info: GpuInfo, requested: RequestedPoint) -> Operati
         sm_clock_mhz=_resolve_clock("sm_clock", requested.sm_clock, sm_clocks_mhz, info, mem_clock_mhz),
         mem_clock_mhz=mem_clock_mhz,
         power_limit_w=_resolve_power_limit(requested.power_limit, info),
+        sm_clock_is_ceiling=requested.clock_lock == "ceiling" and requested.sm_clock != DEFAULT,
     )
 
 

@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from runner.spec.load import OpenLoop
 
-UNFINISHED = "not finished when the requests of the window were no longer followed; aborted"
-"""Why a request of an open loop that was still in flight when the run ended has no output."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Arrivals:
@@ -98,3 +95,19 @@ def draw_times(num_requests: int, rate_per_s: float, burstiness: float, seed: in
     if num_requests and times_s[-1] > 0:
         times_s *= num_requests / rate_per_s / times_s[-1]
     return times_s
+
+
+def explain_too_long(load: OpenLoop, num_round: int, total_s: float, limit_s: float) -> str | None:
+    """Say why a trial cannot be measured whose ramp and window last longer than its limit; None where they do not.
+
+    Args:
+        num_round: requests in a round of the task.
+        total_s: of the ramp and the window.
+        limit_s: limits.trial_s of the sweep.
+    """
+    if total_s <= limit_s:
+        return None
+    return (
+        f"{num_round} requests at {load.request_rate_per_s:g}/s arrive over {total_s:.0f} s with the ramp, longer than "
+        f"limits.trial_s = {limit_s:g}: take fewer requests (limit or num_requests), a higher rate, or raise the limit"
+    )

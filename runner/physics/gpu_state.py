@@ -94,7 +94,10 @@ def effective_point(
     if conditions is not None and conditions.ignores_locks:
         return OperatingPoint(power_limit_w=asked.power_limit_w)
     return OperatingPoint(
-        sm_clock_mhz=asked.sm_clock_mhz, mem_clock_mhz=asked.mem_clock_mhz, power_limit_w=asked.power_limit_w
+        sm_clock_mhz=asked.sm_clock_mhz,
+        mem_clock_mhz=asked.mem_clock_mhz,
+        power_limit_w=asked.power_limit_w,
+        sm_clock_is_ceiling=asked.sm_clock_is_ceiling,
     )
 
 

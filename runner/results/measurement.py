@@ -132,6 +132,8 @@ class Measurement:
     """Sizes of the model, or the modelled shape on a simulated GPU; None where they could not be read."""
     batch_edges_ns: tuple[tuple[int, int], ...] | None = None
     """Start and end of each static batch that the window is made of; None where requests followed one another."""
+    capacity_per_s: float | None = None
+    """The highest request rate that keeps the SLO at this operating point; None where it was not sought, or is none."""
     prompt_token_entropy_bits: Mapping[str, float | None] = field(default_factory=dict)
     """By request_id. A feature of the prompt in the model's own tokens."""
     prompt_surprise_nats: Mapping[str, float | None] = field(default_factory=dict)

@@ -6,6 +6,7 @@ requests/ID.parquet      one row for each request
 power/ID.parquet         the power trace around the window
 samples.parquet          one row for each sample
 events.jsonl             what happened
+capacities.jsonl         one line for each capacity that was sought
 live.json                what is happening, during a run
 trials.parquet           all rows of trials/, gathered when a run or a report ends
 """
@@ -30,7 +31,9 @@ from runner.spec.sweep import parse_sweep
 from runner.spec.trial import MAX_ATTEMPTS, expand_trials, make_row_id
 
 _FOLDERS = ("trials", "requests", "power")
-_FILES = ("manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "live.json", "report.html")
+_FILES = (
+    "manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "capacities.jsonl", "live.json", "report.html",
+)  # fmt: skip
 
 
 class RunDirectoryError(Exception):
@@ -134,6 +137,23 @@ class RunStore:
         """Return samples.parquet, or an empty table without one: [num_samples] rows of `tables.SAMPLES`."""
         path = self.directory / "samples.parquet"
         return _scan([path], SAMPLES).collect() if path.exists() else pl.DataFrame(schema=SAMPLES)
+
+    def read_capacity(self, key: str) -> float | None:
+        """Return the capacity that was found for a key, in requests/s; None where it was not sought yet."""
+        path = self.directory / "capacities.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        found = (json.loads(line) for line in lines)
+        return next((entry["capacity_per_s"] for entry in found if entry["key"] == key), None)
+
+    def append_capacity(self, key: str, about: Mapping[str, Any], capacity_per_s: float) -> None:
+        """Append a capacity to capacities.jsonl.
+
+        Args:
+            key: tells apart what it was found for.
+            about: the same in words.
+        """
+        entry = {"key": key, **about, "capacity_per_s": capacity_per_s}
+        append_line(self.directory / "capacities.jsonl", json.dumps(entry).encode())
 
     def write_trial(self, row: Mapping[str, Any], requests: pl.DataFrame, power: pl.DataFrame) -> None:
         """Write one finished trial, its row last.

@@ -28,6 +28,7 @@ TRIALS: dict[str, pl.DataType] = {
     "sm_clock_mhz_requested": pl.Int64(),
     "mem_clock_mhz_requested": pl.Int64(),
     "power_limit_w_requested": pl.Float64(),
+    "clock_lock_requested": pl.String(),  # ceiling: from the lowest clock up to the requested one; null: pinned to it
     # where
     "gpu_uuids": pl.List(pl.String()),
     "gpu_name": pl.String(),
@@ -122,6 +123,7 @@ TRIALS: dict[str, pl.DataType] = {
     "slo_attainment_fraction": pl.Float64(),
     "joules_per_good_request": pl.Float64(),
     "joules_per_good_output_token": pl.Float64(),
+    "capacity_per_s": pl.Float64(),  # the highest rate that keeps the SLO at this operating point, where it was sought
     "arrivals_per_s": pl.Float64(),  # offered in the window; requests_per_s is what was served
     "queue_length_mean": pl.Float64(),  # requests that have arrived and are in no step yet
     "queue_growth": pl.Float64(),  # requests in the system at the window's end beyond those at its start

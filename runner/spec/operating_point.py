@@ -10,6 +10,8 @@ DEFAULT = "default"
 
 ClockValue = int | str
 """MHz, "80%" of the highest supported clock, "default", or "spaced 2/8": the second of eight from highest to lowest."""
+ClockLock = Literal["pinned", "ceiling"]
+"""How the SM clock is locked: to one value, or to all values from the lowest up to one."""
 Setting = Literal["sm_clock", "mem_clock", "power_limit"]
 """A part of the operating point: what of a GPU can be set."""
 
@@ -21,6 +23,7 @@ class RequestedPoint:
     sm_clock: ClockValue = DEFAULT
     mem_clock: ClockValue = DEFAULT
     power_limit: float | str = DEFAULT
+    clock_lock: ClockLock = "pinned"
 
     @property
     def is_default(self) -> bool:
@@ -35,6 +38,8 @@ class OperatingPoint:
     sm_clock_mhz: int | None = None
     mem_clock_mhz: int | None = None
     power_limit_w: float | None = None
+    sm_clock_is_ceiling: bool = False
+    """Whether the SM clock may fall below `sm_clock_mhz` while there is little to do."""
 
     @property
     def is_default(self) -> bool:
@@ -57,4 +62,5 @@ class OperatingPoint:
             "sm_clock_mhz_requested": self.sm_clock_mhz,
             "mem_clock_mhz_requested": self.mem_clock_mhz,
             "power_limit_w_requested": self.power_limit_w,
+            "clock_lock_requested": "ceiling" if self.sm_clock_is_ceiling else None,
         }

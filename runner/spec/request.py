@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 RequestKind = Literal["generate", "loglikelihood"]
+UNFINISHED = "not finished when the requests of the window were no longer followed; aborted"
+"""Why a request of an open loop that was still in flight when the run ended has no output."""
 PhaseRole = Literal["one_token", "half_length"]
 """How much of its task's fixed output length a paired trial generates, for the same prompts."""
 

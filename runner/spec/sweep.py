@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from runner.spec.load import ClosedLoop, Load, OpenLoop
-from runner.spec.operating_point import DEFAULT
+from runner.spec.operating_point import DEFAULT, ClockLock
 from runner.spec.problems import explain
 from runner.spec.slo import Slo
 from runner.spec.strict import StrictSpec
@@ -40,6 +40,7 @@ class SweepFileError(ValueError):
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Concurrencies = Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
+ClockLocks = Annotated[tuple[ClockLock, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
 Phases = Literal["static_batches", "output_lengths"]
 NUM_FILES_NAMED = 10
 """How many files the message about a missing sweep file lists."""
@@ -96,6 +97,8 @@ class TaskSpec(StrictSpec):
     """Repeat each prompt for this many seconds, alone on the GPU, so that its own energy is measured."""
     measure_surprise: bool = False
     """Measure the likelihood of each prompt, outside every window (docs/inputs.md)."""
+    find_capacity: bool = False
+    """Search the highest request rate that keeps the SLO at every operating point, before each window."""
     slo: Slo | None = None
     """What this task's requests must keep, in place of the sweep's `[slo]`."""
 
@@ -148,6 +151,8 @@ class AxesSpec(StrictSpec):
     sm_clock: Clocks = (DEFAULT,)
     mem_clock: Clocks = (DEFAULT,)
     power_limit: PowerLimits = (DEFAULT,)
+    clock_lock: ClockLocks = ("pinned",)
+    """Pin the SM clock, or set it as a ceiling below which it may fall. At the default clock it changes nothing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -170,7 +175,7 @@ class AxesSpec(StrictSpec):
         ]
         return [*(ClosedLoop(concurrency=number) for number in self.concurrency or ()), *open_loops]
 
-    @field_validator("concurrency", "request_rate", "burstiness", "sm_clock", "mem_clock", "power_limit")
+    @field_validator("concurrency", "request_rate", "burstiness", "sm_clock", "mem_clock", "power_limit", "clock_lock")
     @classmethod
     def _check_repeated(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
         if values is None:
@@ -191,6 +196,7 @@ class OverrideSpec(StrictSpec):
     sm_clock: Clocks | None = None
     mem_clock: Clocks | None = None
     power_limit: PowerLimits | None = None
+    clock_lock: ClockLocks | None = None
 
 
 class SamplingSpec(StrictSpec):

@@ -113,6 +113,12 @@ def check_open_loops(sweep: "SweepSpec") -> None:
                 f'task "{name}" has a request_rate in per cent of its capacity, which is the highest rate that keeps '
                 'an SLO: add [slo], such as ttft = "200 ms"'
             )
+    for index, task in enumerate(sweep.task):
+        if task.find_capacity and (task not in open_tasks or sweep.slo_of(task) is None):
+            raise ValueError(
+                f"task[{index}].find_capacity = true searches the highest rate that keeps an SLO: it needs a "
+                "request_rate, in [axes] or in an [[override]] of the task, and an [slo]"
+            )
     if not open_tasks:
         if sweep.ramp_s is not None:
             raise ValueError("ramp_s belongs to loads with a request_rate, and this sweep has none: leave it out")

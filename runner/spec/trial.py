@@ -13,7 +13,7 @@ from itertools import product
 from typing import get_args
 
 from runner.spec.load import Load, OpenLoop
-from runner.spec.operating_point import RequestedPoint
+from runner.spec.operating_point import DEFAULT, RequestedPoint
 from runner.spec.request import PhaseRole
 from runner.spec.slo import Slo
 from runner.spec.sweep import AxesSpec, ModelSpec, SweepSpec, TaskSpec
@@ -100,7 +100,7 @@ def _expand_block(
     }
     block_id = _digest(content, load.key)
     # Hashing each operating point once, and not for each repeat, counts in sweeps of 100,000 trials.
-    marks = {p: _digest(block_id, p.sm_clock, p.mem_clock, p.power_limit) for p in (RequestedPoint(), *points)}
+    marks = {point: _mark(block_id, point) for point in (RequestedPoint(), *points)}
     trials = tuple(
         Trial(
             trial_id=_hash(f"{marks[point]}/{kind}/{number}"),
@@ -150,10 +150,24 @@ def _order(
 
 
 def _points(axes: AxesSpec) -> list[RequestedPoint]:
-    return [
-        RequestedPoint(sm_clock=sm_clock, mem_clock=mem_clock, power_limit=power_limit)
-        for mem_clock, power_limit, sm_clock in product(axes.mem_clock, axes.power_limit, axes.sm_clock)
-    ]
+    points = (
+        RequestedPoint(
+            sm_clock=sm_clock,
+            mem_clock=mem_clock,
+            power_limit=power_limit,
+            clock_lock="pinned" if sm_clock == DEFAULT else clock_lock,
+        )
+        for mem_clock, power_limit, clock_lock, sm_clock in product(
+            axes.mem_clock, axes.power_limit, axes.clock_lock, axes.sm_clock
+        )
+    )
+    return list(dict.fromkeys(points))
+
+
+def _mark(block_id: str, point: RequestedPoint) -> str:
+    """Return the part of a trial's id that its block and its operating point make."""
+    lock = [] if point.clock_lock == "pinned" else [point.clock_lock]
+    return _digest(block_id, point.sm_clock, point.mem_clock, point.power_limit, *lock)
 
 
 def _digest(*parts: object) -> str:

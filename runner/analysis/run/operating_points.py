@@ -34,7 +34,7 @@ METRICS = (
 )
 SERVICE = (
     "slo_ttft_s", "slo_tpot_s", "slo_e2el_s", "slo_required_fraction",
-    "arrivals_per_s", "queue_length_mean", "busy_fraction", "idle_energy_j", "arrival_lateness_s_p95",
+    "capacity_per_s", "arrivals_per_s", "queue_length_mean", "busy_fraction", "idle_energy_j", "arrival_lateness_s_p95",
 )  # fmt: skip
 """Columns of an SLO and of an open loop whose mean over the averaged trials is taken."""
 GOALS = ("joules_per_token", "energy_delay_product_js", "joules_per_good_request")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from runner.analysis.energy.trace import readings_in_window
 from runner.analysis.window.gpu_state import THERMAL_REASONS, throttled_share
-from runner.inference.arrivals import UNFINISHED
 from runner.results.measurement import Measurement
+from runner.spec.request import UNFINISHED
 from runner.spec.throttle import ThrottleReason
 
 

@@ -50,6 +50,8 @@ class GpuState:
 def describe_gpu_state(measurement: Measurement) -> GpuState:
     """Return what the GPU did in the window."""
     clock_readings = _seen_throughout(measurement, "sm_clock_mhz")
+    if measurement.identity.operating_point.sm_clock_is_ceiling:
+        clock_readings = _under_load(clock_readings)
     clocks = clock_readings["sm_clock_mhz"]
     asked_mhz = measurement.identity.operating_point.sm_clock_mhz
     temperatures = _seen_throughout(measurement, "temperature_c")["temperature_c"]
@@ -70,6 +72,12 @@ def describe_gpu_state(measurement: Measurement) -> GpuState:
         temperature_c_start=temperatures[0] if len(temperatures) else None,
         temperature_c_end=temperatures[-1] if len(temperatures) else None,
     )
+
+
+def _under_load(readings: pl.DataFrame) -> pl.DataFrame:
+    """Return the readings at which the GPU was not idle. Below a ceiling an idle GPU's clock may fall."""
+    is_idle = pl.col("event_reasons").fill_null(0).cast(pl.Int64) & int(ThrottleReason.IDLE) != 0
+    return readings.filter(~is_idle)
 
 
 def throttled_share(readings: pl.DataFrame, reasons: ThrottleReason) -> float | None:

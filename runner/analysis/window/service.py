@@ -18,6 +18,7 @@ class Service:
     slo_attainment_fraction: float | None = None
     joules_per_good_request: float | None = None
     joules_per_good_output_token: float | None = None
+    capacity_per_s: float | None = None
 
 
 def describe_service(measurement: Measurement, energy_j: float | None) -> Service:
@@ -29,7 +30,7 @@ def describe_service(measurement: Measurement, energy_j: float | None) -> Servic
     slo, counted = measurement.identity.slo, measurement.counted
     duration_s = (measurement.end_ns - measurement.start_ns) * 1e-9
     if slo is None or not counted or duration_s <= 0:
-        return Service()
+        return Service(capacity_per_s=measurement.capacity_per_s)
     good = [completion for completion in counted if keeps_slo(completion, slo)]
     num_tokens = sum(completion.num_output_tokens for completion in good)
     return Service(
@@ -37,6 +38,7 @@ def describe_service(measurement: Measurement, energy_j: float | None) -> Servic
         slo_attainment_fraction=len(good) / len(counted),
         joules_per_good_request=energy_j / len(good) if energy_j is not None and good else None,
         joules_per_good_output_token=energy_j / num_tokens if energy_j is not None and num_tokens else None,
+        capacity_per_s=measurement.capacity_per_s,
     )
 
 

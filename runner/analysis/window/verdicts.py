@@ -146,7 +146,12 @@ def _is_clock_off(identity: Identity, gpu: GpuState) -> bool:
     sm_off = asked_mhz is not None and (
         ran_mhz is None
         or abs(ran_mhz - asked_mhz) > MAX_CLOCK_DEVIATION * asked_mhz
-        or (slow_mhz is not None and slow_mhz < (1 - 3 * MAX_CLOCK_DEVIATION) * asked_mhz)
+        or (
+            # Below a ceiling the clock rises again only once there is work.
+            not identity.operating_point.sm_clock_is_ceiling
+            and slow_mhz is not None
+            and slow_mhz < (1 - 3 * MAX_CLOCK_DEVIATION) * asked_mhz
+        )
     )
     asked_memory_mhz, ran_memory_mhz = identity.operating_point.mem_clock_mhz, gpu.mem_clock_mhz
     memory_off = asked_memory_mhz is not None and (

@@ -115,7 +115,8 @@ def _axes(points: Sequence[Row]) -> Iterator[Column]:
 
 
 def _clock(point: Row) -> str:
-    return f"{_asked(point['sm_clock_mhz_requested']):>7} → {_ran(point)}"
+    most = "≤ " if point.get("clock_lock_requested") == "ceiling" else ""
+    return f"{most + _asked(point['sm_clock_mhz_requested']):>7} → {_ran(point)}"
 
 
 def _ran(point: Row) -> str:

@@ -56,7 +56,10 @@ def name_point(row: Row) -> str:
         ("memory {} MHz", row["mem_clock_mhz_requested"]),
         ("limit {:.0f} W", row["power_limit_w_requested"]),
     )
-    return ", ".join(form.format(value) for form, value in asked if value is not None) or "the default clock"
+    named = [form.format(value) for form, value in asked if value is not None]
+    if row.get("clock_lock_requested") == "ceiling":
+        named[0] = f"at most {named[0]}"
+    return ", ".join(named) or "the default clock"
 
 
 def short_point(row: Row) -> str:
@@ -68,7 +71,8 @@ def shortest_point(row: Row) -> str:
     """Name an operating point beside its mark in a plot, e.g. "2602/14001 MHz": SM clock, then memory clock."""
     clocks = [row[name] for name in ("sm_clock_mhz_requested", "mem_clock_mhz_requested") if row[name] is not None]
     limit = row["power_limit_w_requested"]
-    parts = ["/".join(f"{clock}" for clock in clocks) + " MHz"] if clocks else []
+    most = "≤ " if row.get("clock_lock_requested") == "ceiling" else ""
+    parts = [most + "/".join(f"{clock}" for clock in clocks) + " MHz"] if clocks else []
     return ", ".join(parts + ([f"{limit:.0f} W"] if limit is not None else [])) or "default"
 
 

@@ -164,6 +164,18 @@ class Aggregator:
         verdicts = {row["trial_id"]: row["verdicts"] for row in rows}
         return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and make_row_id(i, 2) not in verdicts)
 
+    def read_capacity(self, key: str) -> float | None:
+        """Return the capacity that a worker, or an earlier run, has found for a key."""
+        return self._store.read_capacity(key)
+
+    def keep_capacity(self, key: str, about: Mapping[str, Any], capacity_per_s: float) -> float:
+        """Keep a capacity, and return the one that all workers use: the first that was found for the key."""
+        known = self._store.read_capacity(key)
+        if known is not None:
+            return known
+        self._store.append_capacity(key, about, capacity_per_s)
+        return capacity_per_s
+
     def fail_trial(self, identity: Identity, placement: Placement, error: str, time_ns: int) -> None:
         """Write the row of a failed trial, unless it is finished."""
         if self._store.is_finished(identity.row_id):

@@ -11,6 +11,7 @@ from functools import cache, partial
 
 from runner.hardware.gpu import GpuError, GpuInfo
 from runner.hardware.operating_point import resolve_operating_point
+from runner.inference.arrivals import explain_too_long
 from runner.physics.gpu_model import GpuModel, find_gpu_model, load_gpu_model
 from runner.physics.shape import ModelShape, decode_work, find_modelled_shape, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
@@ -74,6 +75,9 @@ def plan_sweep(
             else:
                 idle_w = gpu_model.idle_power_w(operating_point.sm_clock_mhz, operating_point.mem_clock_mhz)
                 estimate = _estimate_open_trial(wave_of, own_work, block.load, idle_w, sweep)
+                if block.load.request_rate_per_s is not None:
+                    limit_s = sweep.limits.trial_s
+                    problem = problem or explain_too_long(block.load, own_work.num_requests, estimate[0], limit_s)
             estimates[requested, role] = (operating_point, problem, *estimate)
         trials += [_plan_trial(trial, *estimates[trial.requested_point, trial.phase_role]) for trial in block.trials]
     left = [trial for trial in trials if trial.trial_id not in finished]

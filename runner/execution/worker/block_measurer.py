@@ -4,8 +4,9 @@ A block and its task enter. The reporter gets a measurement or a failed trial fo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from runner.execution.worker.capacity import Capacity, find_capacity
 from runner.execution.worker.engine_slot import EngineSlot
 from runner.execution.worker.gpu_session import GpuSession
 from runner.execution.worker.measure import (
@@ -24,8 +25,10 @@ from runner.inference.engine import EngineError
 from runner.results.live import GpuPhase
 from runner.results.measurement import Identity
 from runner.results.sensors import SensorFindings
-from runner.spec.load import Load
+from runner.spec.load import Load, OpenLoop
+from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Request, RequestKind
+from runner.spec.slo import Slo
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block, Trial
 from runner.tasks.task import Task, TaskError
@@ -38,6 +41,8 @@ class _PreparedBlock:
     context: TrialContext
     requests: Sequence[Request]
     procedure: Procedure
+    load: Load
+    """The block's load, with its rate known."""
 
 
 class BlockMeasurer:
@@ -105,7 +110,9 @@ class BlockMeasurer:
                 context = self._slot.open(block.model)
                 if prepared is None or prepared.context is not context:
                     prepared = self._prepare(context, task, block)
-                self._measure(prepared, identify(trial, task.request_kind, self._session.info, attempt=attempt))
+                identity = identify(trial, task.request_kind, self._session.info, attempt=attempt)
+                capacity_per_s = self._find_capacity_at(prepared, block, identity)
+                self._measure(prepared, replace(identity, load=prepared.load), capacity_per_s)
             except (InterruptedTrialError, GpuLostError):
                 raise
             except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
@@ -123,7 +130,69 @@ class BlockMeasurer:
         if block.task.measure_surprise:
             self._reporter.update(phase="warming up", sm_clock_mhz_requested=None)
             note_likelihoods(context, block.task.display_name, requests, procedure, is_interrupted=self._is_interrupted)
-        return _PreparedBlock(context=context, requests=requests, procedure=procedure)
+        load = block.load
+        if isinstance(load, OpenLoop) and load.request_rate_per_s is None:
+            load = self._find_rate(context, requests, procedure, block, load)
+        return _PreparedBlock(context=context, requests=requests, procedure=procedure, load=load)
+
+    def _find_rate(
+        self, context: TrialContext, requests: Sequence[Request], procedure: Procedure, block: Block, load: OpenLoop
+    ) -> OpenLoop:
+        """Return a load with its rate: its share of the capacity at the default clock, which is sought once a run.
+
+        Raises: TaskError: no rate keeps the SLO. InterruptedTrialError.
+        """
+        slo = block.trials[0].slo
+        assert slo is not None, "sweep_checks refuses a share of capacity without an SLO"
+        about = {
+            "model": block.model.label,
+            "task": block.task.display_name,
+            "gpu_name": self._session.info.name,
+            "burstiness": str(load.burstiness),
+            "slo": str(slo),
+        }
+        key = f"{about} {block.model!r} {block.task!r}"
+        known = self._reporter.read_capacity(key)
+        if known is None:
+            context.lease.apply(OperatingPoint())
+            found = self._search(context, requests, procedure, slo, load.burstiness)
+            if found.rate_per_s is None:
+                raise TaskError(
+                    f"no request rate keeps the SLO at the default clock: {slo}. Promise more time, or give the rates "
+                    "in requests/s"
+                )
+            known = self._reporter.keep_capacity(key, about, found.rate_per_s)
+            message = f"{about['task']} on {about['model']}: capacity {known:.4g} requests/s ({slo})"
+            self._reporter.say("info", "capacity_found", message)
+        return load.at_capacity(known)
+
+    def _find_capacity_at(self, prepared: _PreparedBlock, block: Block, identity: Identity) -> float | None:
+        """Return the capacity at a trial's operating point, where the task asks for it; None where it has none.
+
+        Raises: InterruptedTrialError.
+        """
+        if not block.task.find_capacity or identity.slo is None or not isinstance(prepared.load, OpenLoop):
+            return None
+        context = prepared.context
+        context.lease.apply(identity.operating_point)
+        burstiness = prepared.load.burstiness
+        return self._search(context, prepared.requests, prepared.procedure, identity.slo, burstiness).rate_per_s
+
+    def _search(
+        self,
+        context: TrialContext,
+        requests: Sequence[Request],
+        procedure: Procedure,
+        slo: Slo,
+        burstiness: float,
+    ) -> Capacity:
+        self._reporter.update(phase="warming up")
+        found = find_capacity(
+            context.engine, requests, slo, procedure, burstiness=burstiness, is_interrupted=self._is_interrupted
+        )
+        if self._is_interrupted():
+            raise InterruptedTrialError
+        return found
 
     def _learn_sensors(
         self, context: TrialContext, requests: Sequence[Request], load: Load, procedure: Procedure
@@ -137,7 +206,7 @@ class BlockMeasurer:
         self._has_seen_load = True
         self._reporter.say("info", "sensors_watched", f"sensors under a load: {self._sensors.choice}")
 
-    def _measure(self, prepared: _PreparedBlock, identity: Identity) -> None:
+    def _measure(self, prepared: _PreparedBlock, identity: Identity, capacity_per_s: float | None) -> None:
         requests = shorten(prepared.requests, identity.phase_role)
         window_start_ns = 0
         prompt_tokens_per_request = sum(len(request.prompt_token_ids) for request in requests) / len(requests)
@@ -166,4 +235,4 @@ class BlockMeasurer:
             on_progress=on_progress,
             is_interrupted=self._is_interrupted,
         )
-        self._reporter.finish(measurement)
+        self._reporter.finish(replace(measurement, capacity_per_s=capacity_per_s))

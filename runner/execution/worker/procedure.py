@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
-from runner.inference.arrivals import Arrivals, draw_arrivals
+from runner.inference.arrivals import Arrivals, draw_arrivals, explain_too_long
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.spec.load import Load, OpenLoop
 from runner.spec.request import Completion, Request
@@ -75,7 +75,7 @@ def run_requests(
     on_progress: Callable[[int, int], None] | None,
     is_interrupted: Callable[[], bool],
 ) -> RequestsRun:
-    """Run the requests of a window. Raises: EngineError."""
+    """Run the requests of a window. Raises: EngineError; ValueError: they arrive over longer than a trial may last."""
     if isinstance(load, OpenLoop):
         return _run_arrivals(engine, requests, load, procedure, on_progress=on_progress, is_interrupted=is_interrupted)
     batch_edges_ns = None
@@ -127,6 +127,8 @@ def _run_arrivals(
         ramp_s=procedure.ramp_s,
         seed=procedure.seed,
     )
+    if problem := explain_too_long(load, len(requests), arrivals.ramp_s + arrivals.window_s, procedure.deadline_s):
+        raise ValueError(problem)
     run = engine.run(
         until_interrupted(is_interrupted, _from_the_windows_first(requests, arrivals)),
         arrivals,

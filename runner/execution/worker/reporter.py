@@ -1,6 +1,6 @@
 """What a worker tells the aggregator: the state of its GPU, events, and trials that have ended."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -80,6 +80,20 @@ class Reporter:
         self.await_writes()
         answer: frozenset[str] = ray.get(self._aggregator.list_retries.remote(trial_ids))
         return answer
+
+    def read_capacity(self, key: str) -> float | None:
+        """Return the capacity that was found for a key, in requests/s; None where it was not sought yet."""
+        import ray
+
+        known: float | None = ray.get(self._aggregator.read_capacity.remote(key))
+        return known
+
+    def keep_capacity(self, key: str, about: Mapping[str, Any], capacity_per_s: float) -> float:
+        """Keep a capacity, and return the one to use, as `Aggregator.keep_capacity` does."""
+        import ray
+
+        kept: float = ray.get(self._aggregator.keep_capacity.remote(key, about, capacity_per_s))
+        return kept
 
     def await_writes(self, num_left: int = 0) -> None:
         """Wait until at most `num_left` trials are not written yet. Raises the errors of writing."""

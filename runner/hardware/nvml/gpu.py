@@ -161,7 +161,8 @@ class NvmlGpu:
         if point.mem_clock_mhz is not None:
             self._set("nvmlDeviceSetMemoryLockedClocks", point.mem_clock_mhz, point.mem_clock_mhz)
         if point.sm_clock_mhz is not None:
-            self._set("nvmlDeviceSetGpuLockedClocks", point.sm_clock_mhz, point.sm_clock_mhz)
+            lowest_mhz = self._info.sm_clocks_mhz[0] if point.sm_clock_is_ceiling else point.sm_clock_mhz
+            self._set("nvmlDeviceSetGpuLockedClocks", lowest_mhz, point.sm_clock_mhz)
         if point.power_limit_w is not None:
             self._set_power_limit(point.power_limit_w)
 

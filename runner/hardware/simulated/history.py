@@ -195,9 +195,12 @@ class GpuHistory:
                 return
             point, conditions = self._state.point_at(model, time_ns), self._state.conditions_at(time_ns)
             is_idle = not conditions.foreign_power_w
-            has_fallen = is_idle and time_ns >= fall_ns and point.sm_clock_mhz is None
-            unlocked_mhz = model.sm_clocks_mhz[0 if has_fallen else -1]
-            sm_clock_mhz, reasons = conditions.hold_down(point.sm_clock_mhz or unlocked_mhz)
+            may_fall = point.sm_clock_mhz is None or point.sm_clock_is_ceiling
+            if is_idle and time_ns >= fall_ns and may_fall:
+                asked_mhz = model.sm_clocks_mhz[0]
+            else:
+                asked_mhz = point.sm_clock_mhz or model.sm_clocks_mhz[-1]
+            sm_clock_mhz, reasons = conditions.hold_down(asked_mhz)
             mem_clock_mhz = point.mem_clock_mhz or model.mem_clocks_mhz[-1]
             power_w = model.idle_power_w(sm_clock_mhz, mem_clock_mhz) + conditions.foreign_power_w
             yield time_ns, power_w, sm_clock_mhz, mem_clock_mhz, reasons | ThrottleReason.IDLE if is_idle else reasons

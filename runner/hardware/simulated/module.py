@@ -213,10 +213,11 @@ class SimulatedNvml(NvmlConstants):
 
     def nvmlDeviceSetGpuLockedClocks(self, gpu: SimulatedGpu, min_mhz: int, max_mhz: int) -> None:
         self._require(0 < min_mhz <= max_mhz)
-        self._change(gpu, sm_clock_mhz=_highest_within(gpu.model.sm_clocks_mhz, max_mhz))
+        highest_mhz = _highest_within(gpu.model.sm_clocks_mhz, max_mhz)
+        self._change(gpu, sm_clock_mhz=highest_mhz, sm_clock_is_ceiling=min_mhz < highest_mhz)
 
     def nvmlDeviceResetGpuLockedClocks(self, gpu: SimulatedGpu) -> None:
-        self._change(gpu, sm_clock_mhz=None)
+        self._change(gpu, sm_clock_mhz=None, sm_clock_is_ceiling=False)
 
     def nvmlDeviceSetMemoryLockedClocks(self, gpu: SimulatedGpu, min_mhz: int, max_mhz: int) -> None:
         self._require(0 < min_mhz <= max_mhz)

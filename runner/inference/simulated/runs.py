@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from runner.inference.admission import Admission, ArrivalAdmission
-from runner.inference.arrivals import UNFINISHED, Arrivals
+from runner.inference.arrivals import Arrivals
 from runner.inference.engine import EngineRun
 from runner.inference.simulated.scheduler import Scheduler, Sequence
 from runner.physics.gpu_state import Activity
 from runner.physics.shape import StepWork
 from runner.spec.load import ClosedLoop
-from runner.spec.request import Completion, Request, Step
+from runner.spec.request import UNFINISHED, Completion, Request, Step
 
 if TYPE_CHECKING:
     from runner.inference.simulated.engine import SimulatedEngine

@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 
 from runner.inference.admission import Admission, ArrivalAdmission
-from runner.inference.arrivals import UNFINISHED, Arrivals
+from runner.inference.arrivals import Arrivals
 from runner.inference.engine import Sampling
 from runner.inference.vllm.compat import FrontEnd, RequestOutput, engine_dead_error, make_prompt
 from runner.inference.vllm.conversion import HandedIn, make_completion, make_sampling_params
 from runner.inference.vllm.iteration_log import IterationLog
 from runner.spec.load import ClosedLoop
-from runner.spec.request import Completion, Request
+from runner.spec.request import UNFINISHED, Completion, Request
 
 _PROGRESS_PERIOD_S = 0.25
 _CHECK_PERIOD_S = 1.0
