@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.errors import explained_errors, quiet_broken_pipe
-from runner.cli.options import JsonOption, PictureFormat, RunDirectory
+from runner.cli.options import CarbonOption, JsonOption, PictureFormat, PriceOption, PueOption, RunDirectory
 
 if TYPE_CHECKING:
     from runner.analysis.advice.limits import Limits
+    from runner.analysis.advice.tariff import Tariff
 
 
 def report(
@@ -28,6 +29,9 @@ def report(
     max_tpot: Annotated[
         str | None, typer.Option("--max-tpot", metavar="50ms", help="95th percentile of the time per output token.")
     ] = None,
+    price: PriceOption = None,
+    carbon: CarbonOption = None,
+    pue: PueOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write every table as CSV into RUN/tables.")] = False,
     plots: Annotated[
         PictureFormat | None, typer.Option("--plots", help="Write every plot as a picture into RUN/plots.")
@@ -42,17 +46,19 @@ def report(
 
     Writes RUN/report.html too, a page of its own that needs no network; with --json it prints alone and writes no page.
     Limits are those that the recommended operating points must keep. For example:
-    `sweep report runs/demo --max-slowdown 5% --plots svg`.
+    `sweep report runs/demo --max-slowdown 5% --price "0.25 EUR/kWh" --carbon "380 g/kWh" --pue 1.2`.
     """
     with explained_errors(), quiet_broken_pipe():
         from runner.analysis.advice.limits import parse_limits
+        from runner.analysis.advice.tariff import parse_tariff
 
         limits = parse_limits(
             max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
         )
+        tariff = parse_tariff(price=price, carbon=carbon, pue=pue)
         if entities:
             _add_entities(run_directory, entities)
-        print_report(run_directory, limits, as_json=as_json, csv=csv, plots=plots)
+        print_report(run_directory, limits, tariff, as_json=as_json, csv=csv, plots=plots)
 
 
 def import_table(
@@ -79,6 +85,7 @@ def import_table(
 def print_report(
     directory: Path,
     limits: "Limits | None" = None,
+    tariff: "Tariff | None" = None,
     *,
     as_json: bool = False,
     csv: bool = False,
@@ -86,13 +93,14 @@ def print_report(
 ) -> None:
     """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
     from runner.analysis.advice.limits import NO_LIMITS
+    from runner.analysis.advice.tariff import NO_TARIFF
     from runner.display.report.exports import format_json, write_page, write_tables
     from runner.display.report.reading import read_study
     from runner.results.run_directory import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
-    study = read_study(store, limits or NO_LIMITS)
+    study = read_study(store, limits or NO_LIMITS, tariff or NO_TARIFF)
     written = write_tables(store, study) if csv else []
     if plots:
         from runner.display.plots.pictures import write_pictures

@@ -38,6 +38,7 @@ def test_every_table_is_there_with_and_without_trials() -> None:
             "correlations",
             "verdicts",
             "failures",
+            "costs",
         ]
         frames = [field.name for field in fields(Study) if field.name not in ("trials", "limits")]
         assert len(study.tables()) == len(frames)

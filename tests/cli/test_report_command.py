@@ -73,6 +73,41 @@ def test_a_limit_that_cannot_be_read_is_explained(run: Path) -> None:
     )
 
 
+def test_a_tariff_prices_every_operating_point(run: Path) -> None:
+    tariff = ("--price", "0.25 EUR/kWh", "--carbon", "380 g/kWh", "--pue", "1.2")
+    result = sweep("report", run, *tariff)
+    assert result.exit_code == 0, result.output
+    assert "Money and carbon" in result.stdout
+    assert "Tariff: 0.25 EUR/kWh, 380 g CO2/kWh, PUE 1.2." in result.stdout
+    assert "<h2>Money and carbon</h2>" in (run / "report.html").read_text()
+    summary = json.loads(sweep("report", run, *tariff, "--json").stdout)
+    assert summary["tariff"] == {"price_per_kwh": 0.25, "currency": "EUR", "carbon_g_per_kwh": 380.0, "pue": 1.2}
+    assert len(summary["costs"]) == len(summary["points"])
+    for point, cost in zip(summary["points"], summary["costs"], strict=True):
+        kwh = point["joules_per_token"] * 1e6 / 3.6e6 * 1.2
+        assert cost["kwh_per_million_tokens"] == pytest.approx(kwh)
+        assert cost["cost_per_million_tokens"] == pytest.approx(0.25 * kwh)
+        assert cost["co2_g_per_million_tokens"] == pytest.approx(380 * kwh)
+    assert json.loads(sweep("report", run, "--json").stdout)["costs"] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--price", "0.25"), ("--price", "-1/kWh"), ("--carbon", "380"), ("--pue", "0.9")]
+)
+def test_a_tariff_that_cannot_be_read_is_explained(run: Path, option: str, value: str) -> None:
+    result = sweep("report", run, option, value)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"sweep: {option} = '{value}' is not allowed: give ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_run_refuses_a_wrong_tariff_before_it_starts(tmp_path: Path) -> None:
+    result = sweep("run", ROOT / "sweeps" / "demo.toml", "--price", "0.25", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "sweep: --price = '0.25' is not allowed" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_tables_and_pictures_are_written_where_asked_for(run: Path) -> None:
     assert not (run / "tables").exists()
     result = sweep("report", run, "--csv", "--plots", "svg", "--json")
