@@ -28,6 +28,13 @@ class PictureFormat(StrEnum):
     SVG = "svg"
 
 
+class TableMarkup(StrEnum):
+    """How tables for papers are written."""
+
+    LATEX = "latex"
+    MARKDOWN = "markdown"
+
+
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file, e.g. sweeps/demo.toml.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/demo.")]
 GpuOption = Annotated[

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.errors import explained_errors, quiet_broken_pipe
-from runner.cli.options import CarbonOption, JsonOption, PictureFormat, PriceOption, PueOption, RunDirectory
+from runner.cli.options import (
+    CarbonOption,
+    JsonOption,
+    PictureFormat,
+    PriceOption,
+    PueOption,
+    RunDirectory,
+    TableMarkup,
+)
 
 if TYPE_CHECKING:
     from runner.analysis.advice.limits import Limits
@@ -33,6 +41,9 @@ def report(
     carbon: CarbonOption = None,
     pue: PueOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write every table as CSV into RUN/tables.")] = False,
+    tables: Annotated[
+        TableMarkup | None, typer.Option("--tables", help="Write the report's tables for a paper into RUN/tables.")
+    ] = None,
     plots: Annotated[
         PictureFormat | None, typer.Option("--plots", help="Write every plot as a picture into RUN/plots.")
     ] = None,
@@ -58,7 +69,7 @@ def report(
         tariff = parse_tariff(price=price, carbon=carbon, pue=pue)
         if entities:
             _add_entities(run_directory, entities)
-        print_report(run_directory, limits, tariff, as_json=as_json, csv=csv, plots=plots)
+        print_report(run_directory, limits, tariff, as_json=as_json, csv=csv, tables=tables, plots=plots)
 
 
 def import_table(
@@ -89,19 +100,26 @@ def print_report(
     *,
     as_json: bool = False,
     csv: bool = False,
+    tables: TableMarkup | None = None,
     plots: PictureFormat | None = None,
 ) -> None:
     """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
     from runner.analysis.advice.limits import NO_LIMITS
     from runner.analysis.advice.tariff import NO_TARIFF
+    from runner.display.report.build import build_document
     from runner.display.report.exports import format_json, write_page, write_tables
+    from runner.display.report.paper_tables import write_paper_tables
     from runner.display.report.reading import read_study
     from runner.results.run_directory import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
     study = read_study(store, limits or NO_LIMITS, tariff or NO_TARIFF)
+    document = build_document(study, manifest)
     written = write_tables(store, study) if csv else []
+    if tables:
+        files = write_paper_tables(store, document, tables.value)
+        written.append(f"{len(files)} tables for a paper ({', '.join(files[:2])}{' ...' if len(files) > 2 else ''})")
     if plots:
         from runner.display.plots.pictures import write_pictures
 
@@ -111,10 +129,9 @@ def print_report(
         return
     from rich.console import Console
 
-    from runner.display.report.build import build_document
     from runner.display.report.terminal import render_report
 
-    document, console = build_document(study, manifest), Console()
+    console = Console()
     console.print(render_report(document, console.width))
     written.insert(0, write_page(store, study, document))
     console.print(

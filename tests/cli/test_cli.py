@@ -68,15 +68,18 @@ def assert_explained(result: Result, exit_code: int, *words: str) -> None:
 
 # the contract --------------------------------------------------------------------------------------------------------
 
+TARIFF = ("--price", "--carbon", "--pue")
 COMMANDS = {
-    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit"},
+    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit", *TARIFF},
     "plan": {"--gpu", "--out", "--clocks", "--json"},
     "report": {
         "--max-slowdown",
         "--min-quality-change",
         "--max-ttft",
         "--max-tpot",
+        *TARIFF,
         "--csv",
+        "--tables",
         "--plots",
         "--entities",
         "--json",

@@ -123,6 +123,33 @@ def test_tables_and_pictures_are_written_where_asked_for(run: Path) -> None:
     } | {f"pareto-{task}-generate.svg" for task in ("code", "narrative")}
 
 
+@pytest.mark.parametrize(("markup", "suffix", "words"), [("latex", "tex", r"\toprule"), ("markdown", "md", "| ---")])
+def test_tables_for_a_paper_are_written_where_asked_for(run: Path, markup: str, suffix: str, words: str) -> None:
+    result = sweep("report", run, "--tables", markup, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
+    tables = {path.name: path.read_text() for path in (run / "tables").iterdir()}
+    assert set(tables) == {
+        f"{name}.{suffix}"
+        for name in (
+            "what-to-do",
+            "at-the-default-clock",
+            *(f"{task}-on-rtx5090-clock-grid" for task in ("code", "narrative")),
+        )
+    }
+    assert all(words in text for text in tables.values())
+    assert "4 tables for a paper (tables/what-to-do" in " ".join(
+        sweep("report", run, "--tables", markup).stdout.split()
+    )
+
+
+def test_an_unknown_markup_is_refused(run: Path) -> None:
+    result = sweep("report", run, "--tables", "html")
+    assert result.exit_code == 2
+    assert "latex" in result.stderr
+    assert "markdown" in result.stderr
+
+
 def test_a_file_that_is_no_grid_is_explained(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("clock,power\n1,2\n")
     result = sweep("import", tmp_path / "bad.csv", "--out", tmp_path / "out")

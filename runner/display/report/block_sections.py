@@ -19,6 +19,7 @@ from runner.display.report.columns import (
 )
 from runner.display.report.document import Details, Mark, Section, Sentences, Table
 from runner.display.text.advice import describe_outputs, describe_recommendation, is_default_only
+from runner.display.text.costs import name_costs
 from runner.display.text.findings import describe_block
 from runner.display.text.names import Row, name_block, short_gpu_names
 from runner.display.text.notes import (
@@ -86,7 +87,8 @@ def _describe_costs(study: Study, block: Row) -> BlockParts:
     costs = study.costs.filter(*_is_of(block))
     if not costs["kwh_per_million_tokens"].count():
         return ()
-    return (Table(columns=tuple(cost_columns(costs.to_dicts(), study.tariff))),)
+    columns = tuple(cost_columns(costs.to_dicts(), study.tariff))
+    return (Table(columns=columns), *_quiet([name_costs(study.tariff)]))
 
 
 def _describe_advice(study: Study, block: Row) -> BlockParts:

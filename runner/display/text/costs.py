@@ -27,3 +27,8 @@ def describe_costs(costs: Sequence[Row], tariff: Tariff) -> Iterator[str]:
         yield "No --pue is given, so cooling and power supplies are not in them either."
     if any(row["kwh_per_good_request"] is not None for row in costs):
         yield "A good request kept the SLO. Requests that missed it cost energy too, and it is counted."
+
+
+def name_costs(tariff: Tariff) -> str:
+    """Say in a line below a table of one block which energy its numbers count."""
+    return f"tariff: {tariff} · kWh: energy of the GPU{' × PUE' if tariff.pue is not None else ''}, without the host"
