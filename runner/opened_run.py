@@ -15,6 +15,8 @@ from runner.analysis.advice.tariff import parse_tariff
 from runner.analysis.run.completed_trials import complete_trials
 from runner.analysis.study import Study
 from runner.display.report.reading import read_study
+from runner.results.exchange.export import Export, export_run
+from runner.results.exchange.formats import ExportFormat
 from runner.results.run_directory import RunStore
 from runner.results.run_directory import open_run as open_store
 
@@ -81,6 +83,15 @@ class Run:
             max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
         )
         return read_study(self._store, limits, parse_tariff(price=price, carbon=carbon, pue=pue))
+
+    def export(self, format_name: ExportFormat, out: str | os.PathLike[str] | None = None) -> Export:
+        """Write the trials in the format of another tool, as `sweep export` does, and return what was written.
+
+        Args:
+            out: the folder, new or empty; RUN/exports/FORMAT unless given.
+        Raises: ExportError: the format is unknown, it can hold no trial of this run, or the folder holds other files.
+        """
+        return export_run(self._store, format_name, None if out is None else Path(out))
 
 
 def open_run(directory: str | os.PathLike[str]) -> Run:

@@ -1,4 +1,4 @@
-"""`sweep report` and `sweep import`: what was found, here or by others."""
+"""`sweep report`: what was found."""
 
 import sys
 from pathlib import Path
@@ -70,27 +70,6 @@ def report(
         if entities:
             _add_entities(run_directory, entities)
         print_report(run_directory, limits, tariff, as_json=as_json, csv=csv, tables=tables, plots=plots)
-
-
-def import_table(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file in the form of docs/recommendation.md.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the file> unless given.")
-    ] = None,
-) -> None:
-    """Read a published grid of clocks, so that it is analysed as our own runs are.
-
-    A line an operating point, with the columns sm_clock_mhz or mem_clock_mhz, output_tokens_per_s, and mean_power_w or
-    joules_per_output_token; docs/recommendation.md lists the others. For example: `sweep import grid.csv`.
-    """
-    with explained_errors():
-        from runner.execution.driver.importing import import_published
-        from runner.results.run_directory import RunStore
-
-        directory = out or Path("runs") / file.stem
-        with RunStore(directory) as store:
-            import_published(file, store, " ".join(["sweep", *sys.argv[1:]]))
-        print_report(directory)
 
 
 def print_report(
