@@ -7,6 +7,7 @@ import pytest
 import runner
 from runner.execution.driver.importing import import_published
 from runner.results.run_directory import RunStore
+from tests.results.exchange.runs import write_run
 
 GRID = Path(__file__).parents[1] / "reference" / "rtx5090_clock_grid.csv"
 
@@ -28,3 +29,9 @@ def test_a_study_has_limits_and_a_tariff_as_the_command_line_has_them(directory:
     assert ratio.to_list() == pytest.approx([1.2 / 3.6] * 56)
     with pytest.raises(ValueError, match="--carbon = '380' is not allowed"):
         runner.open_run(directory).study(carbon="380")
+
+
+def test_an_export_is_written_where_asked(tmp_path: Path) -> None:
+    written = runner.open_run(write_run(tmp_path / "run").directory).export("inferencex", tmp_path / "out")
+    assert (written.num_trials, written.folder) == (4, tmp_path / "out")
+    assert all((tmp_path / "out" / path).is_file() for path in written.files)

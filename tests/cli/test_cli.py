@@ -85,6 +85,7 @@ COMMANDS = {
         "--json",
     },
     "import": {"--out"},
+    "export": {"--format", "--out"},
     "tasks": {"--all", "--json"},
     "doctor": {"--gpu", "--reset-clocks", "--verbose", "--json"},
 }
@@ -113,6 +114,7 @@ def test_run_and_plan_take_a_file_and_report_a_run() -> None:
         "plan": ["FILE"],
         "report": ["RUN"],
         "import": ["FILE"],
+        "export": ["RUN"],
         "tasks": ["WORD"],
         "doctor": [],
     }

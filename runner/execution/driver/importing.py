@@ -10,7 +10,13 @@ import polars as pl
 
 from runner.analysis.run.clock_bound import mark_impossible_clocks
 from runner.analysis.run.operating_points import POINT
-from runner.results.exchange.vllm_results import NO_ENERGY, is_vllm_results, list_files, read_vllm_results
+from runner.results.exchange.vllm_results import (
+    NO_ENERGY,
+    is_vllm_results,
+    list_files,
+    names_default_clock,
+    read_vllm_results,
+)
 from runner.results.published import read_published
 from runner.results.run_directory import RunDirectoryError, RunStore
 from runner.results.tables import POWER, REQUESTS
@@ -41,7 +47,7 @@ def import_published(path: Path, store: RunStore, command: str) -> pl.DataFrame:
         "imported": {
             "file": path.name,
             "sha256": _hash_files(list_files(path)),
-            "stands_for_default": [] if is_vllm else _name_default(trials),
+            "stands_for_default": [] if is_vllm and names_default_clock(path) else _name_default(trials),
             "energy_reason": NO_ENERGY if is_vllm and not trials["joules_per_output_token"].count() else None,
         },
         "simulated": bool(trials["simulated"].any()),

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from runner.results.atomic_files import write_atomically
-from runner.results.exchange import inferencex, mlenergy, vllm_bench
+from runner.results.exchange import inferencex, mlenergy, vllm_serve
 from runner.results.exchange.exported_trial import ExportedTrial, read_exported_trials
 from runner.results.exchange.formats import ExportFormat
-from runner.results.exchange.vllm_bench import Files
+from runner.results.exchange.vllm_serve import Files
 from runner.results.run_directory import RunStore
 from runner.spec.problems import did_you_mean
 from runner.version import __version__
@@ -23,7 +23,7 @@ EXPORTS = "exports"
 LIST = "joulesweep-export.json"
 """What an export wrote. A later export into the same folder removes those files first."""
 _FORMATS: dict[str, Callable[[Sequence[ExportedTrial]], tuple[Files, list[str]]]] = {
-    "vllm-bench": vllm_bench.make_files,
+    "vllm-bench": vllm_serve.make_files,
     "mlenergy": mlenergy.make_files,
     "inferencex": inferencex.make_files,
 }

@@ -27,7 +27,8 @@ def make_trials(lines: pl.DataFrame) -> pl.DataFrame:
     Where a block has no line at the default, its highest clocks take the place of the default. Their `*_requested` is
     null, and the clocks are in sm_clock_mhz and mem_clock_mhz.
     """
-    return _as_rows(_find_default(lines))
+    unknown = [pl.lit(None, TRIALS[name]).alias(name) for name in LOAD_COLUMNS if name not in lines.columns]
+    return _as_rows(_find_default(lines.with_columns(unknown)))
 
 
 def _find_default(lines: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 
 from runner.results.exchange.exported_trial import ExportedTrial, describe_left_out
 from runner.results.exchange.request_times import describe_times
-from runner.results.exchange.vllm_bench import Files, name_point
+from runner.results.exchange.vllm_serve import Files, name_point
 
 POWER_SCHEMA_VERSION = 2
 """In version 2 every joules_per_* counts the energy of the whole deployment."""

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from runner.results.exchange.exported_trial import ExportedTrial, describe_left_out
-from runner.results.exchange.vllm_bench import Files, clean_name, describe_latencies, make_result, name_point
+from runner.results.exchange.vllm_serve import Files, clean_name, describe_latencies, make_result, name_point
 
 _AS_VLLM = (
     "date", "endpoint_type", "model_id", "num_prompts", "request_rate", "burstiness", "max_concurrency", "duration",

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from runner.results.exchange.imported_rows import POINT, make_trials
-from runner.results.exchange.vllm_bench import OWN_KEYS
+from runner.results.exchange.vllm_serve import OWN_KEYS
 from runner.results.tables import TRIALS
 
 NO_ENERGY = "vllm bench serve measures no energy"
@@ -42,6 +42,8 @@ _NUMBERS = {
 }  # fmt: skip
 """Columns of `tables.TRIALS`, each with the key that it comes from and what the key's value is multiplied by. Columns
 that this release does not have are left out."""
+_RATE = ("request_rate_per_s_requested", "burstiness")
+_RATE_KEYS = ("request_rate", "burstiness")
 _OTHER_KEYS = frozenset(
     {
         "date", "endpoint_type", "backend", "label", "tokenizer_id", "request_rate", "burstiness", "ramp_up_strategy",
@@ -78,6 +80,11 @@ def list_files(path: Path) -> list[Path]:
     return [p for p in names if p.name not in _NOT_RESULTS and not p.name.endswith((".pytorch.json", ".failure.json"))]
 
 
+def names_default_clock(path: Path) -> bool:
+    """Whether the results tell the default clock from a clock that was asked for, as our own export does."""
+    return any("sm_clock_mhz_requested" in result for file in list_files(path) for _, result in _read_objects(file))
+
+
 def read_vllm_results(path: Path) -> pl.DataFrame:
     """Read results of vLLM's benchmark of a server.
 
@@ -92,22 +99,24 @@ def read_vllm_results(path: Path) -> pl.DataFrame:
     if not results:
         raise VllmFileError(f"{path} holds no result of vllm bench serve: give its JSON file, or the folder of a sweep")
     lines = [_read_line(where, result) | {"line": i} for i, (where, result) in enumerate(results)]
-    names = ("line", "model", "task", "gpu_name", "observed_sm_clock_mhz", "simulated", *_NUMBERS)
-    schema = {name: pl.String() for name in ("model", "task", "gpu_name")} | {"simulated": pl.Boolean()}
+    names = ("line", "model", "task", "gpu_name", "observed_sm_clock_mhz", "simulated", "verdicts", *_RATE, *_NUMBERS)
+    schema: dict[str, pl.DataType] = {name: pl.String() for name in ("model", "task", "gpu_name")}
+    schema |= {"simulated": pl.Boolean(), "verdicts": pl.List(pl.String())}
     frame = pl.DataFrame(
         [{name: line.get(name) for name in names} for line in lines],
         schema={name: schema.get(name, pl.Float64()) for name in names},
     ).with_columns(pl.col("line").cast(pl.Int64))
-    return _complete(make_trials(frame.drop("observed_sm_clock_mhz", "simulated")), frame)
+    return _complete(make_trials(frame.drop("observed_sm_clock_mhz", "simulated", "verdicts")), frame)
 
 
 def _complete(trials: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
-    """Add what a published grid does not have: the clock that ran, failures, and why energy and quality are null."""
+    """Add what a published grid does not have: the clock that ran, verdicts, failures, and why values are null."""
     has_energy = pl.col("joules_per_output_token").is_not_null()
     is_failed = pl.col("num_output_tokens") == 0
     return trials.with_columns(
         sm_clock_mhz=pl.coalesce(lines["observed_sm_clock_mhz"], "sm_clock_mhz"),
         simulated=lines["simulated"],
+        verdicts=lines["verdicts"],
         energy_source=pl.when(has_energy).then("energy_source"),
         phase_reason=pl.when(~has_energy).then(pl.lit(NO_ENERGY)),
         quality_reason=pl.when(pl.col("quality").is_null()).then(pl.lit(NO_SCORE)),
@@ -153,12 +162,22 @@ def _read_line(where: str, result: Mapping[str, Any]) -> dict[str, Any]:
         line["joules_per_output_token"] = line["energy_j"] / line["num_output_tokens"]
     observed = result.get("sm_clock_mhz") if "sm_clock_mhz" in asked else None
     return line | {
+        **_read_rate(where, result),
         "model": str(result["model_id"]),
         "task": _name_task(result),
         "gpu_name": str(result.get("gpu_name") or "unknown GPU"),
         "observed_sm_clock_mhz": _read_number(where, "sm_clock_mhz", observed, 1.0),
+        "verdicts": [str(code) for code in result.get("verdicts") or []],
         "simulated": str(result.get("simulated", False)).lower() == "true",
     }
+
+
+def _read_rate(where: str, result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the rate of requests and its burstiness; both are unknown where all requests are sent at once."""
+    rate = result.get("request_rate")
+    if rate in (None, "inf"):
+        return dict.fromkeys(_RATE)
+    return dict(zip(_RATE, (_read_number(where, key, result.get(key), 1.0) for key in _RATE_KEYS), strict=True))
 
 
 def _name_task(result: Mapping[str, Any]) -> str:
