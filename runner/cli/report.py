@@ -85,9 +85,9 @@ def print_report(
     """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
     from runner.analysis.advice.limits import NO_LIMITS
     from runner.analysis.advice.tariff import NO_TARIFF
+    from runner.display.paper_tables import write_paper_tables
     from runner.display.report.build import build_document
     from runner.display.report.exports import format_json, write_page, write_tables
-    from runner.display.report.paper_tables import write_paper_tables
     from runner.display.report.reading import read_study
     from runner.results.run_directory import open_run
 

@@ -14,14 +14,16 @@ JOULES_PER_KWH = 3.6e6
 _MILLION = 1e6
 _QUANTITIES = ("kwh", "cost", "co2_g")
 _BOUNDS = ("", "_low", "_high")
-_GOOD_REQUEST = "joules_per_good_request"
-"""A column of operating points whose load has an SLO."""
 _TAKEN = (*BLOCK, *POINT, "is_default", "gpu_name", "simulated", "is_sound", "sm_clock_mhz", "token_kind")
 
 COSTS: dict[str, pl.DataType] = {
     **{name: OPERATING_POINTS[name] for name in _TAKEN},
-    **{f"{quantity}_per_million_tokens{bound}": pl.Float64() for quantity in _QUANTITIES for bound in _BOUNDS},
-    **{f"{quantity}_per_good_request": pl.Float64() for quantity in _QUANTITIES},
+    **{
+        f"{quantity}_per_{denominator}{bound}": pl.Float64()
+        for denominator in ("million_tokens", "good_request")
+        for quantity in _QUANTITIES
+        for bound in _BOUNDS
+    },
     "reason": pl.String(),
 }
 """What `compute_costs` returns: one row an operating point, in the order of the operating points.
@@ -45,8 +47,6 @@ def compute_costs(points: pl.DataFrame, tariff: Tariff) -> pl.DataFrame:
     """
     if tariff == NO_TARIFF:
         return pl.DataFrame(schema=COSTS)
-    has_good = _GOOD_REQUEST in points.columns
-    good = pl.col(_GOOD_REQUEST) if has_good else pl.lit(None, pl.Float64)
     unknown = pl.when(pl.col("joules_per_token").is_null())
     return points.select(
         *_TAKEN,
@@ -55,7 +55,11 @@ def compute_costs(points: pl.DataFrame, tariff: Tariff) -> pl.DataFrame:
             for bound in _BOUNDS
             for column in _price(pl.col(f"joules_per_token{bound}"), _MILLION, "per_million_tokens" + bound, tariff)
         ),
-        *_price(good, 1.0, "per_good_request", tariff),
+        *(
+            column
+            for bound in _BOUNDS
+            for column in _price(pl.col(f"joules_per_good_request{bound}"), 1.0, "per_good_request" + bound, tariff)
+        ),
         reason=unknown.then(pl.coalesce("interval_reason", pl.lit("no energy was read"))),
     ).select(pl.col(name).cast(dtype) for name, dtype in COSTS.items())
 

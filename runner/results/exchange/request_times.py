@@ -66,7 +66,8 @@ def read_request_times(requests: pl.DataFrame, start_ns: int) -> RequestTimes:
         requests: [num_requests] rows of `tables.REQUESTS` of one trial.
         start_ns: the start of its window.
     """
-    rows = requests.sort("queued_ns", "request_id").to_dicts()
+    counted = requests.filter(pl.col("in_window").fill_null(value=True))  # the ramp of an open loop is not counted
+    rows = counted.sort("queued_ns", "request_id").to_dicts()
     is_known = [_is_known(row) for row in rows]
 
     def seconds(end: str, start: str) -> list[float | None]:

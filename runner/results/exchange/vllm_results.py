@@ -189,7 +189,9 @@ def _name_task(result: Mapping[str, Any]) -> str:
         if key not in known and not _RESULTS.search(key) and isinstance(value, str | int | float)
     ]
     rate = result.get("request_rate")
-    at_rate = [] if rate in (None, "inf") else [f"{float(rate):g} requests/s"]
+    # Without a limit on the requests in flight the rate is the load, which has its own columns.
+    is_both = rate not in (None, "inf") and result.get("max_concurrency") is not None
+    at_rate = [f"{rate} requests/s"] if is_both else []
     return ", ".join([str(result.get("task") or result.get("label") or "vllm bench serve"), *at_rate, *settings])
 
 

@@ -66,7 +66,7 @@ def test_log_likelihoods_are_priced_by_prompt_tokens() -> None:
 
 
 def test_a_good_request_is_priced_where_its_energy_is_known() -> None:
-    points = make_points().drop("joules_per_good_request", strict=False)
+    points = make_points()
     assert compute_costs(points, TARIFF)["kwh_per_good_request"].null_count() == points.height
     known = compute_costs(points.with_columns(joules_per_good_request=pl.lit(300.0)), TARIFF)
     assert known["kwh_per_good_request"].to_list() == pytest.approx([1e-4, 1e-4])

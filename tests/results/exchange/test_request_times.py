@@ -19,6 +19,11 @@ def test_times_are_counted_from_arrival() -> None:
     assert times.most_in_flight == 2  # a request that ends as another one starts does not overlap it
 
 
+def test_requests_outside_the_window_are_not_counted() -> None:
+    outside = requests("t").with_columns(in_window=pl.col("request_id") != "r0#0")
+    assert read_request_times(outside, START_NS).start_s == [0.0, 5.0, 5.0, None]
+
+
 def test_the_mean_gap_weighs_requests_by_their_tokens() -> None:
     rows = [
         {"request_id": f"r{n}", "num_prompt_tokens": 5, "num_output_tokens": n, "queued_ns": START_NS,

@@ -14,6 +14,7 @@ from runner.results.exchange.vllm_results import (
     read_vllm_results,
 )
 from runner.results.tables import TRIALS
+from runner.spec.load import ClosedLoop, OpenLoop, read_load
 from tests.results.exchange.runs import write_run
 from tests.results.exchange.samples import sample
 
@@ -82,11 +83,12 @@ def test_what_was_set_tells_runs_apart_and_repeats_stay_together(tmp_path: Path)
     assert trials["repeat"].to_list() == [0, 1, 0, 1]
 
 
-def test_a_rate_of_requests_is_in_the_tasks_name(tmp_path: Path) -> None:
-    trials = read_vllm_results(
-        write(tmp_path / "one.json", result(request_rate=4.0, max_concurrency=None, label="chat"))
-    )
-    assert (trials["task"][0], trials["concurrency"][0]) == ("chat, 4 requests/s", None)
+def test_a_rate_of_requests_is_an_open_loop_unless_their_number_is_limited_too(tmp_path: Path) -> None:
+    rates = result(request_rate=4.0, burstiness=2.0, label="chat")
+    row = read_vllm_results(write(tmp_path / "open.json", rates | {"max_concurrency": None})).row(0, named=True)
+    assert (row["task"], read_load(row)) == ("chat", OpenLoop(request_rate_per_s=4.0, burstiness=2.0))
+    both = read_vllm_results(write(tmp_path / "both.json", rates)).row(0, named=True)
+    assert (both["task"], read_load(both)) == ("chat, 4.0 requests/s", ClosedLoop(concurrency=2))
 
 
 def test_a_folder_of_a_sweep_is_read_by_its_summaries(tmp_path: Path) -> None:

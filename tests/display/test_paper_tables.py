@@ -8,9 +8,7 @@ import pytest
 
 from runner.analysis.advice.tariff import parse_tariff
 from runner.analysis.study import study_trials
-from runner.display.report.build import build_document
-from runner.display.report.document import Column, Details, Document, Section, Sentences, Table
-from runner.display.report.paper_tables import (
+from runner.display.paper_tables import (
     PaperTable,
     collect_tables,
     draw_latex,
@@ -19,6 +17,8 @@ from runner.display.report.paper_tables import (
     escape_markdown,
     write_paper_tables,
 )
+from runner.display.report.build import build_document
+from runner.display.report.document import Column, Details, Document, Section, Sentences, Table
 from runner.results.run_directory import RunStore
 from tests.display.studies import MANIFEST, make_study
 from tests.display.trials import TRIALS
