@@ -11,7 +11,7 @@ from runner.analysis.run.operating_points import BLOCK, POINT
 from runner.analysis.study import Study
 from runner.display.report.document import Column, Mark, Part, Section, Sentences, Table
 from runner.display.text.costs import describe_costs
-from runner.display.text.names import LOAD_HEADING, Row, short_load, short_names, short_point
+from runner.display.text.names import Row, load_heading, short_load, short_names, short_point
 from runner.display.text.quantities import UNKNOWN, format_number
 from runner.display.text.simulated import SIMULATED_NOTICE
 from runner.spec.load import read_load
@@ -65,7 +65,7 @@ def _block_columns(rows: Sequence[Row]) -> list[Column]:
     return [
         _column("task", rows, lambda row: str(row["task"]), alignment_left=True),
         _column("model", rows, lambda row: names[row["model"]], alignment_left=True),
-        _column(LOAD_HEADING, rows, lambda row: short_load(read_load(row))),
+        _column(load_heading(map(read_load, rows)), rows, lambda row: short_load(read_load(row))),
         _column("set", rows, lambda row: UNKNOWN if row["conclusion"] == "none" else short_point(row)),
     ]
 

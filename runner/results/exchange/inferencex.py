@@ -113,6 +113,8 @@ def _describe_gaps(trials: Sequence[ExportedTrial], kept: Sequence[ExportedTrial
     if len(kept) < len(trials):
         reason = "InferenceX needs conc, the requests in flight, and prompt tokens"
         yield describe_left_out(len(trials) - len(kept), reason)
+    if not kept:
+        return
     if any(trial.row["simulated"] for trial in kept):
         yield "inferencex: hw begins with simulated-, which its reader refuses: these are not measurements"
     if any(trial.weight_format is None for trial in kept):

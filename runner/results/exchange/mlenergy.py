@@ -184,6 +184,8 @@ def _describe_gaps(trials: Sequence[ExportedTrial], kept: Sequence[ExportedTrial
     if len(kept) < len(trials):
         reason = "ML.ENERGY needs a steady part with its energy, max_num_seqs, and a run without a verdict"
         yield describe_left_out(len(trials) - len(kept), reason)
+    if not kept:
+        return
     if any(trial.row["simulated"] for trial in kept):
         yield "mlenergy: the GPU's name begins with SIMULATED-: these are not measurements"
     if unknown := sorted({trial.model_id for trial in kept if trial.num_parameters is None}):

@@ -76,3 +76,15 @@ def test_a_run_that_a_format_cannot_hold_is_refused_with_the_reasons(tmp_path: P
     ):
         export_run(store, "mlenergy")
     assert export_run(store, "inferencex").num_trials == 1
+
+
+def test_an_open_loop_is_held_by_vllms_format_alone(tmp_path: Path) -> None:
+    from tests.results.exchange.runs import sweep
+
+    rates = {"concurrency": None, "request_rate_per_s_requested": 4.0, "burstiness": 1.0}
+    axes = {"concurrency": [2], "sm_clock": ["default"]}
+    store = write_run(tmp_path / "run", document=sweep(axes=axes), **rates)
+    assert export_run(store, "vllm-bench").num_trials == 1
+    for name in ("mlenergy", "inferencex"):
+        with pytest.raises(ExportError, match=r"1 trial is left out: [^:]* needs [^;]*$"):
+            export_run(store, name)
