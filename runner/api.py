@@ -10,15 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import polars as pl
-
-from runner.analysis.advice.limits import parse_limits
-from runner.analysis.run.completed_trials import complete_trials
-from runner.analysis.study import Study
-from runner.display.report.reading import read_study
+from runner.opened_run import Run, open_run
 from runner.results.outcome import RunOutcome
 from runner.results.run_directory import RunStore
-from runner.results.run_directory import open_run as open_store
 from runner.spec.sweep import SweepSpec, parse_sweep
 from runner.spec.sweep import load_sweep as load_sweep_file
 from runner.spec.trial import Block, expand_trials
@@ -29,6 +23,18 @@ if TYPE_CHECKING:
     from runner.execution.preflight.model_access import ModelAccess
     from runner.results.live import SweepView
     from runner.results.plan import Plan
+
+__all__ = [
+    "RUNS",
+    "ClocksMode",
+    "EngineKind",
+    "PlannedSweep",
+    "Run",
+    "load_sweep",
+    "open_run",
+    "plan_sweep",
+    "run_sweep",
+]
 
 ClocksMode = Literal["apply", "read-only"]
 EngineKind = Literal["vllm", "simulated"]
@@ -192,70 +198,6 @@ def _run_blocks(
             store.clear()
         show_and_publish = publish_views(store.directory, show)
         return run_trials(sweep, blocks, groups, store=store, options=options, show=show_and_publish)
-
-
-class Run:
-    """A run that exists, read-only: its rows, its raw data and what they say.
-
-    Args:
-        store: the run directory.
-    """
-
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
-
-    @property
-    def directory(self) -> Path:
-        """Where the run lies."""
-        return self._store.directory
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """manifest.json: the sweep, the versions, the GPUs and their sensors."""
-        return self._store.read_manifest() or {}
-
-    @property
-    def trials(self) -> pl.DataFrame:
-        """[num_trials] rows of `tables.TRIALS`: one a trial and attempt, failed ones included."""
-        return complete_trials(self._store.read_trials(self._store.planned_trial_ids()))
-
-    @property
-    def samples(self) -> pl.DataFrame:
-        """[num_samples] rows of `tables.SAMPLES`: the prompts with the features of their text."""
-        return self._store.read_samples()
-
-    def requests(self, trial_ids: Sequence[str]) -> pl.LazyFrame:
-        """Return the requests of some trials, not yet read: rows of `tables.REQUESTS`."""
-        return self._store.scan_requests(trial_ids)
-
-    def power(self, trial_id: str) -> pl.DataFrame:
-        """Return the power trace around a trial's window: [num_samples] rows of `tables.POWER`."""
-        return self._store.read_power(trial_id)
-
-    def study(
-        self,
-        *,
-        max_slowdown: str | None = None,
-        min_quality_change: str | None = None,
-        max_ttft: str | None = None,
-        max_tpot: str | None = None,
-    ) -> Study:
-        """Return everything that is said of the run: operating points, recommendations, the Pareto front and more.
-
-        Args:
-            max_slowdown, min_quality_change, max_ttft, max_tpot: what a recommended operating point must keep, written
-                as for `sweep report`: "5%", "-0.5%", "0.5s", "50ms".
-        Raises: ValueError: one of them cannot be read.
-        """
-        limits = parse_limits(
-            max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
-        )
-        return read_study(self._store, limits)
-
-
-def open_run(directory: str | os.PathLike[str]) -> Run:
-    """Open a run directory to read it. Raises: RunDirectoryError: there is no run."""
-    return Run(open_store(Path(directory)))
 
 
 def _directory(out: str | os.PathLike[str] | None, sweep: SweepSpec) -> Path:

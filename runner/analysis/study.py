@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from runner.analysis.advice.common_samples import COMMON_QUALITY, compare_on_common_samples
+from runner.analysis.advice.costs import COSTS, compute_costs
 from runner.analysis.advice.limits import NO_LIMITS, Limits
 from runner.analysis.advice.mixed_load import recommend_for_all
 from runner.analysis.advice.model_comparison import compare_loads, compare_models
@@ -16,6 +17,7 @@ from runner.analysis.advice.pareto import find_front
 from runner.analysis.advice.rates import FOLLOWING, RATES, choose_by_rate, follow_load
 from runner.analysis.advice.recommendation import recommend
 from runner.analysis.advice.routing import ROUTES, bound_routing
+from runner.analysis.advice.tariff import NO_TARIFF, Tariff
 from runner.analysis.inputs.correlation import CORRELATIONS, correlate
 from runner.analysis.run.operating_points import BLOCK, POINT
 from runner.analysis.run.summary import count_failures, count_verdicts, summarise_operating_points
@@ -56,6 +58,9 @@ class Study:
     """`common_samples.COMMON_QUALITY`, of the tasks in which a prompt was cut to fit one of several models"""
     correlations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CORRELATIONS))
     """`correlation.CORRELATIONS`; empty unless requests' own energies were measured"""
+    tariff: Tariff = NO_TARIFF
+    costs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=COSTS))
+    """`costs.COSTS`, row by row those of `points`; empty without a tariff"""
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Return the tables of `sweep report --json` and `--csv`, by name."""
@@ -73,15 +78,17 @@ class Study:
             "correlations": self.correlations,
             "verdicts": self.verdicts,
             "failures": self.failures,
+            "costs": self.costs,
         }
 
 
-def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
+def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS, tariff: Tariff = NO_TARIFF) -> Study:
     """Return what trials say without their requests.
 
     Args:
         trials: [num_trials] rows of `tables.TRIALS`, completed by `completed_trials.complete_trials`.
         limits: what a recommended operating point must keep.
+        tariff: what a kilowatt-hour costs.
     """
     points = summarise_operating_points(trials)
     recommendations = recommend(points, limits)
@@ -100,6 +107,8 @@ def study_trials(trials: pl.DataFrame, limits: Limits = NO_LIMITS) -> Study:
         failures=count_failures(trials),
         rates=choose_by_rate(points, limits),
         following=follow_load(points, limits),
+        tariff=tariff,
+        costs=compute_costs(points, tariff),
     )
 
 

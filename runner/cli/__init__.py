@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from runner.cli.exchange import export, import_table
 from runner.cli.machine import doctor, tasks
-from runner.cli.report import import_table, report
+from runner.cli.report import report
 from runner.cli.run import plan, run, watch
 from runner.version import __version__
 
@@ -36,7 +37,8 @@ _IN_SHORT: dict[Callable[..., None], str] = {
 }
 for command, in_short in _IN_SHORT.items():
     app.command(short_help=in_short)(command)
-app.command(name="import", short_help="A published grid, made into a run that report reads.")(import_table)
+app.command(name="import", short_help="Results of others, made into a run that report reads.")(import_table)
+app.command(short_help="A run in the format of vLLM, ML.ENERGY or InferenceX.")(export)
 
 
 def _print_version(wanted: bool) -> None:

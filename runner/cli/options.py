@@ -28,6 +28,13 @@ class PictureFormat(StrEnum):
     SVG = "svg"
 
 
+class TableMarkup(StrEnum):
+    """How tables for papers are written."""
+
+    LATEX = "latex"
+    MARKDOWN = "markdown"
+
+
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file, e.g. sweeps/demo.toml.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/demo.")]
 GpuOption = Annotated[
@@ -58,3 +65,16 @@ AddressOption = Annotated[
     typer.Option("--address", metavar="RAY", help="A Ray cluster to run on, HOST:PORT; RAY_ADDRESS unless given."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
+PriceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--price", metavar="PRICE", help='What a kWh costs: 0.25/kWh or "0.25 EUR/kWh". The report counts it.'
+    ),
+]
+CarbonOption = Annotated[
+    str | None, typer.Option("--carbon", metavar="GRAMS", help='CO2 of a kWh: "380 g/kWh" or "0.38 kg/kWh".')
+]
+PueOption = Annotated[
+    str | None,
+    typer.Option("--pue", metavar="1.2", help="The data centre's energy over that of its computers, 1 or more."),
+]

@@ -1,4 +1,4 @@
-"""`sweep report` and `sweep import`: what was found, here or by others."""
+"""`sweep report`: what was found."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.errors import explained_errors, quiet_broken_pipe
-from runner.cli.options import JsonOption, PictureFormat, RunDirectory
+from runner.cli.options import (
+    CarbonOption,
+    JsonOption,
+    PictureFormat,
+    PriceOption,
+    PueOption,
+    RunDirectory,
+    TableMarkup,
+)
 
 if TYPE_CHECKING:
     from runner.analysis.advice.limits import Limits
+    from runner.analysis.advice.tariff import Tariff
 
 
 def report(
@@ -28,7 +37,13 @@ def report(
     max_tpot: Annotated[
         str | None, typer.Option("--max-tpot", metavar="50ms", help="95th percentile of the time per output token.")
     ] = None,
+    price: PriceOption = None,
+    carbon: CarbonOption = None,
+    pue: PueOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write every table as CSV into RUN/tables.")] = False,
+    tables: Annotated[
+        TableMarkup | None, typer.Option("--tables", help="Write the report's tables for a paper into RUN/tables.")
+    ] = None,
     plots: Annotated[
         PictureFormat | None, typer.Option("--plots", help="Write every plot as a picture into RUN/plots.")
     ] = None,
@@ -42,58 +57,48 @@ def report(
 
     Writes RUN/report.html too, a page of its own that needs no network; with --json it prints alone and writes no page.
     Limits are those that the recommended operating points must keep. For example:
-    `sweep report runs/demo --max-slowdown 5% --plots svg`.
+    `sweep report runs/demo --max-slowdown 5% --price "0.25 EUR/kWh" --carbon "380 g/kWh" --pue 1.2`.
     """
     with explained_errors(), quiet_broken_pipe():
         from runner.analysis.advice.limits import parse_limits
+        from runner.analysis.advice.tariff import parse_tariff
 
         limits = parse_limits(
             max_slowdown=max_slowdown, min_quality_change=min_quality_change, max_ttft=max_ttft, max_tpot=max_tpot
         )
+        tariff = parse_tariff(price=price, carbon=carbon, pue=pue)
         if entities:
             _add_entities(run_directory, entities)
-        print_report(run_directory, limits, as_json=as_json, csv=csv, plots=plots)
-
-
-def import_table(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file in the form of docs/recommendation.md.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Run directory; runs/<name of the file> unless given.")
-    ] = None,
-) -> None:
-    """Read a published grid of clocks, so that it is analysed as our own runs are.
-
-    A line an operating point, with the columns sm_clock_mhz or mem_clock_mhz, output_tokens_per_s, and mean_power_w or
-    joules_per_output_token; docs/recommendation.md lists the others. For example: `sweep import grid.csv`.
-    """
-    with explained_errors():
-        from runner.execution.driver.importing import import_published
-        from runner.results.run_directory import RunStore
-
-        directory = out or Path("runs") / file.stem
-        with RunStore(directory) as store:
-            import_published(file, store, " ".join(["sweep", *sys.argv[1:]]))
-        print_report(directory)
+        print_report(run_directory, limits, tariff, as_json=as_json, csv=csv, tables=tables, plots=plots)
 
 
 def print_report(
     directory: Path,
     limits: "Limits | None" = None,
+    tariff: "Tariff | None" = None,
     *,
     as_json: bool = False,
     csv: bool = False,
+    tables: TableMarkup | None = None,
     plots: PictureFormat | None = None,
 ) -> None:
     """Print the tables and write the page, or print JSON alone; what else was asked for goes into the run directory."""
     from runner.analysis.advice.limits import NO_LIMITS
+    from runner.analysis.advice.tariff import NO_TARIFF
+    from runner.display.paper_tables import write_paper_tables
+    from runner.display.report.build import build_document
     from runner.display.report.exports import format_json, write_page, write_tables
     from runner.display.report.reading import read_study
     from runner.results.run_directory import open_run
 
     store = open_run(directory)
     manifest = store.read_manifest() or {}
-    study = read_study(store, limits or NO_LIMITS)
+    study = read_study(store, limits or NO_LIMITS, tariff or NO_TARIFF)
+    document = build_document(study, manifest)
     written = write_tables(store, study) if csv else []
+    if tables:
+        files = write_paper_tables(store, document, tables.value)
+        written.append(f"{len(files)} tables for a paper ({', '.join(files[:2])}{' ...' if len(files) > 2 else ''})")
     if plots:
         from runner.display.plots.pictures import write_pictures
 
@@ -103,10 +108,9 @@ def print_report(
         return
     from rich.console import Console
 
-    from runner.display.report.build import build_document
     from runner.display.report.terminal import render_report
 
-    document, console = build_document(study, manifest), Console()
+    console = Console()
     console.print(render_report(document, console.width))
     written.insert(0, write_page(store, study, document))
     console.print(

@@ -15,12 +15,15 @@ import typer
 from runner.cli.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, explained_errors, quiet_broken_pipe
 from runner.cli.options import (
     AddressOption,
+    CarbonOption,
     ClocksOption,
     EngineKind,
     EngineOption,
     GpuOption,
     JsonOption,
     OutOption,
+    PriceOption,
+    PueOption,
     RunDirectory,
     SweepFile,
 )
@@ -46,6 +49,9 @@ def run(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most N trials now; the next run resumes.")
     ] = None,
+    price: PriceOption = None,
+    carbon: CarbonOption = None,
+    pue: PueOption = None,
 ) -> None:
     """Run a sweep. Running it again resumes it; finished trials are not repeated.
 
@@ -54,8 +60,10 @@ def run(
     `sweep run sweeps/inputs.toml --gpu sim --engine simulated`.
     """
     with explained_errors():
+        from runner.analysis.advice.tariff import parse_tariff
         from runner.api import RUNS, load_sweep, run_sweep
 
+        tariff = parse_tariff(price=price, carbon=carbon, pue=pue)
         sweep = load_sweep(file)
         _interrupt_on_signals()
         directory = out or RUNS / sweep.name
@@ -77,7 +85,7 @@ def run(
             raise typer.Exit(EXIT_INTERRUPTED)
         if outcome.was_finished:
             print("nothing left to run: every trial is finished (--fresh removes the results and starts anew)")
-        print_report(directory)
+        print_report(directory, tariff=tariff)
         if limit and (num_left := outcome.num_in_sweep - outcome.num_ok):
             print(f"--limit {limit}: {num_left:,} of the sweep's trials are left; the same command resumes the sweep")
     if outcome.num_failed or outcome.num_left:

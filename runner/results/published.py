@@ -1,23 +1,20 @@
 """Published grids: a small CSV form enters, rows of `tables.TRIALS` leave, which are analysed like measured ones.
 
-docs/recommendation.md, "Importing a published grid", describes the form. Next: `execution/driver/importing.py`.
+docs/exchange.md, "A published grid", describes the form. Next: `execution/driver/importing.py`.
 """
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from runner.results.tables import TRIALS
+from runner.results.exchange.imported_rows import POINT, RATE, make_trials
 from runner.spec.load import LOAD_COLUMNS
 from runner.spec.problems import did_you_mean
 
-RATE = "output_tokens_per_s"
-_POINT = ("sm_clock_mhz", "mem_clock_mhz", "power_limit_w")
 _NUMBERS = (
-    *_POINT, *LOAD_COLUMNS, RATE, "mean_power_w", "joules_per_output_token", "latency_s_p50", "latency_s_p95",
+    *POINT, *LOAD_COLUMNS, RATE, "mean_power_w", "joules_per_output_token", "latency_s_p50", "latency_s_p95",
     "ttft_s_p50", "ttft_s_p95", "tpot_s_p50", "tpot_s_p95", "joules_per_request", "energy_uncertainty_j",
     "quality", "quality_stderr",
 )  # fmt: skip
@@ -26,8 +23,6 @@ _WORDS = ("model", "task", "gpu_name", "quality_metric", _HIGHER)
 COLUMNS = (*_NUMBERS, *_WORDS)
 _MAY_BE_ZERO = ("quality", "quality_stderr")
 _WHOLE = ("sm_clock_mhz", "mem_clock_mhz", "concurrency")
-_BLOCK = ("model", "task", *LOAD_COLUMNS, "gpu_name")
-_OF_DEFAULT = "of_default"
 
 
 class PublishedFileError(ValueError):
@@ -59,7 +54,7 @@ def read_published(path: Path) -> pl.DataFrame:
         pl.col("gpu_name").fill_null(f"unknown GPU ({path.name})"),
         quality_higher_is_better=pl.col("quality_higher_is_better").fill_null("true") == "true",
     )
-    return _as_trials(_find_default(lines))
+    return make_trials(lines)
 
 
 def _read_text(path: Path) -> pl.DataFrame:
@@ -169,45 +164,3 @@ def _require_different(path: Path, lines: pl.DataFrame) -> None:
     if copies.height:
         first, second = copies["line"][:2]
         raise PublishedFileError(f"{path}: lines {first} and {second} are the same: leave one of them out")
-
-
-def _find_default(lines: pl.DataFrame) -> pl.DataFrame:
-    """Mark the lines of the default clock. Without such a line, a block's highest clocks take its place."""
-    asks_nothing = pl.all_horizontal(pl.col(name).is_null() for name in _POINT)
-    by_clocks = pl.struct(pl.col(name).fill_null(0.0) for name in ("mem_clock_mhz", "sm_clock_mhz", "power_limit_w"))
-    order = by_clocks.rank("dense", descending=True).over(_BLOCK)
-    stands_in = ~asks_nothing.any().over(_BLOCK) & (order == 1)
-    return lines.with_columns((asks_nothing | stands_in).alias(_OF_DEFAULT))
-
-
-def _as_trials(lines: pl.DataFrame) -> pl.DataFrame:
-    asked = {f"{name}_requested": pl.when(~pl.col(_OF_DEFAULT)).then(name) for name in _POINT}
-    identity = [pl.col(name).cast(pl.String).fill_null("") for name in _BLOCK]
-    rows = lines.with_columns(
-        **asked,
-        block_id=pl.concat_str(identity, separator="\n").map_elements(_digest, return_dtype=pl.String),
-        mean_power_w=pl.coalesce("mean_power_w", pl.col("joules_per_output_token") * pl.col(RATE)),
-        joules_per_output_token=pl.coalesce("joules_per_output_token", pl.col("mean_power_w") / pl.col(RATE)),
-    ).with_columns(
-        trial_id=pl.concat_str("block_id", pl.col("line").cast(pl.String)).map_elements(
-            _digest, return_dtype=pl.String
-        ),
-        repeat=pl.int_range(pl.len()).over("block_id", *asked),
-        request_kind=pl.lit("generate"),
-        is_sentinel=pl.lit(value=False),
-        attempt=pl.lit(1),
-        simulated=pl.lit(value=False),
-        status=pl.lit("ok"),
-        energy_source=pl.lit("imported"),
-        verdicts=pl.lit([], dtype=pl.List(pl.String)),
-        gpu_uuids=pl.lit([], dtype=pl.List(pl.String)),
-    )
-    known = set(rows.columns)
-    return rows.select(
-        (pl.col(name) if name in known else pl.lit(None, dtype=dtype).alias(name)).cast(dtype)
-        for name, dtype in TRIALS.items()
-    )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

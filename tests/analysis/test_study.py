@@ -38,8 +38,9 @@ def test_every_table_is_there_with_and_without_trials() -> None:
             "correlations",
             "verdicts",
             "failures",
+            "costs",
         ]
-        frames = [field.name for field in fields(Study) if field.name not in ("trials", "limits")]
+        frames = [field.name for field in fields(Study) if field.name not in ("trials", "limits", "tariff")]
         assert len(study.tables()) == len(frames)
         assert study.points.equals(summarise_operating_points(frame(*rows)))
         assert dict(study.concurrencies.schema) == LOAD_COMPARISONS

@@ -68,20 +68,24 @@ def assert_explained(result: Result, exit_code: int, *words: str) -> None:
 
 # the contract --------------------------------------------------------------------------------------------------------
 
+TARIFF = ("--price", "--carbon", "--pue")
 COMMANDS = {
-    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit"},
+    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit", *TARIFF},
     "plan": {"--gpu", "--out", "--clocks", "--json"},
     "report": {
         "--max-slowdown",
         "--min-quality-change",
         "--max-ttft",
         "--max-tpot",
+        *TARIFF,
         "--csv",
+        "--tables",
         "--plots",
         "--entities",
         "--json",
     },
     "import": {"--out"},
+    "export": {"--format", "--out"},
     "tasks": {"--all", "--json"},
     "doctor": {"--gpu", "--reset-clocks", "--verbose", "--json"},
 }
@@ -110,6 +114,7 @@ def test_run_and_plan_take_a_file_and_report_a_run() -> None:
         "plan": ["FILE"],
         "report": ["RUN"],
         "import": ["FILE"],
+        "export": ["RUN"],
         "tasks": ["WORD"],
         "doctor": [],
     }

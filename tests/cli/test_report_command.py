@@ -73,6 +73,41 @@ def test_a_limit_that_cannot_be_read_is_explained(run: Path) -> None:
     )
 
 
+def test_a_tariff_prices_every_operating_point(run: Path) -> None:
+    tariff = ("--price", "0.25 EUR/kWh", "--carbon", "380 g/kWh", "--pue", "1.2")
+    result = sweep("report", run, *tariff)
+    assert result.exit_code == 0, result.output
+    assert "Money and carbon" in result.stdout
+    assert "Tariff: 0.25 EUR/kWh, 380 g CO2/kWh, PUE 1.2." in result.stdout
+    assert "<h2>Money and carbon</h2>" in (run / "report.html").read_text()
+    summary = json.loads(sweep("report", run, *tariff, "--json").stdout)
+    assert summary["tariff"] == {"price_per_kwh": 0.25, "currency": "EUR", "carbon_g_per_kwh": 380.0, "pue": 1.2}
+    assert len(summary["costs"]) == len(summary["points"])
+    for point, cost in zip(summary["points"], summary["costs"], strict=True):
+        kwh = point["joules_per_token"] * 1e6 / 3.6e6 * 1.2
+        assert cost["kwh_per_million_tokens"] == pytest.approx(kwh)
+        assert cost["cost_per_million_tokens"] == pytest.approx(0.25 * kwh)
+        assert cost["co2_g_per_million_tokens"] == pytest.approx(380 * kwh)
+    assert json.loads(sweep("report", run, "--json").stdout)["costs"] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--price", "0.25"), ("--price", "-1/kWh"), ("--carbon", "380"), ("--pue", "0.9")]
+)
+def test_a_tariff_that_cannot_be_read_is_explained(run: Path, option: str, value: str) -> None:
+    result = sweep("report", run, option, value)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"sweep: {option} = '{value}' is not allowed: give ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_run_refuses_a_wrong_tariff_before_it_starts(tmp_path: Path) -> None:
+    result = sweep("run", ROOT / "sweeps" / "demo.toml", "--price", "0.25", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "sweep: --price = '0.25' is not allowed" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_tables_and_pictures_are_written_where_asked_for(run: Path) -> None:
     assert not (run / "tables").exists()
     result = sweep("report", run, "--csv", "--plots", "svg", "--json")
@@ -86,6 +121,33 @@ def test_tables_and_pictures_are_written_where_asked_for(run: Path) -> None:
     assert {path.name for path in (run / "plots").iterdir()} == {
         f"{kind}-{task}.svg" for kind in ("energy", "throughput") for task in ("code", "narrative")
     } | {f"pareto-{task}-generate.svg" for task in ("code", "narrative")}
+
+
+@pytest.mark.parametrize(("markup", "suffix", "words"), [("latex", "tex", r"\toprule"), ("markdown", "md", "| ---")])
+def test_tables_for_a_paper_are_written_where_asked_for(run: Path, markup: str, suffix: str, words: str) -> None:
+    result = sweep("report", run, "--tables", markup, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
+    tables = {path.name: path.read_text() for path in (run / "tables").iterdir()}
+    assert set(tables) == {
+        f"{name}.{suffix}"
+        for name in (
+            "what-to-do",
+            "at-the-default-clock",
+            *(f"{task}-on-rtx5090-clock-grid" for task in ("code", "narrative")),
+        )
+    }
+    assert all(words in text for text in tables.values())
+    assert "4 tables for a paper (tables/what-to-do" in " ".join(
+        sweep("report", run, "--tables", markup).stdout.split()
+    )
+
+
+def test_an_unknown_markup_is_refused(run: Path) -> None:
+    result = sweep("report", run, "--tables", "html")
+    assert result.exit_code == 2
+    assert "latex" in result.stderr
+    assert "markdown" in result.stderr
 
 
 def test_a_file_that_is_no_grid_is_explained(tmp_path: Path) -> None:

@@ -10,9 +10,16 @@ import polars as pl
 from runner.analysis.advice.limits import NO_LIMITS
 from runner.analysis.run.operating_points import BLOCK
 from runner.analysis.study import Study
-from runner.display.report.columns import build_columns, default_columns, default_phase_columns, phase_columns
+from runner.display.report.columns import (
+    build_columns,
+    cost_columns,
+    default_columns,
+    default_phase_columns,
+    phase_columns,
+)
 from runner.display.report.document import Details, Mark, Section, Sentences, Table
 from runner.display.text.advice import describe_outputs, describe_recommendation, is_default_only
+from runner.display.text.costs import name_costs
 from runner.display.text.findings import describe_block
 from runner.display.text.names import Row, name_block, short_gpu_names
 from runner.display.text.notes import (
@@ -55,7 +62,7 @@ def operating_points_section(study: Study) -> Section | None:
             title=name_block(points[0]),
             place=_place(points, gpus),
             notice=_notice(points),
-            parts=_describe_points(points) + _describe_advice(study, points[0]),
+            parts=_describe_points(points) + _describe_costs(study, points[0]) + _describe_advice(study, points[0]),
         )
         for points in blocks
     )
@@ -75,16 +82,29 @@ def _describe_points(points: Sequence[Row]) -> BlockParts:
     return (*parts, Sentences(texts=(describe_block(points),)))
 
 
+def _describe_costs(study: Study, block: Row) -> BlockParts:
+    """Return the table of money and carbon; nothing without a tariff, or where no energy is known."""
+    costs = study.costs.filter(*_is_of(block))
+    if not costs["kwh_per_million_tokens"].count():
+        return ()
+    columns = tuple(cost_columns(costs.to_dicts(), study.tariff))
+    return (Table(columns=columns), *_quiet([name_costs(study.tariff)]))
+
+
 def _describe_advice(study: Study, block: Row) -> BlockParts:
     """Return what to set within the limits, and whether the outputs depend on the clock."""
     parts: BlockParts = ()
-    is_same = (pl.col(name).eq_missing(block[name]) for name in BLOCK)
-    for row in study.recommendations.filter(*is_same, goal="energy").to_dicts():
+    for row in study.recommendations.filter(*_is_of(block), goal="energy").to_dicts():
         if study.limits != NO_LIMITS:
             parts += (Sentences(texts=(f"Within the limits: {describe_recommendation(row)}",)),)
         if outputs := describe_outputs(row):
             parts += _quiet([f"outputs at other clocks: {outputs}"])
     return parts
+
+
+def _is_of(block: Row) -> list[pl.Expr]:
+    """Return what holds for rows of a block."""
+    return [pl.col(name).eq_missing(block[name]) for name in BLOCK]
 
 
 def _quiet(notes: Iterable[str]) -> tuple[Sentences, ...]:

@@ -10,6 +10,7 @@ from runner.analysis.study import Study
 from runner.analysis.window.verdicts import VERDICTS
 from runner.display.report.block_sections import default_section, operating_points_section
 from runner.display.report.correlation_columns import correlation_columns
+from runner.display.report.cost_section import cost_section
 from runner.display.report.document import (
     Audience,
     Definitions,
@@ -62,6 +63,7 @@ def build_document(study: Study, manifest: Mapping[str, Any]) -> Document:
     sections = (
         _advice(study),
         rate_section(study),
+        cost_section(study),
         default_section(study),
         *_comparisons(study),
         *_figures(),

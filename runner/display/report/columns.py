@@ -1,10 +1,11 @@
 """The columns of the tables of operating points, of one block and of all blocks side by side.
 
-Rows of `operating_points.OPERATING_POINTS` enter; `Column`s leave. Next: `block_sections.py`.
+Rows of `operating_points.OPERATING_POINTS` and of `costs.COSTS` enter; `Column`s leave. Next: `block_sections.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from runner.analysis.advice.tariff import Tariff
 from runner.display.report.document import Column
 from runner.display.text.findings import format_difference
 from runner.display.text.names import Row, load_heading, short_load, short_names
@@ -84,6 +85,28 @@ def default_phase_columns(points: Sequence[Row], gpus: Mapping[str, str]) -> lis
     """
     method = Column("by", "method", _cells(points, lambda point: str(point["phase_method"])), 3, alignment="left")
     return [*_block_columns(points, gpus), method, *_phase_energies(points)]
+
+
+def cost_columns(costs: Sequence[Row], tariff: Tariff) -> list[Column]:
+    """Return the columns of a block's table of money and carbon; one in which nothing is known is left out.
+
+    Args:
+        costs: [num_points] rows of `costs.COSTS` of one block, one at least.
+    """
+    clock = Column("SM clock MHz", "SM clock", _cells(costs, _clock), 0, alignment="spaced")
+    a_million, good = f"million {costs[0]['token_kind']} tokens", "1,000 good requests"
+    columns = [
+        column
+        for rank, (denominator, key, scale) in enumerate(
+            ((a_million, "per_million_tokens", 1.0), (good, "per_good_request", 1e3))
+        )
+        for column in (
+            Column(f"kWh/{denominator}", f"energy of {denominator}", _numbers(costs, f"kwh_{key}", scale=scale), rank),
+            Column(tariff.money, f"money for {denominator}", _numbers(costs, f"cost_{key}", scale=scale), rank),
+            Column("g CO2", f"carbon of {denominator}", _numbers(costs, f"co2_g_{key}", scale=scale), rank),
+        )
+    ]
+    return [clock, *_axes(costs), *(column for column in columns if set(column.cells) != {UNKNOWN})]
 
 
 def _block_columns(points: Sequence[Row], gpus: Mapping[str, str]) -> Iterator[Column]:

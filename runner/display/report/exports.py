@@ -21,9 +21,9 @@ PAGE = "report.html"
 
 
 def format_json(study: Study, manifest: Mapping[str, Any]) -> str:
-    """Return everything as JSON: the names of `Study.tables`, each a list of rows, and the limits."""
+    """Return everything as JSON: the names of `Study.tables`, each a list of rows, the limits and the tariff."""
     summary: dict[str, Any] = {"name": manifest.get("name"), "simulated": manifest.get("simulated")}
-    summary |= {"imported": manifest.get("imported"), "limits": asdict(study.limits)}
+    summary |= {"imported": manifest.get("imported"), "limits": asdict(study.limits), "tariff": asdict(study.tariff)}
     return json.dumps(summary | {name: table.to_dicts() for name, table in study.tables().items()})
 
 

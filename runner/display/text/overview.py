@@ -46,4 +46,5 @@ def describe_import(manifest: Mapping[str, Any]) -> str:
     imported = manifest["imported"]
     default = " and ".join(imported["stands_for_default"])
     stand_in = f" It names no default clock; its highest clocks ({default}) stand for it." if default else ""
-    return f"Imported from {imported['file']}: measured elsewhere, and not checked by a power trace.{stand_in}"
+    lacks = f" It has no energy: {reason}." if (reason := imported.get("energy_reason")) else ""
+    return f"Imported from {imported['file']}: measured elsewhere, and not checked by a power trace.{stand_in}{lacks}"

@@ -1,6 +1,7 @@
-"""Importing a published table: it becomes a run directory, which every other command reads like any other."""
+"""Importing results of others: they become a run directory, which every other command reads like any other."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -9,22 +10,31 @@ import polars as pl
 
 from runner.analysis.run.clock_bound import mark_impossible_clocks
 from runner.analysis.run.operating_points import POINT
+from runner.results.exchange.vllm_results import (
+    NO_ENERGY,
+    is_vllm_results,
+    list_files,
+    names_default_clock,
+    read_vllm_results,
+)
 from runner.results.published import read_published
 from runner.results.run_directory import RunDirectoryError, RunStore
 from runner.results.tables import POWER, REQUESTS
 
 
 def import_published(path: Path, store: RunStore, command: str) -> pl.DataFrame:
-    """Write a published table into a run directory. It replaces an earlier import there.
+    """Write results of others into a run directory. They replace an earlier import there.
 
     Args:
-        path: a CSV file in the form of `read_published`.
+        path: a CSV file in the form of `read_published`, or results of vLLM as `read_vllm_results` takes them.
         store: held by the caller.
         command: the command line, for the manifest.
     Returns: [num_trials] rows of `tables.TRIALS`, as written.
-    Raises: PublishedFileError: the file is not in that form. RunDirectoryError: the directory holds a measured run.
+    Raises: PublishedFileError, VllmFileError: the file is not in that form. RunDirectoryError: the directory holds a
+        measured run.
     """
-    trials = mark_impossible_clocks(read_published(path))
+    is_vllm = is_vllm_results(path)
+    trials = mark_impossible_clocks(read_vllm_results(path) if is_vllm else read_published(path))
     earlier = store.read_manifest()
     if earlier is not None and "imported" not in earlier:
         raise RunDirectoryError(f"{store.directory} holds a run that was measured: give another --out")
@@ -36,10 +46,11 @@ def import_published(path: Path, store: RunStore, command: str) -> pl.DataFrame:
         "options": {"engine": "imported", "read_only": True, "command": command},
         "imported": {
             "file": path.name,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "stands_for_default": _name_default(trials),
+            "sha256": _hash_files(list_files(path)),
+            "stands_for_default": [] if is_vllm and names_default_clock(path) else _name_default(trials),
+            "energy_reason": NO_ENERGY if is_vllm and not trials["joules_per_output_token"].count() else None,
         },
-        "simulated": False,
+        "simulated": bool(trials["simulated"].any()),
         "num_trials": trials.height,
         "versions": {"joulesweep": version("joulesweep")},
         "gpus": [],
@@ -50,6 +61,14 @@ def import_published(path: Path, store: RunStore, command: str) -> pl.DataFrame:
         store.write_trial(row, pl.DataFrame(schema=REQUESTS), pl.DataFrame(schema=POWER))
     store.gather_trials()
     return trials
+
+
+def _hash_files(paths: Sequence[Path]) -> str:
+    """Return the hash of what the files hold, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _name_default(trials: pl.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import RenderableType
 
 from runner.analysis.advice.limits import Limits
+from runner.analysis.advice.tariff import parse_tariff
 from runner.analysis.study import Study, study_trials
 from runner.display.report import page as page_module
 from runner.display.report.build import build_document
@@ -35,6 +36,7 @@ REPORTS: dict[str, tuple[Callable[[], Study], dict[str, Any]]] = {
     "limits": (lambda: make_study(Limits(max_slowdown=0.2), simulated=False), IMPORTED),
     "problems": (lambda: study_trials(TRIALS), MANIFEST),
     "default clock": (alone_at_the_default_clock, MANIFEST),
+    "money": (lambda: study_trials(TRIALS, tariff=parse_tariff(price="0.25 EUR/kWh", pue=1.2)), MANIFEST),
     "nothing": (lambda: study_trials(frame()), MANIFEST),
 }
 
