@@ -32,7 +32,8 @@ from runner.spec.trial import MAX_ATTEMPTS, expand_trials, make_row_id
 
 _FOLDERS = ("trials", "requests", "power")
 _FILES = (
-    "manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "capacities.jsonl", "live.json", "report.html",
+    "manifest.json", "trials.parquet", "samples.parquet", "events.jsonl", "capacities.jsonl", "live.json",
+    "report.html",
 )  # fmt: skip
 
 
