@@ -77,7 +77,7 @@ class BlockMeasurer:
         Raises: InterruptedTrialError, GpuLostError.
         """
         self._measure_each(block, task, trials)
-        retried = self._reporter.list_retries([trial.trial_id for trial in block.trials])
+        retried = self._reporter.list_retries([trial.trial_id for trial in block.trials], self._slot.lasting_verdicts)
         if retried:
             self._reporter.say("info", "trials_retried", f"{len(retried)} of {len(block.trials)} trials once more")
             self._measure_each(block, task, [trial for trial in block.trials if trial.trial_id in retried], attempt=2)

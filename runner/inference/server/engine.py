@@ -14,7 +14,7 @@ from runner.inference.server.facts import Abilities, ServedModel, ServerFacts
 from runner.inference.server.look import find_model, look_at_server, make_body_maker, try_out
 from runner.inference.server.processes import are_running, find_listeners, list_server_processes
 from runner.inference.server.questions import ServerAwayError, ServerError, ask
-from runner.inference.server.tokenizer import ModelFiles, read_model_files
+from runner.inference.server.tokenizer import ModelFiles, choose_source, read_model_files
 from runner.physics.shape import ModelShape
 from runner.spec.load import Load
 from runner.spec.request import Request
@@ -30,7 +30,7 @@ class ServerEngine:
 
     Args:
         facts: what the server was when the run began. A server of another kind or version is refused.
-        model_id: the model's folder or id of the hub, whose tokenizer makes the prompts.
+        model_id: the model's folder or id of the hub, whose tokenizer makes the prompts; or the server's name for it.
         revision: of the tokenizer on the hub.
         max_model_len: cut prompts as for a context of this length, in tokens; None for the server's own.
         scores: whether the sweep needs log-likelihoods.
@@ -54,7 +54,7 @@ class ServerEngine:
         self._request_limit_s = request_limit_s
         self._facts, self._model, self._abilities = wait_for_model(facts, model_id, scores=scores, wait_s=wait_s)
         self._listeners = find_listeners(self._address)
-        self._files: ModelFiles = read_model_files(model_id, revision)
+        self._files: ModelFiles = read_model_files(choose_source(model_id, self._model), revision)
         self._max_model_len = _choose_max_model_len(self._model, self._files, max_model_len)
         self._maker = make_body_maker(self._facts, self._model)
         self._can_reset = self._facts.keeps_prefixes is False or self._facts.owner in _RESET_PATHS

@@ -41,6 +41,17 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttachedServer:
+    """The server that a run attaches to."""
+
+    facts: ServerFacts
+    needs_scores: bool
+    """Whether the sweep asks for log-likelihoods."""
+    gpus_named: bool
+    """Whether the user named the server's GPUs. If not, NVML shows the server's processes on them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Abilities:
     """What a server did with requests that tried it out."""
 

@@ -5,8 +5,10 @@ Only the small files are read. The weights are with the server.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner.inference.engine import EngineError
+from runner.inference.server.facts import ServedModel
 from runner.physics.shape import ModelShape, shape_from_config
 
 
@@ -23,6 +25,13 @@ class ModelFiles:
     """The longest context of the configuration, in tokens; None where it does not say."""
     shape: ModelShape | None
     """None where the configuration lacks a size, or the model is a mixture of experts."""
+
+
+def choose_source(model_id: str, served: ServedModel | None) -> str:
+    """Return where a model's small files are: its id; or the server's folder where the id is the server's own name."""
+    if Path(model_id).is_dir() or served is None or served.root is None:
+        return model_id
+    return served.root if Path(served.root).is_dir() else model_id
 
 
 def read_model_files(model_id: str, revision: str | None) -> ModelFiles:

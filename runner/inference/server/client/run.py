@@ -137,10 +137,6 @@ class ClientRun:
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         exchange = self._in_flight.pop(task)
-        if task.cancelled():
-            exchange.error = exchange.error or "withdrawn"
-        elif (error := task.exception()) is not None:
-            exchange.error = f"{type(error).__name__}: {error}"
         self._ended.append(exchange)
         self._num_failed_in_a_row = self._num_failed_in_a_row + 1 if exchange.error else 0
         if self._num_failed_in_a_row >= MAX_FAILED_IN_A_ROW and self._failure is None:
@@ -173,7 +169,9 @@ class ClientRun:
             exchange.error = f"the server at {order.url} is gone: {error.os_error.strerror or error}"
             self._failure = self._failure or exchange.error
         except (aiohttp.ClientError, OSError) as error:
-            exchange.error = f"the connection broke: {error or type(error).__name__}"
+            exchange.error = f"the connection broke: {str(error) or type(error).__name__}"
+        except Exception as error:  # of this request alone, such as a body that is no JSON
+            exchange.error = f"{type(error).__name__}: {error}"
 
     async def _withdraw(self, reason: str) -> None:
         """Close the connections of what is in flight, by which a server learns that nobody waits for it."""
