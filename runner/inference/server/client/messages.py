@@ -7,6 +7,11 @@ from runner.inference.server.bodies import BodyMaker
 from runner.spec.request import Completion, Request
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The client has started and waits for its first run."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOrder:
     """Starts a run. The engine then answers each `Wanted` with a `Supply`."""

@@ -13,12 +13,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from runner.inference.engine import EngineError, EngineTimeoutError
-from runner.inference.server.client.messages import Abort, Progress, RunOrder, RunReport, Supply, Wanted
+from runner.inference.server.client.messages import Abort, Progress, Ready, RunOrder, RunReport, Supply, Wanted
 from runner.spec.request import Request
 
 CLIENT_MODULE = "runner.inference.server.client.program"
 HANG_GRACE_S = 60.0
 """How long after its deadline a run may last before the client counts as hung."""
+START_LIMIT_S = 120.0
 _POLL_S = 1.0
 _CLOSE_LIMIT_S = 5.0
 _NUM_TAIL_CHARACTERS = 2000
@@ -27,7 +28,10 @@ Prepare = Callable[[Request], tuple[Request, str | None]]
 
 
 class ClientProcess:
-    """A process that sends requests to a server. One thread uses it."""
+    """A process that sends requests to a server. One thread uses it.
+
+    Raises: EngineError: it does not start.
+    """
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -46,6 +50,11 @@ class ClientProcess:
                 cwd="/",
             )
         self._connection = Connection(ours.detach())
+        try:
+            if not self._connection.poll(START_LIMIT_S) or not isinstance(self._connection.recv(), Ready):
+                raise EngineTimeoutError("the client that sends the requests did not start in time")
+        except (EOFError, OSError) as error:
+            raise EngineError(f"the client that sends the requests did not start; {self._explain()}") from error
 
     @property
     def process_id(self) -> int:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 import aiohttp
 
-from runner.inference.server.client.messages import Abort, Progress, RunOrder, Supply, Wanted
+from runner.inference.server.client.messages import Abort, Progress, Ready, RunOrder, Supply, Wanted
 from runner.inference.server.client.run import ClientRun
 from runner.inference.server.questions import headers
 from runner.spec.request import Request
@@ -34,6 +34,7 @@ async def serve(connection: "Connection") -> None:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_LIMIT_S),
         headers=headers(),
     ) as session:
+        connection.send(Ready())
         while (order := await messages.get()) is not None:
             await client.carry_out(session, order)
 
