@@ -24,9 +24,7 @@ def find_server_group(address: ServerAddress, *, gpu: str, server_gpus: str | No
     Raises: ValueError: an option is wrong. GpuError: the GPU cannot be found, is one of several, or cannot be used.
     """
     if gpu != "auto" and not is_simulated(gpu):
-        raise ValueError(
-            f"--gpu {gpu} chooses GPUs for an engine of our own: with --server, name them by {OPTION} {gpu}"
-        )
+        raise ValueError(f"--gpu {gpu} chooses GPUs for our own engines: with --server, give {OPTION} {gpu}")
     if is_simulated(gpu):
         if server_gpus is not None:
             raise ValueError(f"--gpu {gpu} and {OPTION} {server_gpus} contradict each other: give one of them")
