@@ -109,6 +109,8 @@ class BlockMeasurer:
             except (InterruptedTrialError, GpuLostError):
                 raise
             except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
+                if isinstance(error, EngineError) and self._is_interrupted():  # the wait for an engine was broken off
+                    raise InterruptedTrialError from error
                 self.fail(trial, task.request_kind, error, attempt)
 
     def _prepare(self, context: TrialContext, task: Task, block: Block) -> _PreparedBlock:

@@ -1,6 +1,6 @@
 """The engine that a worker opens: vLLM, vLLM paced by a simulated GPU, the GPU model alone, or a server's model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,12 +38,14 @@ class EngineSetup:
     """The commit that each model of the hub is pinned to for the whole run, by label."""
     server: AttachedServer | None = None
     """The server that the run attaches to; None unless the engine is "server"."""
+    is_interrupted: Callable[[], bool] = lambda: False
+    """Asked while a server is waited for."""
 
 
 def open_engine(model: ModelSpec, sweep: SweepSpec, setup: EngineSetup) -> Engine:
     """Open the engine for a model. Raises: EngineError: it did not load. ValueError: there is no such shape."""
     if setup.server is not None:
-        return open_server_engine(model, sweep, setup.server)
+        return open_server_engine(model, sweep, setup.server, setup.is_interrupted)
     shape = find_modelled_shape(model.id, model.twin)
     if setup.name == "simulated":
         if setup.gpu_model is None or setup.gpu_state_dir is None or not isinstance(setup.time_source, VirtualTime):
@@ -68,7 +70,9 @@ def open_engine(model: ModelSpec, sweep: SweepSpec, setup: EngineSetup) -> Engin
     )
 
 
-def open_server_engine(model: ModelSpec, sweep: SweepSpec, server: AttachedServer) -> ServerEngine:
+def open_server_engine(
+    model: ModelSpec, sweep: SweepSpec, server: AttachedServer, is_interrupted: Callable[[], bool]
+) -> ServerEngine:
     """Connect to a model of a server, and wait for the server while it is away. Raises: EngineError."""
     max_model_len = model.engine.get("max_model_len")
     return ServerEngine(
@@ -78,6 +82,7 @@ def open_server_engine(model: ModelSpec, sweep: SweepSpec, server: AttachedServe
         max_model_len=max_model_len if isinstance(max_model_len, int) else None,
         scores=server.needs_scores,
         wait_s=sweep.limits.load_s,
+        is_interrupted=is_interrupted,
         request_limit_s=sweep.limits.request_s,
     )
 

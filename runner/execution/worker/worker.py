@@ -170,6 +170,7 @@ class GpuWorker:
             gpu_state_dir=gpu.address.gpu_state_dir,
             commits=self._config.commits,
             server=self._config.server,
+            is_interrupted=self._interrupted.is_set,
         )
 
     def _load_task(self, block: Block) -> Task:

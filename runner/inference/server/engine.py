@@ -35,6 +35,7 @@ class ServerEngine:
         max_model_len: cut prompts as for a context of this length, in tokens; None for the server's own.
         scores: whether the sweep needs log-likelihoods.
         wait_s: how long to wait for a server that is away, such as one that restarts.
+        is_interrupted: asked while waiting. Once it returns True, the server counts as away.
         request_limit_s: seconds after which a request in flight is withdrawn and comes back with an error.
 
     Raises: EngineError: the server is away, is another one than before, or does not do what the sweep needs.
@@ -49,10 +50,13 @@ class ServerEngine:
         max_model_len: int | None = None,
         scores: bool = False,
         wait_s: float = 0.0,
+        is_interrupted: Callable[[], bool] = lambda: False,
         request_limit_s: float | None = None,
     ) -> None:
         self._request_limit_s = request_limit_s
-        self._facts, self._model, self._abilities = wait_for_model(facts, model_id, scores=scores, wait_s=wait_s)
+        self._facts, self._model, self._abilities = wait_for_model(
+            facts, model_id, scores=scores, wait_s=wait_s, is_interrupted=is_interrupted
+        )
         self._listeners = find_listeners(self._address)
         self._files: ModelFiles = read_model_files(choose_source(model_id, self._model), revision)
         self._max_model_len = _choose_max_model_len(self._model, self._files, max_model_len)
@@ -165,7 +169,12 @@ class ServerEngine:
 
 
 def wait_for_model(
-    facts: ServerFacts, model_id: str, *, scores: bool, wait_s: float
+    facts: ServerFacts,
+    model_id: str,
+    *,
+    scores: bool,
+    wait_s: float,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[ServerFacts, ServedModel, Abilities]:
     """Return what the server is now, the model's entry, and what it does; wait while it is away.
 
@@ -186,7 +195,7 @@ def wait_for_model(
                 raise ServerError(f"the server at {facts.address.url} has no model {model_id!r} any more, but {served}")
             return now, model, try_out(now, model, scores=scores)
         except ServerAwayError as error:
-            if time.monotonic() > deadline_s:
+            if is_interrupted() or time.monotonic() > deadline_s:
                 after = f"; it was not back within {wait_s:g} s" if wait_s else ""
                 raise ServerAwayError(f"{error}{after}") from error
         time.sleep(_RETRY_S)

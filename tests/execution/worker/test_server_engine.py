@@ -76,6 +76,19 @@ def test_a_server_that_does_not_come_back_fails_the_trial_and_not_the_worker() -
         open_engine(sweep.model[0], sweep, setup)
 
 
+def test_an_interrupt_ends_the_wait_for_a_server() -> None:
+    sweep = parse_sweep({"name": "s", "model": [{"id": SMALL_MODEL}], "task": [{"name": "tiny_qa"}]})
+    setup = EngineSetup(
+        name="server",
+        time_source=WallTime(),
+        server=make_server(port=find_free_port()),
+        is_interrupted=lambda: True,
+    )
+    assert sweep.limits.load_s > 1000
+    with pytest.raises(EngineError, match="no server answers"):
+        open_engine(sweep.model[0], sweep, setup)
+
+
 def make_slot() -> EngineSlot:
     session: Any = SimpleNamespace(gpu=StubGpu([]))
     setup = EngineSetup(name="server", time_source=WallTime(), server=make_server())
