@@ -6,6 +6,7 @@
 import time
 from collections.abc import Callable, Iterator
 
+from runner.inference.arrivals import Arrivals
 from runner.inference.engine import EngineError, EngineRun, Sampling
 from runner.inference.server.address import ServerAddress
 from runner.inference.server.client.messages import RunOrder
@@ -16,7 +17,7 @@ from runner.inference.server.processes import are_running, find_listeners, list_
 from runner.inference.server.questions import ServerAwayError, ServerError, ask
 from runner.inference.server.tokenizer import ModelFiles, choose_source, read_model_files
 from runner.physics.shape import ModelShape
-from runner.spec.load import Load
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Request
 
 _RETRY_S = 1.0
@@ -97,13 +98,13 @@ class ServerEngine:
     def run(
         self,
         requests: Iterator[Request],
-        load: Load,
+        load: ClosedLoop | Arrivals,
         sampling: Sampling,
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EngineRun:
-        """Hand in requests as the load says until the iterator ends, then drain; see `Engine.run`.
+        """Hand in requests as the load says; see `Engine.run`.
 
         A request that the server refuses, or does not finish in time, comes back with its error. There are no steps: a
         server does not report them.
@@ -116,7 +117,7 @@ class ServerEngine:
         order = RunOrder(
             url=self._address.url,
             maker=self._maker,
-            concurrency=load.concurrency,
+            load=load,
             sampling=sampling,
             deadline_s=deadline_s,
             request_limit_s=self._request_limit_s,

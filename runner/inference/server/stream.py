@@ -23,6 +23,10 @@ class Exchange:
     round: int
     queued_ns: int
     """When it was handed in, in ns on the host's monotonic clock."""
+    arrived_ns: int | None = None
+    """When it arrived, by the same clock; None in a closed loop, where a request arrives when it is handed in."""
+    in_window: bool = True
+    """Whether it arrived in the window."""
     received: list[Received] = field(default_factory=list)
     error: str | None = None
 
@@ -55,8 +59,11 @@ def make_completion(exchange: Exchange, monotonic_offset_ns: int) -> Completion:
         "kind": request.kind,
         "num_prompt_tokens": len(request.prompt_token_ids),
         "truncated": request.truncated,
-        "queued_ns": exchange.queued_ns + monotonic_offset_ns,
+        "queued_ns": (exchange.arrived_ns or exchange.queued_ns) + monotonic_offset_ns,
+        "in_window": exchange.in_window,
     }
+    if exchange.arrived_ns is not None:
+        what["arrival_lateness_s"] = (exchange.queued_ns - exchange.arrived_ns) * 1e-9
     if exchange.error is not None:
         return Completion(**what, error=exchange.error)
     read = _read_generation if request.kind == "generate" else _read_score

@@ -9,12 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
+from runner.inference.arrivals import UNFINISHED, Arrivals
 from runner.inference.engine import EngineError
 from runner.inference.server import engine as engine_module
 from runner.inference.server.address import parse_address
-from runner.inference.server.bodies import BodyMaker
-from runner.inference.server.client.messages import RunOrder
-from runner.inference.server.client.process import ClientProcess
 from runner.inference.server.engine import ServerEngine
 from runner.inference.server.look import look_at_server
 from runner.inference.server.questions import ServerAwayError, ServerError
@@ -287,27 +285,45 @@ def test_a_client_that_dies_is_an_engine_error(attach: Attach) -> None:
     killing.join()
 
 
-def test_arrivals_are_kept_whatever_is_in_flight(attach: Attach) -> None:
-    """An open loop: nothing ends before the last request is due, and none is handed in before its time."""
-    server, _ = attach(token_s=0.1)
-    arrivals_s = tuple(0.02 * number for number in range(50))
-    client = ClientProcess()
-    order = RunOrder(
-        url=server.url,
-        maker=BodyMaker(model=SMALL_MODEL),
-        concurrency=1,
-        arrivals_s=arrivals_s,
-        sampling=GREEDY,
-        deadline_s=None,
-        request_limit_s=None,
-        reports_progress=False,
-    )
-    try:
-        report = client.run(order, (generate(number) for number in count()), lambda request: (request, None))
-    finally:
-        client.close()
-    handed_in = sorted((completion.queued_ns or 0) - report.start_ns for completion in report.completions)
-    assert len(handed_in) == 50
-    assert all(at_ns * 1e-9 >= due_s for at_ns, due_s in zip(handed_in, arrivals_s, strict=True))
-    assert server.log()["most_in_flight"] > 20
-    assert report.failure is None
+def test_requests_arrive_at_their_times_whatever_is_in_flight(attach: Attach) -> None:
+    """An open loop: a ramp, the window, and the window's arrivals again until its requests have ended."""
+    server, engine = attach(token_s=0.02)  # a request lasts for eight gaps and more
+    window = tuple(0.02 + 0.04 * number for number in range(25))
+    arrivals = Arrivals(ramp=(0.0, 0.1), ramp_s=0.2, window=window, window_s=1.0, follow_s=60.0)
+    run = engine.run((generate(number) for number in count()), arrivals, GREEDY)
+    in_window = [completion for completion in run.completions if completion.in_window]
+    assert len(in_window) == 25
+    assert [completion.error for completion in in_window] == [None] * 25
+    by_arrival = sorted(run.completions, key=lambda completion: completion.queued_ns or 0)
+    due_ns = [run.start_ns + round(arrivals.time_s(number) * 1e9) for number in range(len(by_arrival))]
+    assert [completion.queued_ns for completion in by_arrival] == pytest.approx(due_ns, rel=0, abs=10)
+    assert [completion.request_id for completion in by_arrival] == [f"r{number}" for number in range(len(by_arrival))]
+    assert all((completion.arrival_lateness_s or 0.0) > 0 for completion in by_arrival)
+    later = by_arrival[27:]
+    assert later, "requests go on arriving until those of the window have ended"
+    assert {completion.error for completion in later} <= {None, UNFINISHED}
+    assert server.log()["most_in_flight"] > 1
+
+
+def test_a_window_that_is_not_served_in_time_ends_at_its_limit(attach: Attach) -> None:
+    _, engine = attach(token_s=0.02)
+    arrivals = Arrivals(ramp=(), ramp_s=0.0, window=(0.0, 0.1), window_s=0.2, follow_s=0.5)
+    requests = (generate(number, num_output_tokens=2 if number == 0 else 500) for number in count())
+    run = engine.run(requests, arrivals, GREEDY)
+    ended = {completion.request_id: completion.error for completion in run.completions if completion.in_window}
+    assert ended == {"r0": None, "r1": UNFINISHED}
+    assert (run.end_ns - run.start_ns) * 1e-9 >= 0.7
+
+
+def test_an_iterator_that_ends_ends_the_arrivals(attach: Attach) -> None:
+    _, engine = attach()
+    arrivals = Arrivals(ramp=(), ramp_s=0.0, window=(0.0, 0.5), window_s=120.0, follow_s=60.0)
+    run = engine.run(iter([generate(0)]), arrivals, GREEDY)
+    assert [completion.error for completion in run.completions] == [None]
+
+
+def test_many_requests_withdrawn_at_once_are_no_failure_of_the_server(attach: Attach) -> None:
+    _, engine = attach(token_s=0.02)
+    requests = [generate(0, num_output_tokens=1), *(generate(number, num_output_tokens=500) for number in range(1, 24))]
+    run = engine.run(iter(requests), load(24), GREEDY, deadline_s=2.0)
+    assert [completion.error is None for completion in run.completions] == [True] + [False] * 23

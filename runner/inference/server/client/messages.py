@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from runner.inference.arrivals import Arrivals
 from runner.inference.engine import Sampling
 from runner.inference.server.bodies import BodyMaker
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Completion, Request
 
 
@@ -19,10 +21,7 @@ class RunOrder:
     url: str
     """Of the server, without a path."""
     maker: BodyMaker
-    concurrency: int
-    """The most requests in flight. With `arrivals_s` it is not looked at."""
-    arrivals_s: tuple[float, ...] | None = None
-    """When each request is handed in, in s from the start of the run, ascending; None for a closed loop."""
+    load: ClosedLoop | Arrivals
     sampling: Sampling
     deadline_s: float | None
     request_limit_s: float | None
