@@ -113,6 +113,8 @@ class FakeServer:
         self._most_in_flight = max(self._most_in_flight, self._num_in_flight)
         try:
             return await (self._stream(request, body) if body.get("stream") else self._score(body))
+        except ConnectionResetError:  # the client has withdrawn its request
+            return web.Response()
         finally:
             self._num_in_flight -= 1
 
