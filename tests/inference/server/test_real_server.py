@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -33,11 +35,13 @@ class RealServer:
         command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "512", "--dtype", "float32"]
         command += ["--enforce-eager", "--no-enable-prefix-caching"]
         self.url = f"http://127.0.0.1:{port}"
-        with small_environment():
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-        wait_for_port(port, self.process, START_LIMIT_S)
+        with small_environment(), tempfile.NamedTemporaryFile(prefix="server-", suffix=".log") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            try:
+                wait_for_port(port, self.process, START_LIMIT_S)
+            except AssertionError as error:
+                self.kill()
+                raise AssertionError(f"{error}: {Path(output.name).read_text()[-3000:]}") from error
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the front end and the engine core alike."""
