@@ -63,7 +63,7 @@ ServerOption = Annotated[
         "--server",
         metavar="URL",
         help="Measure a server that runs on this host, http://127.0.0.1:8000 (vLLM, SGLang, TensorRT-LLM, llama.cpp). "
-        "It is never stopped or changed; its clocks are. OPENAI_API_KEY holds its key.",
+        "It is never stopped or changed. The clocks of its GPU are set. OPENAI_API_KEY holds its key.",
     ),
 ]
 ServerGpusOption = Annotated[

@@ -69,8 +69,19 @@ def assert_explained(result: Result, exit_code: int, *words: str) -> None:
 # the contract --------------------------------------------------------------------------------------------------------
 
 COMMANDS = {
-    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit"},
-    "plan": {"--gpu", "--out", "--clocks", "--json"},
+    "run": {
+        "--gpu",
+        "--out",
+        "--fresh",
+        "--clocks",
+        "--engine",
+        "--address",
+        "--server",
+        "--server-gpus",
+        "--plain",
+        "--limit",
+    },
+    "plan": {"--gpu", "--out", "--clocks", "--server", "--server-gpus", "--json"},
     "report": {
         "--max-slowdown",
         "--min-quality-change",
