@@ -76,6 +76,8 @@ def plan_sweep(
     gpu: str = "auto",
     out: str | os.PathLike[str] | None = None,
     clocks: ClocksMode | None = None,
+    server: str | None = None,
+    server_gpus: str | None = None,
     path: Path | None = None,
 ) -> PlannedSweep:
     """Say what would run, in which order, for how long and at what energy. Nothing is started or set.
@@ -84,23 +86,25 @@ def plan_sweep(
         gpu: which GPUs, as `sweep plan --gpu` takes it.
         out: the run directory, whose finished trials are not counted again; runs/NAME unless given.
         clocks: read-only plans the default clocks alone; as the sweep file says unless given.
+        server, server_gpus: as for `run_sweep`.
         path: the sweep file, named in messages.
     Raises: NoGpuError: there is no such GPU. TaskError, SweepFileError, ValueError: the sweep cannot be planned.
     """
-    from runner.execution.driver.cluster import find_gpu_groups
+    from runner.execution.driver.chosen_gpus import choose_gpus
     from runner.execution.preflight.model_access import check_access
     from runner.execution.preflight.plan import plan_sweep as make_plan
 
     read_only = _is_read_only(clocks, sweep)
-    groups = find_gpu_groups(gpu, None)
+    chosen = choose_gpus(sweep, gpu, server, server_gpus, joins_cluster=False, path=path)
+    groups = chosen.groups or ()
     blocks = expand_trials(sweep, read_only=read_only)
-    models = check_access(sweep.model)
+    models = check_access(sweep.model) if chosen.server is None else []
     finished = RunStore(_directory(out, sweep)).finished_trial_ids()
     plan = make_plan(sweep, blocks, [group.info for group in groups], read_only=read_only, finished=finished)
     silent = [model for model in models if model.problem == "unreachable"]
     return PlannedSweep(
         plan=plan,
-        warnings=tuple(model.message for model in silent),
+        warnings=(*(model.message for model in silent), *chosen.warnings),
         problem=_find_problem(sweep, path, blocks, groups, [model for model in models if model not in silent]),
     )
 
@@ -114,6 +118,8 @@ def run_sweep(
     clocks: ClocksMode | None = None,
     engine: EngineKind = "vllm",
     address: str | None = None,
+    server: str | None = None,
+    server_gpus: str | None = None,
     limit: int | None = None,
     show: "Callable[[SweepView], None]" = lambda _: None,
     path: Path | None = None,
@@ -127,30 +133,32 @@ def run_sweep(
         clocks: read-only sets nothing and measures at the default clocks; as the sweep file says unless given.
         engine: simulated computes everything in virtual time, on simulated GPUs only.
         address: a Ray cluster to run on, HOST:PORT; RAY_ADDRESS unless given, else this machine.
+        server, server_gpus: a server that runs already and its GPU, as `sweep run` takes them (docs/server.md).
         limit: at most so many trials in this run.
         show: takes the live view, a few times a second.
         path: the sweep file, named in messages.
     Raises: SweepFileError, TaskError, RunDirectoryError, ValueError: the sweep or the call is wrong. GpuError,
-        ClusterError, ModelAccessError: the machine cannot do it. Nothing is lost in either case.
+        ClusterError, ModelAccessError, ServerError: the machine cannot do it. Nothing is lost in either case.
     """
-    from runner.execution.driver.cluster import cluster_address, find_gpu_groups
+    from runner.execution.driver.chosen_gpus import choose_gpus
     from runner.execution.driver.manifest import RunOptions, close_finished_run
-    from runner.execution.preflight.feasibility import require_settable, require_tokenizers
+    from runner.execution.preflight.feasibility import require_possible, require_settable, require_tokenizers
     from runner.execution.preflight.used_directory import require_same_sweep
 
+    # What is wrong with the sweep, the call or the GPUs here is known before the run directory is touched.
+    chosen = choose_gpus(sweep, gpu, server, server_gpus, address=address, engine=engine, path=path)
     options = RunOptions(
-        engine=engine,
+        engine=chosen.engine,
+        server=chosen.server,
         read_only=_is_read_only(clocks, sweep),
         limit=limit,
         command=" ".join(["sweep", *sys.argv[1:]]),
     )
-    # What is wrong with the sweep, the call or this machine's GPUs is known before the run directory is touched.
-    local_groups = None if cluster_address(address) else find_gpu_groups(gpu, None)
-    _require_possible(local_groups or (), engine)
-    if engine == "vllm":
+    require_possible(chosen.groups or (), engine)
+    if options.engine == "vllm":
         require_tokenizers(sweep, path)
     blocks = expand_trials(sweep, read_only=options.read_only)
-    require_settable(blocks, local_groups or ())
+    require_settable(blocks, chosen.groups or ())
     with RunStore(_directory(out, sweep)) as store:
         if not fresh:
             require_same_sweep(store, sweep, blocks)
@@ -158,7 +166,7 @@ def run_sweep(
                 num_trials = sum(len(block.trials) for block in blocks)
                 return RunOutcome(num_ok=num_trials, num_in_sweep=num_trials, was_finished=True)
         return _run_blocks(
-            sweep, blocks, local_groups, store=store, options=options, gpu=gpu, address=address, fresh=fresh, show=show
+            sweep, blocks, chosen.groups, store=store, options=options, gpu=gpu, address=address, fresh=fresh, show=show
         )
 
 
@@ -181,7 +189,7 @@ def _run_blocks(
     """
     from runner.execution.driver.cluster import find_gpu_groups, ray_session
     from runner.execution.driver.manifest import keep_commits
-    from runner.execution.preflight.feasibility import require_settable
+    from runner.execution.preflight.feasibility import require_possible, require_settable
     from runner.execution.preflight.model_access import check_access, require_access
     from runner.results.live_file import publish_views
 
@@ -192,7 +200,7 @@ def _run_blocks(
         from runner.execution.driver.run import run_sweep as run_trials  # imports Ray, which must be set up first
 
         groups = find_gpu_groups(gpu, address) if local_groups is None else local_groups
-        _require_possible(groups, options.engine)
+        require_possible(groups, options.engine)
         require_settable(blocks, groups)
         if fresh:
             store.clear()
@@ -208,17 +216,6 @@ def _is_read_only(clocks: ClocksMode | None, sweep: SweepSpec) -> bool:
     from runner.hardware.access.read_only import resolve_clocks_mode
 
     return resolve_clocks_mode(clocks, sweep.clocks) == "read-only"
-
-
-def _require_possible(groups: "Sequence[GpuGroup]", engine: str) -> None:
-    """Refuse at once what would fail for every trial."""
-    from runner.hardware.gpu import NoGpuError
-
-    simulated = [group.info.simulated for group in groups]
-    if engine == "simulated" and not all(simulated):
-        raise ValueError("--engine simulated computes on simulated GPUs only: add --gpu sim")
-    if any(simulated) and not all(simulated):
-        raise NoGpuError("real and simulated GPUs cannot be mixed in one run")
 
 
 def _find_problem(

@@ -23,6 +23,7 @@ SLOW = (
     "analysis/inputs/test_coefficients.py",
     "analysis/inputs/test_correlation.py",
     "hardware/simulated/test_faults.py",
+    "inference/server/test_engine.py",  # starts a server and a client for each test
     "display/plots/test_all_plots.py",
     "display/plots/test_front_plots.py",
     "cli/test_report_command.py",

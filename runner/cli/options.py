@@ -64,6 +64,23 @@ AddressOption = Annotated[
     str | None,
     typer.Option("--address", metavar="RAY", help="A Ray cluster to run on, HOST:PORT; RAY_ADDRESS unless given."),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Measure a server that runs on this host, http://127.0.0.1:8000 (vLLM, SGLang, TensorRT-LLM, llama.cpp). "
+        "It is never stopped or changed. The clocks of its GPU are set. OPENAI_API_KEY holds its key.",
+    ),
+]
+ServerGpusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server-gpus",
+        metavar="GPUS",
+        help="The GPU that the server computes on, by index or UUID, where it cannot be found by its processes.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 PriceOption = Annotated[
     str | None,

@@ -25,6 +25,8 @@ from runner.cli.options import (
     PriceOption,
     PueOption,
     RunDirectory,
+    ServerGpusOption,
+    ServerOption,
     SweepFile,
 )
 from runner.cli.report import print_report
@@ -45,6 +47,8 @@ def run(
     clocks: ClocksOption = None,
     engine: EngineOption = EngineKind.VLLM,
     address: AddressOption = None,
+    server: ServerOption = None,
+    server_gpus: ServerGpusOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the dashboard.")] = False,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most N trials now; the next run resumes.")
@@ -57,7 +61,8 @@ def run(
 
     Clocks are put back whatever happens. For example: `sweep run sweeps/shapes.toml --gpu 0,2`; where clocks may not be
     set, `sweep run sweeps/shapes.toml --clocks read-only`; without a GPU and without vLLM, in a minute,
-    `sweep run sweeps/inputs.toml --gpu sim --engine simulated`.
+    `sweep run sweeps/inputs.toml --gpu sim --engine simulated`; on a server that runs already,
+    `sweep run sweeps/shapes.toml --server http://127.0.0.1:8000`.
     """
     with explained_errors():
         from runner.analysis.advice.tariff import parse_tariff
@@ -76,6 +81,8 @@ def run(
                 clocks=clocks.value if clocks else None,
                 engine=engine.value,
                 address=address,
+                server=server,
+                server_gpus=server_gpus,
                 limit=limit,
                 show=screen.update,
                 path=file,
@@ -97,6 +104,8 @@ def plan(
     gpu: GpuOption = "auto",
     out: OutOption = None,
     clocks: ClocksOption = None,
+    server: ServerOption = None,
+    server_gpus: ServerGpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what would run, in which order, for how long and at what energy. Nothing is started or set.
@@ -108,7 +117,15 @@ def plan(
         from runner.api import load_sweep, plan_sweep
 
         sweep = load_sweep(file)
-        planned = plan_sweep(sweep, gpu=gpu, out=out, clocks=clocks.value if clocks else None, path=file)
+        planned = plan_sweep(
+            sweep,
+            gpu=gpu,
+            out=out,
+            clocks=clocks.value if clocks else None,
+            server=server,
+            server_gpus=server_gpus,
+            path=file,
+        )
         if as_json:
             print(json.dumps(planned.plan.to_json(), indent=1))
         else:

@@ -56,15 +56,16 @@ def select_gpus(nvml: Any, request: str, cuda_visible_devices: str | None) -> li
     return [read_info(nvml, open_handle(nvml, index)) for index in chosen]
 
 
-def require_readable(request: str) -> None:
-    """Check the form of a request. Raises: ValueError: it is wrong on every machine."""
+def require_readable(request: str, option: str = "--gpu") -> None:
+    """Check the form of a request. Raises: ValueError: it is wrong on every machine. The message names the option."""
     if request == "all":
         return
     for entry in (part.strip() for part in request.split(",")):
         if not (entry.isascii() and entry.isdigit()) and not entry.startswith("GPU-"):
+            words = "all, auto, sim, sim:h200x4, or " if option == "--gpu" else ""
             raise ValueError(
-                f"{entry!r} in --gpu {request!r} is not a GPU: give all, auto, sim, sim:h200x4, or indices and UUIDs "
-                "separated by commas, such as 0,2 or GPU-1a2b3c4d"
+                f"{entry!r} in {option} {request!r} is not a GPU: give {words}indices and UUIDs separated by commas, "
+                "such as 0,2 or GPU-1a2b3c4d"
             )
 
 

@@ -120,6 +120,8 @@ class Measurement:
     persistence_mode: bool | None = None
     engine_process_ids: frozenset[int] | None = None
     """The engine's own processes on the GPU; None where the NVIDIA driver does not list processes."""
+    engine_on_gpu: bool = True
+    """False where a server is known to compute on another GPU, or on none."""
     memory_left_behind: bool = False
     """Whether GPU memory of the engine before this one was still held after that engine had ended."""
     prefix_cache_reset: bool = True

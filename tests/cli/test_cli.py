@@ -70,8 +70,20 @@ def assert_explained(result: Result, exit_code: int, *words: str) -> None:
 
 TARIFF = ("--price", "--carbon", "--pue")
 COMMANDS = {
-    "run": {"--gpu", "--out", "--fresh", "--clocks", "--engine", "--address", "--plain", "--limit", *TARIFF},
-    "plan": {"--gpu", "--out", "--clocks", "--json"},
+    "run": {
+        "--gpu",
+        "--out",
+        "--fresh",
+        "--clocks",
+        "--engine",
+        "--address",
+        "--server",
+        "--server-gpus",
+        "--plain",
+        "--limit",
+        *TARIFF,
+    },
+    "plan": {"--gpu", "--out", "--clocks", "--server", "--server-gpus", "--json"},
     "report": {
         "--max-slowdown",
         "--min-quality-change",

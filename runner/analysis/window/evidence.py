@@ -24,6 +24,8 @@ class Evidence:
     """The limit in force when the window opened."""
     foreign_process_ids: frozenset[int]
     """Processes on the GPU at either edge that are not our engine's; empty where the driver lists no processes."""
+    engine_on_gpu: bool
+    """False where a server is known to compute on another GPU, or on none."""
     memory_left_behind: bool
     prefix_cache_reset: bool
     """Whether the engine reset its prefix cache before the window."""
@@ -39,6 +41,7 @@ def find_evidence(measurement: Measurement) -> Evidence:
         thermal_fraction=throttled_share(readings, THERMAL_REASONS),
         power_limit_w_start=measurement.edge_start.power_limit_w,
         foreign_process_ids=find_foreign_processes(measurement),
+        engine_on_gpu=measurement.engine_on_gpu,
         memory_left_behind=measurement.memory_left_behind,
         prefix_cache_reset=measurement.prefix_cache_reset,
         unfinished=any(completion.error == UNFINISHED for completion in measurement.counted),

@@ -25,6 +25,7 @@ Verdict = Literal[
     "temperature_drift",
     "limit_reverted",
     "foreign_process",
+    "server_elsewhere",
     "memory_left_behind",
     "prefix_cache_not_reset",
     "concurrency_not_reached",
@@ -48,6 +49,7 @@ VERDICTS: dict[Verdict, str] = {
     "temperature_drift": "the GPU's temperature changed too much inside the window",
     "limit_reverted": "the power limit at the end was not the one that had been set, or the one at the start",
     "foreign_process": "a process that is not ours was on the GPU",
+    "server_elsewhere": "the server did not compute on this GPU, so the energy is not the server's",
     "memory_left_behind": "the engine before this one had ended and its memory was still held",
     "prefix_cache_not_reset": "prompts were answered from a prefix cache that the engine did not reset",
     "concurrency_not_reached": "fewer requests were in flight than asked for",
@@ -101,9 +103,13 @@ MAX_LIMIT_CHANGE_W = 1.0
 """GPUs round a power limit. So small a difference has no effect."""
 
 
-def can_retry(verdicts: Collection[str]) -> bool:
-    """Return whether measuring a trial again may give a sound one: every verdict on it may go away."""
-    return bool(verdicts) and RETRIED.issuperset(verdicts)
+def can_retry(verdicts: Collection[str], lasting: Collection[str] = ()) -> bool:
+    """Return whether measuring a trial again may give a sound one: every verdict on it may go away.
+
+    Args:
+        lasting: verdicts that do not go away with this engine.
+    """
+    return bool(verdicts) and RETRIED.difference(lasting).issuperset(verdicts)
 
 
 def judge(
@@ -129,6 +135,7 @@ def judge(
         "temperature_drift": _is_drifting(gpu),
         "limit_reverted": _is_limit_reverted(identity, gpu, evidence),
         "foreign_process": bool(evidence.foreign_process_ids),
+        "server_elsewhere": not evidence.engine_on_gpu,
         "memory_left_behind": evidence.memory_left_behind,
         # Where no prompt was found in the cache, keeping it has changed nothing. None: the engine does not tell.
         "prefix_cache_not_reset": not evidence.prefix_cache_reset and work.num_cached_tokens != 0,

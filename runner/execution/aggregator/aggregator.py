@@ -154,15 +154,20 @@ class Aggregator:
             )
         )
 
-    def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
+    def list_retries(self, trial_ids: Collection[str], lasting: Collection[str] = ()) -> frozenset[str]:
         """Return the trials whose verdicts may not come back, and that have no second attempt yet.
 
         It reads the run directory. A worker that goes on with a block thus retries what a worker that died, or an
         earlier run, has left.
+
+        Args:
+            lasting: verdicts that come back with the worker's engine.
         """
         rows = self._store.read_trials(trial_ids).select("trial_id", "verdicts").to_dicts()
         verdicts = {row["trial_id"]: row["verdicts"] for row in rows}
-        return frozenset(i for i in trial_ids if can_retry(verdicts.get(i, ())) and make_row_id(i, 2) not in verdicts)
+        return frozenset(
+            i for i in trial_ids if can_retry(verdicts.get(i, ()), lasting) and make_row_id(i, 2) not in verdicts
+        )
 
     def read_capacity(self, key: str) -> float | None:
         """Return the capacity that a worker, or an earlier run, has found for a key."""

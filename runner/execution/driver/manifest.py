@@ -12,6 +12,7 @@ from typing import Any
 from runner.analysis.run.completed_trials import complete_trials
 from runner.execution.gpu_group import GpuDescription
 from runner.execution.worker.fingerprint import DECISIVE_PACKAGES
+from runner.inference.server.facts import AttachedServer
 from runner.results.run_directory import RunDirectoryError, RunStore
 from runner.results.sensors import SensorFindings
 from runner.spec.sweep import SweepSpec
@@ -28,6 +29,8 @@ class RunOptions:
     command: str = ""
     commits: Mapping[str, str] = field(default_factory=dict)
     """The commit that each model of the hub is pinned to for the whole run, by label."""
+    server: AttachedServer | None = None
+    """The server that the run attaches to; None unless the engine is "server"."""
 
 
 def build_manifest(
@@ -51,7 +54,12 @@ def build_manifest(
     manifest = {
         **_describe_sweep(sweep, num_trials),
         "simulated": any(description.info.simulated for description in descriptions),
-        "options": {"engine": options.engine, "read_only": options.read_only, "command": options.command},
+        "options": {
+            "engine": options.engine,
+            "read_only": options.read_only,
+            "command": options.command,
+            **({} if options.server is None else {"server": _describe_server(options.server)}),
+        },
         "models": _describe_models(sweep, options.commits),
         "versions": versions,
         "git_revision": _git_revision(),
@@ -130,6 +138,18 @@ def _describe_models(sweep: SweepSpec, commits: Mapping[str, str]) -> list[dict[
     return [{"id": model.id, "revision": model.revision, "commit": commits.get(model.label)} for model in sweep.model]
 
 
+def _describe_server(server: AttachedServer) -> dict[str, Any]:
+    """Return what is known of a server. What it does not tell is null."""
+    facts = server.facts
+    return {
+        "url": facts.address.url,
+        "software": facts.software,
+        "models": [asdict(model) for model in facts.models],
+        "keeps_prefixes": facts.keeps_prefixes,
+        "gpus_named": server.gpus_named,
+    }
+
+
 def _require_same_fingerprints(
     earlier: Mapping[str, Any], now: Mapping[str, Any], fingerprints: Mapping[str, str]
 ) -> None:
@@ -153,6 +173,7 @@ def _list_decisive(manifest: Mapping[str, Any]) -> dict[str, str | None]:
     return {
         **{package: versions.get(package) for package in DECISIVE_PACKAGES},
         "engine": manifest.get("options", {}).get("engine"),
+        "server": manifest.get("options", {}).get("server", {}).get("software"),
         **{f"driver of {gpu['name']}": gpu["driver_version"] for gpu in manifest.get("gpus", [])},
     }
 

@@ -144,6 +144,7 @@ def _start_run(
             read_only=options.read_only,
             driver_process_id=os.getpid() if group.host == socket.gethostname() else None,
             commits=options.commits,
+            server=options.server,
         )
         for group in groups
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runner.execution.gpu_group import GpuGroup
 from runner.hardware.access.permission import denied
-from runner.hardware.gpu import NotSupportedError
+from runner.hardware.gpu import NoGpuError, NotSupportedError
 from runner.hardware.operating_point import resolve_operating_point
 from runner.inference.vllm.shapes import SHAPES_PREFIX
 from runner.physics.shape import shape_names
@@ -76,6 +76,15 @@ def require_tokenizers(sweep: SweepSpec, path: Path | None) -> None:
     ]
     if problems:
         raise SweepFileError(path, problems)
+
+
+def require_possible(groups: Sequence[GpuGroup], engine: str) -> None:
+    """Refuse at once what would fail for every trial. Raises: ValueError, NoGpuError."""
+    simulated = [group.info.simulated for group in groups]
+    if engine == "simulated" and not all(simulated):
+        raise ValueError("--engine simulated computes on simulated GPUs only: add --gpu sim")
+    if any(simulated) and not all(simulated):
+        raise NoGpuError("real and simulated GPUs cannot be mixed in one run")
 
 
 def require_settable(blocks: Sequence[Block], groups: Sequence[GpuGroup]) -> None:

@@ -82,7 +82,7 @@ class BlockMeasurer:
         Raises: InterruptedTrialError, GpuLostError.
         """
         self._measure_each(block, task, trials)
-        retried = self._reporter.list_retries([trial.trial_id for trial in block.trials])
+        retried = self._reporter.list_retries([trial.trial_id for trial in block.trials], self._slot.lasting_verdicts)
         if retried:
             self._reporter.say("info", "trials_retried", f"{len(retried)} of {len(block.trials)} trials once more")
             self._measure_each(block, task, [trial for trial in block.trials if trial.trial_id in retried], attempt=2)
@@ -116,6 +116,8 @@ class BlockMeasurer:
             except (InterruptedTrialError, GpuLostError):
                 raise
             except (EngineError, GpuError, TaskError, ValueError, RuntimeError) as error:
+                if isinstance(error, EngineError) and self._is_interrupted():  # the wait for an engine was broken off
+                    raise InterruptedTrialError from error
                 self.fail(trial, task.request_kind, error, attempt)
 
     def _prepare(self, context: TrialContext, task: Task, block: Block) -> _PreparedBlock:

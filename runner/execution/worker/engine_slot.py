@@ -5,11 +5,12 @@ A model enters. A `TrialContext` with its engine leaves. Next: `measure.py` runs
 
 import time
 
-from runner.execution.worker.engines import EngineSetup, open_engine
+from runner.execution.worker.engines import EngineSetup, find_server_processes, open_engine
 from runner.execution.worker.gpu_session import GpuSession
 from runner.execution.worker.measure import TrialContext, read_process_ids
 from runner.execution.worker.reporter import Reporter
 from runner.inference.engine import Engine, EngineError
+from runner.inference.server.engine import ServerEngine
 from runner.spec.sweep import ModelSpec, SweepSpec
 
 MEMORY_LIMIT_S = 10.0
@@ -31,6 +32,16 @@ class EngineSlot:
         self._memory_before_bytes = session.gpu.read_memory_used_bytes()
         self._memory_left_behind = False
         self._process_ids: frozenset[int] | None = frozenset()
+        self._engine_on_gpu = True
+        self._lasting_verdicts: frozenset[str] = frozenset()
+
+    @property
+    def lasting_verdicts(self) -> frozenset[str]:
+        """Verdicts that a second attempt cannot mend, since the last engine can do nothing about them."""
+        if isinstance(self._engine, ServerEngine):
+            can_reset = self._engine.can_reset_prefix_cache
+            self._lasting_verdicts = frozenset() if can_reset else frozenset({"prefix_cache_not_reset"})
+        return self._lasting_verdicts
 
     def open(self, model: ModelSpec) -> TrialContext:
         """Return the trial context of a model's engine, loading the engine unless it is loaded already.
@@ -64,6 +75,7 @@ class EngineSlot:
             time_source=self._setup.time_source,
             placement=self._session.placement,
             engine_process_ids=self._process_ids,
+            engine_on_gpu=self._engine_on_gpu,
             memory_left_behind=self._memory_left_behind,
         )
         took_s = time.monotonic() - start_s
@@ -76,6 +88,8 @@ class EngineSlot:
         if engine is None:
             return
         engine.close()
+        if self._setup.server is not None:  # the server's memory stays with the server
+            return
         self._memory_left_behind = not self._await_free_memory()
         if self._memory_left_behind:
             self._reporter.say("warning", "memory_left_behind", "memory is still held after the engine has ended")
@@ -85,6 +99,10 @@ class EngineSlot:
 
         In a container, a process's own id differs from the one that the NVIDIA driver lists.
         """
+        if isinstance(self._engine, ServerEngine) and self._setup.server is not None:
+            found = find_server_processes(self._engine, self._setup.server, self._session.gpu)
+            self._process_ids, self._engine_on_gpu = found
+            return
         now = read_process_ids(self._session.gpu)
         if now is None or others is None or self._process_ids is None:
             self._process_ids = None

@@ -22,6 +22,7 @@ from runner.hardware.gpu import Gpu, GpuInfo
 from runner.hardware.nvml.cuda_uuid import require_same_gpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.sampler import PowerSampler
+from runner.inference.server.facts import AttachedServer
 from runner.physics.gpu_state import simulated_state_dir
 from runner.results.live import GpuView
 from runner.results.measurement import Placement
@@ -53,6 +54,7 @@ def hold_gpu(
     reporter: Reporter,
     *,
     engine: str,
+    server: AttachedServer | None = None,
     read_only: bool,
     driver_process_id: int | None,
 ) -> Iterator[GpuSession]:
@@ -60,24 +62,25 @@ def hold_gpu(
 
     Args:
         reporter: announces the GPU, and streams its power.
-        engine: "vllm", or "simulated" for a GPU in virtual time, whose state belongs to one worker alone.
+        engine: "vllm", "server", or "simulated" for a GPU in virtual time, whose state belongs to one worker alone.
+        server: the server that the run attaches to; None unless the engine is "server".
         driver_process_id: the driver, if it is on this host. When it dies, the guard restores the GPU.
     Raises: GpuError, LeaseHeldError, ValueError: the GPU is not available. GpuError, at the end: its settings could
         not be restored.
     """
     with ExitStack() as resources:
-        if not group.info.simulated:
+        if not group.info.simulated and server is None:
             # NVML counts GPUs in the order of the PCI bus. CUDA does so only with this variable.
             os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(group.info.index)}
             require_same_gpu(group.info.uuid)
-        state_dir = None if engine == "vllm" else resources.enter_context(_borrow_virtual_state())
+        state_dir = None if engine != "simulated" else resources.enter_context(_borrow_virtual_state())
         gpu = open_gpu(group.gpu_request, group.info.uuid, time_source, read_only=read_only, state_dir=state_dir)
         info = gpu.info
         placement = Placement(
             gpu_uuids=(info.uuid,),
             gpu_name=info.name,
             host=socket.gethostname(),
-            fingerprint=fingerprint(info, engine),
+            fingerprint=fingerprint(info, f"server {server.facts.software}" if server else engine),
             simulated=info.simulated,
             simulated_time_scale=1.0 if info.simulated else None,
         )

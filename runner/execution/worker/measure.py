@@ -45,6 +45,8 @@ class TrialContext:
     placement: Placement
     engine_process_ids: frozenset[int] | None = None
     """The engine's processes on the GPU; None where the NVIDIA driver does not list processes."""
+    engine_on_gpu: bool = True
+    """False where a server is known to compute on another GPU, or on none."""
     memory_left_behind: bool = False
     """Whether memory of the engine before this one was still in use after that engine had ended."""
     idle_power_w: dict[OperatingPoint, float | None] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def measure_trial(
         settle_s=settling.settle_s,
         persistence_mode=context.gpu.info.persistence_mode,
         engine_process_ids=context.engine_process_ids,
+        engine_on_gpu=context.engine_on_gpu,
         memory_left_behind=context.memory_left_behind,
         prefix_cache_reset=prefix_cache_reset,
         pace_lost_s=window.run.pace_lost_s,

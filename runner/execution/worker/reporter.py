@@ -73,12 +73,12 @@ class Reporter:
             self._aggregator.fail_trial.remote(identity, placement, message, self._time_source.now_ns())
         )
 
-    def list_retries(self, trial_ids: Collection[str]) -> frozenset[str]:
+    def list_retries(self, trial_ids: Collection[str], lasting: Collection[str] = ()) -> frozenset[str]:
         """Return the trials that are to be measured once more, as `Aggregator.list_retries` decides."""
         import ray
 
         self.await_writes()
-        answer: frozenset[str] = ray.get(self._aggregator.list_retries.remote(trial_ids))
+        answer: frozenset[str] = ray.get(self._aggregator.list_retries.remote(trial_ids, lasting))
         return answer
 
     def read_capacity(self, key: str) -> float | None:

@@ -19,6 +19,7 @@ from runner.execution.worker.gpu_session import GpuSession, hold_gpu
 from runner.execution.worker.measure import InterruptedTrialError
 from runner.execution.worker.reporter import Reporter
 from runner.hardware.gpu import GpuError
+from runner.inference.server.facts import AttachedServer
 from runner.physics.gpu_model import find_gpu_model
 from runner.results.sensors import SensorFindings
 from runner.spec.sweep import ModelSpec, SweepSpec
@@ -37,12 +38,14 @@ class WorkerConfig:
     group: GpuGroup
     sweep: SweepSpec
     engine: str
-    """"vllm" or "simulated"."""
+    """"vllm", "simulated" or "server"."""
     read_only: bool
     driver_process_id: int | None
     """The driver, if it is on this worker's host. When it dies, the guard restores the GPU."""
     commits: Mapping[str, str] = field(default_factory=dict)
     """The commit that each model of the hub is pinned to, by label."""
+    server: AttachedServer | None = None
+    """The server that the run attaches to; None unless the engine is "server"."""
 
 
 class GpuWorker:
@@ -56,7 +59,7 @@ class GpuWorker:
         self._config = config
         self._interrupted = threading.Event()
         self._resources = ExitStack()
-        self._time_source: TimeSource = WallTime() if config.engine == "vllm" else VirtualTime(time.time_ns())
+        self._time_source: TimeSource = VirtualTime(time.time_ns()) if config.engine == "simulated" else WallTime()
         self._reporter = Reporter(aggregator, config.group.info.uuid, self._time_source)
         # Ray would hand the driver an error of a constructor as text alone, so `describe` raises it instead.
         self._refusal: Exception | None = None
@@ -75,6 +78,7 @@ class GpuWorker:
                 self._time_source,
                 self._reporter,
                 engine=config.engine,
+                server=config.server,
                 read_only=config.read_only,
                 driver_process_id=config.driver_process_id,
             )
@@ -165,6 +169,8 @@ class GpuWorker:
             gpu_model=find_gpu_model(gpu.info.name) if gpu.info.simulated else None,
             gpu_state_dir=gpu.address.gpu_state_dir,
             commits=self._config.commits,
+            server=self._config.server,
+            is_interrupted=self._interrupted.is_set,
         )
 
     def _load_task(self, block: Block) -> Task:
@@ -178,6 +184,6 @@ class GpuWorker:
         )
 
     def _load_chat_template(self, model: ModelSpec) -> RenderChat | None:
-        if not model.apply_chat_template or self._config.engine != "vllm":
+        if not model.apply_chat_template or self._config.engine == "simulated":
             return None
         return load_chat_template(model.id, self._config.commits.get(model.label, model.revision))

@@ -39,6 +39,7 @@ SOUND: dict[str, Any] = {
     "thermal_fraction": 0.0,
     "power_limit_w_start": 700.0,
     "foreign_process_ids": frozenset(),
+    "engine_on_gpu": True,
     "memory_left_behind": False,
     "prefix_cache_reset": True,
     "unfinished": False,
@@ -87,6 +88,7 @@ ONE_OF_EACH: dict[str, dict[str, Any]] = {
     "temperature_drift": {"temperature_c_end": 85.0},
     "limit_reverted": {"power_limit_w": 500.0},
     "foreign_process": {"foreign_process_ids": frozenset({4711})},
+    "server_elsewhere": {"engine_on_gpu": False},
     "memory_left_behind": {"memory_left_behind": True},
     "prefix_cache_not_reset": {"prefix_cache_reset": False, "num_cached_tokens": 640},
     "concurrency_not_reached": {"concurrency_mean": 5.0},
@@ -300,6 +302,7 @@ def test_a_retry_helps_where_what_was_wrong_may_pass(code: Verdict) -> None:
         "window_too_short",
         "energy_unknown",
         "power_capped",
+        "server_elsewhere",
         "memory_left_behind",
         "concurrency_not_reached",
         "overloaded",
@@ -313,6 +316,13 @@ def test_one_lasting_verdict_is_enough_to_leave_a_trial_alone() -> None:
     assert can_retry(["trace_gap", "clock_not_held"])
     assert not can_retry(["clock_not_held", "power_capped"])  # the cap would overrule it again
     assert not can_retry([])
+
+
+def test_what_lasts_as_long_as_the_engine_is_not_retried() -> None:
+    lasting = {"prefix_cache_not_reset"}
+    assert not can_retry(["prefix_cache_not_reset"], lasting)
+    assert not can_retry(["trace_gap", "prefix_cache_not_reset"], lasting)
+    assert can_retry(["trace_gap"], lasting)
 
 
 def test_the_load_says_how_many_requests_are_to_be_in_flight() -> None:
