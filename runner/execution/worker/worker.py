@@ -43,6 +43,8 @@ class WorkerConfig:
     """The driver, if it is on this worker's host. When it dies, the guard restores the GPU."""
     commits: Mapping[str, str] = field(default_factory=dict)
     """The commit that each model of the hub is pinned to, by label."""
+    num_workers_on_host: int = 1
+    """The workers of this run on this worker's host, which share the host's energy."""
 
 
 class GpuWorker:
@@ -77,6 +79,7 @@ class GpuWorker:
                 engine=config.engine,
                 read_only=config.read_only,
                 driver_process_id=config.driver_process_id,
+                num_workers_on_host=config.num_workers_on_host,
             )
         )
         self._slot = EngineSlot(config.sweep, self._engine_setup(), self._session, self._reporter)
