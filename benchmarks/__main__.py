@@ -99,6 +99,13 @@ def _sample(request: str) -> str:
     )
 
 
+def bench_energy_parts() -> str:
+    """Time of the calls that split a joule: the memory's power, activity counters, the host's counters."""
+    from benchmarks.energy_parts import describe_costs
+
+    return describe_costs("sim")
+
+
 def bench_accuracy() -> str:
     """Energy by the sensors of every kind of GPU against the exact truth. Takes about a minute."""
     from benchmarks.accuracy import measure_profile, tabulate
@@ -125,6 +132,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "plan": bench_plan,
     "simulated engine": bench_simulated_engine,
     "power sampler": bench_sampler,
+    "energy parts": bench_energy_parts,
     "prompt features": bench_prompt_features,
     "correlations": bench_correlations,
     "accuracy": bench_accuracy,

@@ -3,6 +3,7 @@
 The driver makes a `GpuGroup` for each GPU. A worker holds it and answers with a `GpuDescription`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.hardware.gpu import GpuInfo
@@ -24,6 +25,11 @@ class GpuGroup:
     """Ray's node; None where the run uses this machine alone."""
     obstacle: str | None = None
     """Why clocks cannot be set on that host, as far as this is known without trying."""
+
+
+def count_on_host(groups: Sequence[GpuGroup], group: GpuGroup) -> int:
+    """Return how many of the groups, each with a worker, are on the host of one of them."""
+    return sum((other.host, other.node_id) == (group.host, group.node_id) for other in groups)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from runner.hardware.clocks.journal import find_journal_dir, journal_path, read_
 from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.factory import is_simulated, open_gpu
 from runner.hardware.gpu import Gpu, GpuAddress, GpuError, GpuInfo, GpuLostError, ReadOnlyError
+from runner.hardware.host.meter import HostReading, find_host_meter
 from runner.hardware.selection import find_gpus
 from runner.hardware.sensors.probe import probe_sensors
 from runner.timebase import TimeSource, VirtualTime, WallTime
@@ -68,6 +69,8 @@ def examine(
     if gpu == "auto" and is_simulated(request):
         finding = "no NVIDIA GPU here: the simulated GPU is used, and its numbers are a model's"
         checks.append(Check(level="warning", subject="GPUs", finding=finding))
+    if not is_simulated(request):
+        checks.append(_check_host(find_host_meter(time_source).read()))
     examine_one = partial(_examine_one, request, time_source=time_source, on_look=on_look)
     num_threads = 1 if isinstance(time_source, VirtualTime) else len(infos)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="doctor") as threads:
@@ -153,6 +156,7 @@ def _examine_gpu(gpu: Gpu, subject: str, time_source: TimeSource, on_look: Calla
         for name, sensor in found.sensors.items():
             yield Check(level="ok", subject=subject, finding=f"sensor {name!r}: {sensor.describe()}", is_detail=True)
         yield Check(level="ok" if found.energy_source else "error", subject=subject, finding=found.choice)
+        yield from _check_parts(gpu, subject)
     on_look("settings and processes")
     yield _check_setting(info, subject)
     if len(info.mem_clocks_mhz) < 2:
@@ -166,6 +170,28 @@ def _examine_gpu(gpu: Gpu, subject: str, time_source: TimeSource, on_look: Calla
     if holder := _describe_holder(gpu.address, dead_too=True):
         advice = "if that run is dead, sweep doctor --reset-clocks puts the GPU back"
         yield Check(level="warning", subject=subject, finding=f"leased by {holder}", advice=advice)
+
+
+def _check_parts(gpu: Gpu, subject: str) -> Iterator[Check]:
+    """Say whether a joule can be split. Measuring does without."""
+    parts: dict[str, Callable[[], object]] = {
+        "power of its memory": gpu.read_memory_power,
+        "activity counters": gpu.mark_activity,
+    }
+    for name, read in parts.items():
+        try:
+            read()
+            yield Check(level="ok", subject=subject, finding=f"{name}: there", is_detail=True)
+        except GpuLostError:
+            raise
+        except GpuError as error:
+            yield Check(level="ok", subject=subject, finding=f"{name}: none ({error})", is_detail=True)
+
+
+def _check_host(reading: HostReading) -> Check:
+    if reading.reason is None:
+        return Check(level="ok", subject="host", finding="its energy can be read (RAPL)")
+    return Check(level="ok", subject="host", finding=f"its energy stays null: {reading.reason}")
 
 
 def _check_samples(gpu: Gpu, subject: str, time_source: TimeSource) -> Check:

@@ -6,8 +6,9 @@ Units are W, J, MHz, °C, bytes and ns since the epoch. NVML's milliwatts and mi
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from runner.spec.activity import UnitActivity
 from runner.spec.operating_point import OperatingPoint, Setting
 from runner.spec.throttle import ThrottleReason
 
@@ -108,6 +109,14 @@ class ThrottleTimes:
     """Sync boost, and the GPU's own limits where the driver counts them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ActivityMark:
+    """An instant at which a GPU's activity counters were read. Two of them tell the activity between them."""
+
+    sample: Any
+    """NVML's own handle. It belongs to the process that made it."""
+
+
 class Gpu(Protocol):
     """One GPU. Every method may raise `GpuError`, and `GpuLostError` once the GPU no longer answers."""
 
@@ -136,6 +145,24 @@ class Gpu(Protocol):
 
     def read_average_power(self) -> PowerReading:
         """Return the driver's usual power reading, stamped when it was read. A probe finds its averaging window."""
+        ...
+
+    def read_memory_power(self) -> PowerReading:
+        """Return what the GPU's memory draws, of the GPU's own power: a mean over the second before, on an H200.
+
+        Raises: NotSupportedError: the GPU does not tell its memory from the rest. Many do not.
+        """
+        ...
+
+    def mark_activity(self) -> ActivityMark:
+        """Read the activity counters now. This takes less than a millisecond.
+
+        Raises: NotSupportedError: the GPU has none. They came with Hopper.
+        """
+        ...
+
+    def read_activity(self, first: ActivityMark, last: ActivityMark) -> UnitActivity:
+        """Return how busy the GPU's units were between two marks, at least 0.1 s apart."""
         ...
 
     def read_state(self) -> StateReading:

@@ -23,6 +23,33 @@ DEFAULT_GPU = "h200"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepParts:
+    """What the parts of the GPU do in a step: means over its time."""
+
+    memory_power_w: float = 0.0
+    """What the memory draws, of the GPU's power."""
+    tensor_active_fraction: float = 0.0
+    """Share of the peak arithmetic at the clock that runs."""
+    dram_active_fraction: float = 0.0
+    """Share of the memory's peak bandwidth at its clock."""
+    sm_active_fraction: float = 0.0
+    """Share of the time in which a kernel runs."""
+
+    def spread(self, factor: float, memory_rest_w: float) -> "StepParts":
+        """Return the means where the same work takes `factor` times as long."""
+        return StepParts(
+            memory_power_w=memory_rest_w + (self.memory_power_w - memory_rest_w) / factor,
+            tensor_active_fraction=self.tensor_active_fraction / factor,
+            dram_active_fraction=self.dram_active_fraction / factor,
+            sm_active_fraction=self.sm_active_fraction / factor,
+        )
+
+
+AT_REST = StepParts()
+"""No work. What the memory draws at rest is added where the clocks are known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
     """What one step takes and draws."""
 
@@ -32,6 +59,7 @@ class StepOutcome:
     """The clock that ran: the requested one, or a lower one under the power limit."""
     mem_clock_mhz: int
     power_capped: bool
+    parts: StepParts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +114,15 @@ class GpuModel:
     memory_w: float
     """A_m: power of moving bytes in the memory itself at the full rate of m0."""
 
+    sensed_memory_rest_w: float
+    """The part of both idle powers, at m0, that NVML's memory scope shows."""
+    sensed_memory_traffic_w: float
+    """The part of A_m that NVML's memory scope shows."""
+    peak_flops_per_s: float
+    """The tensor cores' peak at f0, of which the GPU's activity counters tell the share."""
+    peak_bytes_per_s: float
+    """The memory's peak at m0, of which the GPU's activity counters tell the share."""
+
     def step(self, shape: ModelShape, work: StepWork, point: OperatingPoint) -> StepOutcome:
         """Return how long a step takes and what it draws at an operating point with supported clocks.
 
@@ -99,12 +136,9 @@ class GpuModel:
             + self.host_s_per_layer * shape.num_layers
             + self.host_s_per_decode_token * work.num_decode_tokens
         )
+        num_flops, num_bytes = shape.flops(work), shape.bytes(work)
         at_clock = partial(
-            self._at_clock,
-            shape.flops(work) / self.flops_per_s,
-            shape.bytes(work) / self.bytes_per_s,
-            host_s,
-            mem_clock_mhz,
+            self._at_clock, num_flops / self.flops_per_s, num_bytes / self.bytes_per_s, host_s, mem_clock_mhz
         )
         clock_mhz = asked_mhz
         duration_s, power_w = at_clock(asked_mhz)
@@ -114,13 +148,27 @@ class GpuModel:
             num_within = bisect_right(lower, limit_w, key=lambda mhz: at_clock(mhz)[1])
             clock_mhz = lower[max(num_within - 1, 0)]
             duration_s, power_w = at_clock(clock_mhz)
+        peak_flops_per_s = self.peak_flops_per_s * clock_mhz / self.sm_clocks_mhz[-1]
+        peak_bytes_per_s = self.peak_bytes_per_s * mem_clock_mhz / self.mem_clocks_mhz[-1]
         return StepOutcome(
             duration_s=duration_s,
             power_w=power_w,
             sm_clock_mhz=clock_mhz,
             mem_clock_mhz=mem_clock_mhz,
             power_capped=clock_mhz != asked_mhz,
+            parts=StepParts(
+                memory_power_w=self.memory_rest_w(mem_clock_mhz)
+                + self.sensed_memory_traffic_w * num_bytes / self.bytes_per_s / duration_s,
+                tensor_active_fraction=num_flops / peak_flops_per_s / duration_s,
+                dram_active_fraction=num_bytes / peak_bytes_per_s / duration_s,
+                sm_active_fraction=1 - host_s / duration_s,
+            ),
         )
+
+    def memory_rest_w(self, mem_clock_mhz: int | None = None) -> float:
+        """Return what the memory draws of the idle power; None means the highest memory clock."""
+        mem_clock_share = (mem_clock_mhz or self.mem_clocks_mhz[-1]) / self.mem_clocks_mhz[-1]
+        return self.sensed_memory_rest_w - self.mem_idle_w * (1 - mem_clock_share)
 
     def idle_power_w(self, sm_clock_mhz: int | None = None, mem_clock_mhz: int | None = None) -> float:
         """Return the idle power at a pair of clocks; None means the highest clock."""

@@ -6,7 +6,7 @@ The files outlive every process, as a driver's state does: a lock stays until it
 
     DIR/settings.jsonl     one line for each change: GpuSettings with the time of the change
     DIR/conditions.jsonl   one line for each change: GpuConditions with the time from which they hold; none by default
-    DIR/activity.bin       one record of fixed size for each step, append-only, in order of time
+    DIR/activity-2.bin     one record of fixed size for each step, append-only, in order of time (2: their layout)
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.physics.gpu_model import GpuModel
+from runner.physics.gpu_model import AT_REST, GpuModel, StepParts
 from runner.physics.shape import ModelShape, StepWork
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.throttle import ThrottleReason
@@ -67,7 +67,7 @@ class GpuConditions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """One stretch of work: the power, the clocks and the throttle reasons."""
+    """One stretch of work: the power, the clocks, the throttle reasons, and what the parts of the GPU did."""
 
     start_ns: int
     end_ns: int
@@ -75,6 +75,7 @@ class Activity:
     sm_clock_mhz: float
     mem_clock_mhz: float
     throttle_reasons: ThrottleReason
+    parts: StepParts = AT_REST
 
 
 def effective_point(
@@ -101,7 +102,7 @@ def effective_point(
     )
 
 
-_RECORD = struct.Struct("<qqfffI")
+_RECORD = struct.Struct("<qqfffIffff")
 
 
 class GpuState:
@@ -114,7 +115,7 @@ class GpuState:
         self._settings: list[GpuSettings] = []
         self._conditions_log = _JsonLines(directory / "conditions.jsonl")
         self._conditions: list[GpuConditions] = []
-        self._activity_path = directory / "activity.bin"
+        self._activity_path = directory / "activity-2.bin"
         self._activity_read_bytes = 0
 
     def settings_history(self) -> list[GpuSettings]:
@@ -168,15 +169,12 @@ class GpuState:
             sm_clock_mhz=outcome.sm_clock_mhz,
             mem_clock_mhz=outcome.mem_clock_mhz,
             throttle_reasons=reasons | ThrottleReason.POWER_CAP if outcome.power_capped else reasons,
+            parts=outcome.parts.spread(conditions.foreign_slowdown, gpu.memory_rest_w(outcome.mem_clock_mhz)),
         )
 
     def log_activity(self, activities: Iterable[Activity]) -> None:
         """Append stretches of work, in order of time."""
-        data = b"".join(
-            _RECORD.pack(a.start_ns, a.end_ns, a.power_w, a.sm_clock_mhz, a.mem_clock_mhz, a.throttle_reasons)
-            for a in activities
-        )
-        _append(self._activity_path, data)
+        _append(self._activity_path, b"".join(_pack(activity) for activity in activities))
 
     def read_new_activity(self) -> list[Activity]:
         """Return the activity logged since the last call on this object, in order. This is cheap when there is none."""
@@ -187,17 +185,41 @@ class GpuState:
             data = file.read()
         whole = data[: len(data) - len(data) % _RECORD.size]
         self._activity_read_bytes += len(whole)
-        return [
-            Activity(
-                start_ns=start,
-                end_ns=end,
-                power_w=power,
-                sm_clock_mhz=sm,
-                mem_clock_mhz=mem,
-                throttle_reasons=ThrottleReason(reasons),
-            )
-            for start, end, power, sm, mem, reasons in _RECORD.iter_unpack(whole)
-        ]
+        return [_make_activity(record) for record in _RECORD.iter_unpack(whole)]
+
+
+def _pack(activity: Activity) -> bytes:
+    parts = activity.parts
+    return _RECORD.pack(
+        activity.start_ns,
+        activity.end_ns,
+        activity.power_w,
+        activity.sm_clock_mhz,
+        activity.mem_clock_mhz,
+        activity.throttle_reasons,
+        parts.memory_power_w,
+        parts.tensor_active_fraction,
+        parts.dram_active_fraction,
+        parts.sm_active_fraction,
+    )
+
+
+def _make_activity(record: tuple[Any, ...]) -> Activity:
+    start_ns, end_ns, power_w, sm_mhz, mem_mhz, reasons, memory_power_w, tensor, dram, sm = record
+    return Activity(
+        start_ns=start_ns,
+        end_ns=end_ns,
+        power_w=power_w,
+        sm_clock_mhz=sm_mhz,
+        mem_clock_mhz=mem_mhz,
+        throttle_reasons=ThrottleReason(reasons),
+        parts=StepParts(
+            memory_power_w=memory_power_w,
+            tensor_active_fraction=tensor,
+            dram_active_fraction=dram,
+            sm_active_fraction=sm,
+        ),
+    )
 
 
 class _JsonLines:

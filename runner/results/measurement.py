@@ -8,6 +8,7 @@ import polars as pl
 
 from runner.physics.shape import ModelShape
 from runner.results.sensors import SensorFindings
+from runner.spec.activity import UnitActivity
 from runner.spec.load import Load
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion, PhaseRole, RequestKind, Step
@@ -90,6 +91,33 @@ class Identity:
         return columns | self.load.columns() | self.operating_point.columns()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostEnergy:
+    """What the whole host used between two readings around the window: CPU packages and their memory."""
+
+    energy_j: float | None = None
+    elapsed_s: float | None = None
+    """Between the two readings."""
+    idle_power_w: float | None = None
+    """The whole host's, measured when the GPU's idle power was."""
+    num_workers: int = 1
+    """The workers of this run on this host. They share its energy."""
+    zones: tuple[str, ...] = ()
+    """What is counted, e.g. package-0, dram."""
+    reason: str | None = None
+    """Why the energy is None."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeterReadings:
+    """What is read once at each edge of the window beside the energy counter, and why something was not read."""
+
+    activity: UnitActivity = field(default_factory=UnitActivity)
+    host: HostEnergy = HostEnergy()
+    memory_power_reason: str | None = None
+    """Why the trace has no power of the memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """One trial's window, with everything that was observed in it and around it. Times are ns since the epoch.
@@ -115,6 +143,7 @@ class Measurement:
     """Mean power with the engine loaded and no request in flight, at this operating point."""
     edge_start: EdgeReading = EdgeReading()
     edge_end: EdgeReading = EdgeReading()
+    meters: MeterReadings = MeterReadings()
     settle_s: float | None = None
     """From setting the clocks until readings under load showed them; None if they never did, or none was set."""
     persistence_mode: bool | None = None

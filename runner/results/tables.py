@@ -56,6 +56,10 @@ TRIALS: dict[str, pl.DataType] = {
     "settle_s": pl.Float64(),  # from setting the clocks until readings under load showed them; null if they never did
     "power_limit_w": pl.Float64(),  # in force when the window closed
     "persistence_mode": pl.Boolean(),
+    "tensor_active_fraction": pl.Float64(),  # of the peak, by the GPU's counters (GPM); so are the next two
+    "dram_active_fraction": pl.Float64(),
+    "sm_active_fraction": pl.Float64(),
+    "activity_reason": pl.String(),
     "temperature_c_start": pl.Float64(),
     "temperature_c_end": pl.Float64(),
     "pace_lost_s": pl.Float64(),
@@ -79,6 +83,14 @@ TRIALS: dict[str, pl.DataType] = {
     "max_power_gap_s": pl.Float64(),
     "idle_power_w": pl.Float64(),
     "energy_above_idle_j": pl.Float64(),
+    "memory_energy_j": pl.Float64(),  # the GPU's memory's share of energy_j
+    "memory_energy_uncertainty_j": pl.Float64(),
+    "memory_energy_reason": pl.String(),
+    "host_energy_j": pl.Float64(),  # CPU packages and their memory, by RAPL, times host_share_fraction
+    "host_energy_above_idle_j": pl.Float64(),
+    "host_share_fraction": pl.Float64(),  # one over the number of workers of this run on this host
+    "host_energy_zones": pl.String(),  # what is counted, e.g. "package-0, dram"
+    "host_energy_reason": pl.String(),
     "unattributed_energy_j": pl.Float64(),  # of no request; it and the requests' energy_j sum to energy_j
     "mean_power_w": pl.Float64(),
     "joules_per_output_token": pl.Float64(),
@@ -177,6 +189,7 @@ POWER: dict[str, pl.DataType] = {
     "temperature_c": pl.Float64(),
     "energy_counter_total_j": pl.Float64(),
     "event_reasons": pl.Int64(),
+    "memory_power_w": pl.Float64(),  # of power_w, what the GPU's memory draws; a mean over the second before
 }
 
 SAMPLES: dict[str, pl.DataType] = {

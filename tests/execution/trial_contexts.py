@@ -11,6 +11,7 @@ from runner.execution.worker.measure import TrialContext, measure_trial
 from runner.execution.worker.procedure import Procedure
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.factory import open_nvml
+from runner.hardware.host.meter import find_host_meter
 from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.sampler import PowerSampler
@@ -64,9 +65,18 @@ class VirtualContext:
 
 @contextmanager
 def open_context(
-    directory: Path, *, shape: str = "mistral-7b", on_batch: Any = None, gpu_request: str = "sim"
+    directory: Path,
+    *,
+    shape: str = "mistral-7b",
+    on_batch: Any = None,
+    gpu_request: str = "sim",
+    host_root: Path | None = None,
 ) -> Iterator[VirtualContext]:
-    """Open a trial context. The sensors of any but the usual GPU are probed first."""
+    """Open a trial context. The sensors of any but the usual GPU are probed first.
+
+    Args:
+        host_root: a tree of RAPL counters; none unless given.
+    """
     time_source = VirtualTime()
     nvml = FaultyNvml(open_nvml(gpu_request, time_source, directory / "gpus"))
     gpu = NvmlGpu(nvml, 0, read_only=False)
@@ -84,6 +94,7 @@ def open_context(
             sampler=sampler,
             time_source=time_source,
             placement=make_placement(gpu.info.uuid),
+            host=find_host_meter(time_source, root=host_root or directory / "no powercap"),
             engine_process_ids=frozenset(),
         )
         yield VirtualContext(context=context, gpu=gpu, time_source=time_source, nvml=nvml, state=state)

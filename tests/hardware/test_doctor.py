@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from runner.hardware.clocks.recovery import restore_leftover
 from runner.hardware.doctor import Check, examine, reset_leftovers
 from runner.hardware.factory import open_gpu
 from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, ReadOnlyError
+from runner.hardware.host.meter import find_host_meter
 from runner.hardware.nvml.gpu import NvmlGpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.physics.gpu_state import GpuState
 from runner.spec.operating_point import OperatingPoint
 from runner.timebase import VirtualTime, WallTime
+from tests.hardware.host.trees import write_zone
 from tests.hardware.owners import Owner, gpu_settings, wait_until
 
 
@@ -135,13 +138,15 @@ def test_a_lease_is_told_with_its_holder() -> None:
     assert not [check for check in examine("sim", None, time_source) if "leased" in check.finding]
 
 
-def test_findings_on_each_sensor_are_details_and_nothing_else_is() -> None:
+def test_findings_on_each_sensor_and_part_are_details_and_nothing_else_is() -> None:
     checks = look()
     assert [check.finding.split(":")[0] for check in checks if check.is_detail] == [
         "sensor 'samples'",
         "sensor 'instant'",
         "sensor 'average'",
         "sensor 'counter'",
+        "power of its memory",
+        "activity counters",
     ]
 
 
@@ -187,7 +192,7 @@ def test_a_gpu_that_fails_leaves_what_was_found_before_and_the_other_gpus(monkey
     found = {index: [check for check in checks if check.subject == f"GPU {index}"] for index in range(3)}
     assert (found[1][-1].level, found[1][-1].finding) == ("error", "it does not answer")
     assert len(found[1]) == 4
-    assert len(found[0]) == len(found[2]) == 9
+    assert len(found[0]) == len(found[2]) == 11
 
 
 def test_an_error_of_the_program_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,3 +328,23 @@ def test_an_order_to_set_nothing_forbids_the_reset_too(monkeypatch: pytest.Monke
     with pytest.raises(ReadOnlyError, match="SWEEP_CLOCKS=read-only forbids"):
         list(reset_leftovers("sim", None))
     assert sm_clock_lock(gpu) == 990
+
+
+@pytest.mark.parametrize(("gpu", "words"), [("sim:h200", "there"), ("sim:h200+a100", "none (")])
+def test_what_can_split_a_joule_is_a_detail(gpu: str, words: str) -> None:
+    checks = look(gpu)
+    for name in ("power of its memory", "activity counters"):
+        check = find(checks, name)
+        assert check.finding.startswith(f"{name}: {words}")
+        assert (check.level, check.is_detail) == ("ok", True)
+    assert "host" not in {check.subject for check in checks}
+
+
+def test_the_host_of_a_real_gpu_says_whether_its_energy_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "is_simulated", lambda request: False)
+    monkeypatch.setattr(doctor, "find_host_meter", partial(find_host_meter, root=tmp_path))
+    assert find(look(), "its energy stays null: no CPU package has an energy counter").subject == "host"
+    write_zone(tmp_path, "intel-rapl:0", "package-0")
+    assert find(look(), "its energy can be read (RAPL)").level == "ok"

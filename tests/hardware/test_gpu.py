@@ -207,3 +207,27 @@ def test_an_operating_point_is_set_and_reset(
     gpu.reset(700.0)
     time_source.sleep(1.0)
     assert (gpu.read_state().sm_clock_mhz, gpu.read_power_limit_w()) == (345, 700.0)
+
+
+def test_the_memory_draws_a_part_of_the_power(open_one: Open, time_source: VirtualTime) -> None:
+    gpu = open_one()
+    work(gpu, time_source)
+    try:
+        reading = gpu.read_memory_power()
+    except NotSupportedError:
+        pytest.skip("the memory is not told from the rest")
+    assert 0 < reading.power_w < 700
+    assert time_source.now_ns() - 200_000_000 <= reading.time_ns <= time_source.now_ns()
+
+
+def test_activity_lies_between_two_marks(open_one: Open, time_source: VirtualTime) -> None:
+    gpu = open_one()
+    try:
+        first = gpu.mark_activity()
+    except NotSupportedError:
+        pytest.skip("no activity counters")
+    work(gpu, time_source)
+    activity = gpu.read_activity(first, gpu.mark_activity())
+    fractions = (activity.tensor_active_fraction, activity.dram_active_fraction, activity.sm_active_fraction)
+    assert all(fraction is not None and 0 <= fraction <= 1 for fraction in fractions)
+    assert activity.activity_reason is None

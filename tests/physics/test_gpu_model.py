@@ -113,3 +113,35 @@ def test_settings_hold_after_they_have_settled() -> None:
     assert effective_point(history, 1_060_000_000, 0.06) == OperatingPoint(sm_clock_mhz=990)
     assert effective_point(history, 2_000_000_000, 0.06) == OperatingPoint(sm_clock_mhz=990)
     assert effective_point(history, 2_060_000_000, 0.06) == settled
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_parts_are_shares_at_every_clock(gpu: GpuModel, work: StepWork) -> None:
+    for outcome in over_clocks(gpu, work):
+        parts = outcome.parts
+        assert 0 < parts.tensor_active_fraction < 1
+        assert 0 < parts.dram_active_fraction < 1
+        assert 0 < parts.sm_active_fraction < 1
+        assert gpu.memory_rest_w(outcome.mem_clock_mhz) < parts.memory_power_w < outcome.power_w
+
+
+def test_parts_follow_the_work_and_the_clocks() -> None:
+    gpu = load_gpu_model("h200")
+    decoding, prefill = (gpu.step(MISTRAL, work, OperatingPoint()) for work in (WORKS[1], WORKS[2]))
+    work = WORKS[2]
+    done = MISTRAL.flops(work) / (gpu.peak_flops_per_s * prefill.sm_clock_mhz / gpu.sm_clocks_mhz[-1])
+    assert prefill.parts.tensor_active_fraction == pytest.approx(done / prefill.duration_s)
+    moved = MISTRAL.bytes(WORKS[1]) / gpu.peak_bytes_per_s
+    assert decoding.parts.dram_active_fraction == pytest.approx(moved / decoding.duration_s)
+    assert decoding.parts.dram_active_fraction > prefill.parts.dram_active_fraction
+    assert decoding.parts.memory_power_w > prefill.parts.memory_power_w
+    slow = gpu.step(MISTRAL, WORKS[1], OperatingPoint(mem_clock_mhz=gpu.mem_clocks_mhz[0]))
+    assert slow.parts.dram_active_fraction > decoding.parts.dram_active_fraction  # of a lower peak
+
+
+def test_the_same_work_over_a_longer_time_has_lower_means() -> None:
+    parts = load_gpu_model("h200").step(MISTRAL, WORKS[0], OperatingPoint()).parts
+    spread = parts.spread(2.0, 55.0)
+    assert spread.tensor_active_fraction == pytest.approx(parts.tensor_active_fraction / 2)
+    assert spread.memory_power_w - 55.0 == pytest.approx((parts.memory_power_w - 55.0) / 2)
+    assert parts.spread(1.0, 55.0) == parts

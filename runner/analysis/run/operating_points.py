@@ -16,6 +16,7 @@ ENERGY_METRICS = (
     "energy_delay_product_js",
     "mean_power_w",
     "joules_per_good_request",
+    "joules_per_token_with_host",
 )
 METRICS = (
     *ENERGY_METRICS,
@@ -40,6 +41,7 @@ SERVICE = (
 GOALS = ("joules_per_token", "energy_delay_product_js", "joules_per_good_request")
 """What an operating point may be chosen by."""
 PHASES = tuple(f"joules_per_{phase}_token{bound}" for phase in ("prefill", "decode") for bound in ("", "_low", "_high"))
+ACTIVITY = ("tensor_active_fraction", "dram_active_fraction", "sm_active_fraction")
 _SUFFIXES = ("", "_low", "_high", "_change", "_change_low", "_change_high")
 
 OPERATING_POINTS: dict[str, pl.DataType] = {
@@ -60,13 +62,19 @@ OPERATING_POINTS: dict[str, pl.DataType] = {
     "default_is_on_same_board": pl.Boolean(),
     "interval_reason": pl.String(),
     "is_least_energy": pl.Boolean(),
+    "is_least_energy_with_host": pl.Boolean(),
     # means over the averaged trials, and how they compare with the default clock
     "sm_clock_mhz": pl.Float64(),
     "mem_clock_mhz": pl.Float64(),
     "throttled_fraction": pl.Float64(),
+    "power_capped_fraction": pl.Float64(),
+    **{name: pl.Float64() for name in ACTIVITY},
+    "bound_by": pl.String(),
     "token_kind": pl.String(),
     "energy_j": pl.Float64(),
     "energy_uncertainty_j": pl.Float64(),
+    "memory_energy_fraction": pl.Float64(),
+    "host_energy_fraction": pl.Float64(),
     **{f"{metric}{suffix}": pl.Float64() for metric in METRICS for suffix in _SUFFIXES},
     "num_compared": pl.Int64(),
     **{f"{goal}_chosen_{bound}": pl.Float64() for goal in GOALS for bound in ("low", "high")},
@@ -97,6 +105,12 @@ num_averaged: trials behind the means. These are the sound ones; where there is 
     that finished with a verdict. `verdicts` names every verdict that occurred, averaged or not.
 is_least_energy: the sound operating point of its block with the least joules per token; of equals, the first row. It is
     ranked by joules_per_token_change where every sound operating point has one, else by joules_per_token.
+is_least_energy_with_host: the same by joules_per_token_with_host, which adds host_energy_j. False everywhere where the
+    host's energy is not known.
+power_capped_fraction: share of the window in which the power cap held the clock down.
+bound_by: what bound the operating point (`bound_by.BOUNDS`); null without the GPU's activity counters.
+memory_energy_fraction, host_energy_fraction: memory_energy_j and host_energy_j over energy_j. The memory's part is in
+    energy_j, the host's is not.
 token_kind: "output" for generate; "prompt" for loglikelihood, which generates nothing.
 gpu_uuids: the GPUs of these trials. There are several where a block went on elsewhere after its GPU was lost.
 *_low, *_high: 95 % interval of the mean over the averaged trials. Where it is null, `interval_reason` says why.

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from runner.analysis.run.bound_by import find_bound
 from runner.analysis.run.intervals import Array, Repeats, compare_with_default, level_half_width
 from runner.analysis.run.operating_points import (
+    ACTIVITY,
     BLOCK,
     ENERGY_METRICS,
     GOALS,
@@ -44,6 +46,7 @@ def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
         *(bound for metric in METRICS for bound in _bounds(metric)),
         *(bound for goal in GOALS for bound in _bounds_if_chosen(goal)),
         is_default=_is_default(),
+        bound_by=find_bound(),
         interval_reason=pl.when(num_averaged=0).then(pl.lit("no trial finished")).otherwise("interval_reason"),
     )
     points = _compare_quality(_compare_time(points)).sort(
@@ -52,7 +55,11 @@ def summarise_operating_points(trials: pl.DataFrame) -> pl.DataFrame:
         descending=[False] * len(_BY_BLOCK) + [True] * len(_BY_POINT),
         nulls_last=False,
     )
-    return _mark_least_energy(points).select(pl.col(name).cast(dtype) for name, dtype in OPERATING_POINTS.items())
+    points = points.with_columns(
+        is_least_energy=_is_least("joules_per_token"),
+        is_least_energy_with_host=_is_least("joules_per_token_with_host"),
+    )
+    return points.select(pl.col(name).cast(dtype) for name, dtype in OPERATING_POINTS.items())
 
 
 def count_verdicts(trials: pl.DataFrame) -> pl.DataFrame:
@@ -95,6 +102,12 @@ def _mark_averaged(trials: pl.DataFrame) -> pl.DataFrame:
             token_kind=pl.when(is_generate).then(pl.lit("output")).otherwise(pl.lit("prompt")),
             joules_per_token=pl.when(is_generate).then("joules_per_output_token").otherwise("joules_per_prompt_token"),
         )
+        .with_columns(
+            joules_per_token_with_host=pl.col("joules_per_token") * (1 + pl.col("host_energy_j") / pl.col("energy_j")),
+            memory_energy_fraction=pl.col("memory_energy_j") / pl.col("energy_j"),
+            host_energy_fraction=pl.col("host_energy_j") / pl.col("energy_j"),
+            power_capped_fraction=pl.col("throttled_power_s") / pl.col("duration_s"),
+        )
         .with_columns(point_is_sound=pl.col("is_sound").any().over(*BLOCK, *POINT))
         .with_columns(is_averaged=pl.col("is_sound") | (pl.col("is_ok") & ~pl.col("point_is_sound")))
     )
@@ -103,7 +116,8 @@ def _mark_averaged(trials: pl.DataFrame) -> pl.DataFrame:
 def _average_trials(trials: pl.DataFrame) -> pl.DataFrame:
     averaged = pl.col("is_averaged")
     means = (
-        *METRICS, *PHASES, *SERVICE, "energy_j", "energy_uncertainty_j", "sm_clock_mhz", "mem_clock_mhz",
+        *METRICS, *PHASES, *SERVICE, *ACTIVITY, "power_capped_fraction", "memory_energy_fraction",
+        "host_energy_fraction", "energy_j", "energy_uncertainty_j", "sm_clock_mhz", "mem_clock_mhz",
         "throttled_fraction", "quality", "quality_stderr", "output_agreement", "output_agreement_default",
     )  # fmt: skip
     firsts = (
@@ -260,15 +274,15 @@ def _compare_quality(points: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _mark_least_energy(points: pl.DataFrame) -> pl.DataFrame:
-    """Mark the sound operating point of each block that needs the least joules per token.
+def _is_least(metric: str) -> pl.Expr:
+    """Return which is the sound operating point of each block that needs the least joules per token.
 
     The change ranks them where every sound one has it, since neither drift nor the GPU affects it. Else the mean does.
     """
-    change, mean = (pl.when("is_sound").then(name) for name in ("joules_per_token_change", "joules_per_token"))
+    change, mean = (pl.when("is_sound").then(name) for name in (f"{metric}_change", metric))
     all_have_one = (change.is_not_null() | mean.is_null()).all() & pl.col("default_is_sound").all()
     rank = pl.when(all_have_one.over(*BLOCK)).then(change).otherwise(mean).rank("ordinal").over(*BLOCK)
-    return points.with_columns(is_least_energy=(rank == 1).fill_null(False))
+    return (rank == 1).fill_null(False)
 
 
 def _is_default() -> pl.Expr:

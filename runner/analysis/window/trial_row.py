@@ -11,6 +11,8 @@ import polars as pl
 
 from runner.analysis.energy.account import account_energy
 from runner.analysis.energy.attribution import attribute_energy
+from runner.analysis.energy.host import share_host_energy
+from runner.analysis.energy.memory import estimate_memory_energy
 from runner.analysis.window.energy_costs import divide_energy
 from runner.analysis.window.evidence import find_evidence
 from runner.analysis.window.flow import describe_flow
@@ -103,6 +105,9 @@ def analyse_trial(
         times,
         account.energy,
         costs,
+        estimate_memory_energy(measurement),
+        share_host_energy(measurement),
+        measurement.meters.activity,
         describe_phases(measurement, work, account.energy),
         regress_phases(measurement, energy_j),
         find_steady_part(measurement),

@@ -20,6 +20,7 @@ from runner.display.report.columns import (
 from runner.display.report.document import Details, Mark, Section, Sentences, Table
 from runner.display.text.advice import describe_outputs, describe_recommendation, is_default_only
 from runner.display.text.costs import name_costs
+from runner.display.text.energy_parts import describe_energy_parts
 from runner.display.text.findings import describe_block
 from runner.display.text.names import Row, name_block, short_gpu_names
 from runner.display.text.notes import (
@@ -79,7 +80,7 @@ def _describe_points(points: Sequence[Row]) -> BlockParts:
         parts += (Sentences(texts=(warning,), emphasis="warning"),)
     if phased := choose_phased(points):
         parts += (Table(columns=tuple(phase_columns(phased))), *_quiet(describe_phases(phased)))
-    return (*parts, Sentences(texts=(describe_block(points),)))
+    return (*parts, Sentences(texts=(describe_block(points), *describe_energy_parts(points))))
 
 
 def _describe_costs(study: Study, block: Row) -> BlockParts:

@@ -35,6 +35,7 @@ def build_columns(points: Sequence[Row]) -> list[Column]:
         Column("Δ %", "change of the latency", _changes(points, latency), 2),
         Column("TPOT ms", "TPOT", _numbers(points, "tpot_s_p50", scale=1e3), 9),
         Column("power W", "mean power", _numbers(points, "mean_power_w"), 8),
+        Column("bound by", "what bound it", _cells(points, _bound), 13, alignment="left"),
         Column("quality", "quality", _scores(points, "quality"), 3),
         Column("±", "error of the quality", _scores(points, "quality_stderr"), 10),
         Column("Δ", "change of the quality", _cells(points, _quality_change), 11),
@@ -153,6 +154,10 @@ def _num_trials(point: Row) -> str:
 
 def _asked(value: float | None) -> str:
     return "default" if value is None else f"{value:.0f}"
+
+
+def _bound(point: Row) -> str:
+    return point["bound_by"] or UNKNOWN
 
 
 def _verdicts(point: Row) -> str:

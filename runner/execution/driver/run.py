@@ -25,7 +25,7 @@ from runner.execution.driver.leftovers import list_not_restored
 from runner.execution.driver.manifest import RunOptions, build_manifest, close_manifest
 from runner.execution.driver.prefetch import Prefetch, list_ahead
 from runner.execution.driver.worker_pool import WorkerPool
-from runner.execution.gpu_group import GpuGroup
+from runner.execution.gpu_group import GpuGroup, count_on_host
 from runner.execution.worker.worker import WorkerConfig
 from runner.results.live import SweepView
 from runner.results.outcome import RunOutcome
@@ -145,6 +145,7 @@ def _start_run(
             driver_process_id=os.getpid() if group.host == socket.gethostname() else None,
             commits=options.commits,
             server=options.server,
+            num_workers_on_host=count_on_host(groups, group),
         )
         for group in groups
     ]

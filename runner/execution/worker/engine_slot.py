@@ -74,6 +74,7 @@ class EngineSlot:
             sampler=self._session.sampler,
             time_source=self._setup.time_source,
             placement=self._session.placement,
+            host=self._session.host,
             engine_process_ids=self._process_ids,
             engine_on_gpu=self._engine_on_gpu,
             memory_left_behind=self._memory_left_behind,

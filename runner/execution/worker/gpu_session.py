@@ -19,6 +19,7 @@ from runner.execution.worker.reporter import Reporter
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.factory import open_gpu
 from runner.hardware.gpu import Gpu, GpuInfo
+from runner.hardware.host.meter import HostMeter, find_host_meter
 from runner.hardware.nvml.cuda_uuid import require_same_gpu
 from runner.hardware.sensors.probe import probe_sensors
 from runner.hardware.sensors.sampler import PowerSampler
@@ -38,6 +39,7 @@ class GpuSession:
     placement: Placement
     lease: ClockLease
     sampler: PowerSampler
+    host: HostMeter
     sensors_at_rest: SensorFindings
     """The probe's findings without any load."""
 
@@ -57,6 +59,7 @@ def hold_gpu(
     server: AttachedServer | None = None,
     read_only: bool,
     driver_process_id: int | None,
+    num_workers_on_host: int = 1,
 ) -> Iterator[GpuSession]:
     """Take a GPU group's GPU. At the end, restore its settings.
 
@@ -65,6 +68,7 @@ def hold_gpu(
         engine: "vllm", "server", or "simulated" for a GPU in virtual time, whose state belongs to one worker alone.
         server: the server that the run attaches to; None unless the engine is "server".
         driver_process_id: the driver, if it is on this host. When it dies, the guard restores the GPU.
+        num_workers_on_host: the workers of this run on this host. They share the host's energy.
     Raises: GpuError, LeaseHeldError, ValueError: the GPU is not available. GpuError, at the end: its settings could
         not be restored.
     """
@@ -99,7 +103,18 @@ def hold_gpu(
         sampler = PowerSampler(gpu, time_source, on_batch=reporter.send_power, sensors=sensors)
         sampler.start()
         resources.callback(sampler.stop)
-        yield GpuSession(gpu=gpu, placement=placement, lease=lease, sampler=sampler, sensors_at_rest=sensors)
+        host = _open_host_meter(info, time_source, num_workers_on_host)
+        host.start()
+        resources.callback(host.stop)
+        yield GpuSession(gpu=gpu, placement=placement, lease=lease, sampler=sampler, host=host, sensors_at_rest=sensors)
+
+
+def _open_host_meter(info: GpuInfo, time_source: TimeSource, num_workers: int) -> HostMeter:
+    """Return the meter of this host; beside a simulated GPU one that reads nothing."""
+    if info.simulated:
+        reason = "the GPU is simulated: this host does not do the work of a GPU's host"
+        return HostMeter((), time_source, num_workers=num_workers, reason=reason)
+    return find_host_meter(time_source, num_workers=num_workers)
 
 
 @contextmanager

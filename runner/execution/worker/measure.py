@@ -14,11 +14,13 @@ from runner.execution.worker.rounds import EdgesNs, until_interrupted
 from runner.execution.worker.settle import Settling
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.gpu import Gpu, GpuError, GpuLostError
+from runner.hardware.host.meter import HostMeter, mean_power_w
+from runner.hardware.sensors.idle_power import measure_idle_power
 from runner.hardware.sensors.sampler import PowerSampler
+from runner.hardware.sensors.window_meters import WindowMeters
 from runner.inference.engine import Engine, EngineRun
 from runner.results.live import GpuPhase
-from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, Placement
-from runner.spec.load import Load
+from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, MeterReadings, Placement
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion, Request
 from runner.tasks.features.tokens import token_entropy_bits
@@ -26,11 +28,6 @@ from runner.timebase import TimeSource
 
 TRACE_MARGIN_S = 0.3
 """How much of the trace before the window is kept."""
-IDLE_S = 1.0
-"""How long idle power is measured."""
-IDLE_DELAY_S = 0.2
-"""The wait between the last request and measuring idle power: ten samples of the sample buffer, past the fall from work
-to rest. A sensor that averages over the past adds its averaging window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +40,7 @@ class TrialContext:
     sampler: PowerSampler
     time_source: TimeSource
     placement: Placement
+    host: HostMeter
     engine_process_ids: frozenset[int] | None = None
     """The engine's processes on the GPU; None where the NVIDIA driver does not list processes."""
     engine_on_gpu: bool = True
@@ -51,6 +49,8 @@ class TrialContext:
     """Whether memory of the engine before this one was still in use after that engine had ended."""
     idle_power_w: dict[OperatingPoint, float | None] = field(default_factory=dict)
     """Idle power with this engine loaded, by operating point. The first trial at each measures it."""
+    host_idle_power_w: dict[OperatingPoint, float | None] = field(default_factory=dict)
+    """The whole host's power meanwhile."""
     prompt_likelihood_nats: dict[str, Mapping[str, float | None]] = field(default_factory=dict)
     """The likelihood of each prompt: by task, then by request_id. It holds only tasks that ask for it."""
 
@@ -91,7 +91,7 @@ def measure_trial(
 
     on_phase("measuring")
     window = _measure_window(
-        context, identity.load, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
+        context, identity, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
     )
     return Measurement(
         identity=identity,
@@ -106,6 +106,7 @@ def measure_trial(
         idle_power_w=idle_power_w,
         edge_start=window.edge_start,
         edge_end=window.edge_end,
+        meters=window.meters,
         settle_s=settling.settle_s,
         persistence_mode=context.gpu.info.persistence_mode,
         engine_process_ids=context.engine_process_ids,
@@ -136,11 +137,12 @@ class _Window:
     counter_end: CounterTick | None
     edge_start: EdgeReading
     edge_end: EdgeReading
+    meters: MeterReadings
 
 
 def _measure_window(
     context: TrialContext,
-    load: Load,
+    identity: Identity,
     requests: Sequence[Request],
     procedure: Procedure,
     *,
@@ -153,10 +155,11 @@ def _measure_window(
     """
     edge_start = _read_edge(context.gpu)
     counter_start = _mark_tick(context.sampler)
+    meters = WindowMeters(context.gpu, context.host)
     requests_run = run_requests(
         context.engine,
         requests,
-        load,
+        identity.load,
         procedure,
         context.time_source,
         on_progress=on_progress,
@@ -165,10 +168,15 @@ def _measure_window(
     run = requests_run.run
     if is_interrupted():
         raise InterruptedTrialError
+    meter_readings = meters.finish(
+        host_idle_power_w=context.host_idle_power_w.get(identity.operating_point),
+        memory_power_reason=context.sampler.memory_power_reason,
+    )
     counter_end = _mark_tick(context.sampler)
     edge_end = _read_edge(context.gpu)
     covered_ns = max(run.end_ns, counter_end.time_ns if counter_end else 0)
     context.sampler.wait_covered(covered_ns)
+    context.sampler.wait_memory_covered(run.end_ns)
     if context.sampler.error is not None:
         raise context.sampler.error
     margin_ns = round(TRACE_MARGIN_S * 1e9)
@@ -185,36 +193,17 @@ def _measure_window(
         counter_end=counter_end,
         edge_start=edge_start,
         edge_end=edge_end,
+        meters=meter_readings,
     )
 
 
 def _find_idle_power(context: TrialContext, point: OperatingPoint) -> float | None:
     """Return idle power at the operating point in force, in W, measured unless an earlier trial has done so."""
     if context.idle_power_w.get(point) is None:
+        before = context.host.read()
         context.idle_power_w[point] = measure_idle_power(context.sampler, context.time_source)
+        context.host_idle_power_w[point] = mean_power_w(before, context.host.read())
     return context.idle_power_w[point]
-
-
-def measure_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float | None:
-    """Return the GPU's mean power over `IDLE_S` without requests, in W; None where no sensor shows it."""
-    time_source.sleep(IDLE_DELAY_S + sampler.reach_s)
-    start_ns = time_source.now_ns()
-    time_source.sleep(IDLE_S)
-    end_ns = time_source.now_ns()
-    sampler.wait_covered(end_ns)
-    readings = sampler.look_back(start_ns)  # and leave them to the sampler: the next window needs the last of them
-    mean_w = readings.filter(pl.col("time_ns") <= end_ns)["power_w"].drop_nulls().mean()
-    return mean_w if isinstance(mean_w, float) else _count_idle_power(sampler, time_source)
-
-
-def _count_idle_power(sampler: PowerSampler, time_source: TimeSource) -> float | None:
-    """Return idle power by the energy counter, for GPUs that report no power."""
-    start = _mark_tick(sampler)
-    time_source.sleep(IDLE_S)
-    end = _mark_tick(sampler)
-    if start is None or end is None or end.energy_j < start.energy_j:
-        return None
-    return (end.energy_j - start.energy_j) / ((end.time_ns - start.time_ns) * 1e-9)
 
 
 def read_process_ids(gpu: Gpu) -> frozenset[int] | None:

@@ -46,6 +46,8 @@ class WorkerConfig:
     """The commit that each model of the hub is pinned to, by label."""
     server: AttachedServer | None = None
     """The server that the run attaches to; None unless the engine is "server"."""
+    num_workers_on_host: int = 1
+    """The workers of this run on this worker's host, which share the host's energy."""
 
 
 class GpuWorker:
@@ -81,6 +83,7 @@ class GpuWorker:
                 server=config.server,
                 read_only=config.read_only,
                 driver_process_id=config.driver_process_id,
+                num_workers_on_host=config.num_workers_on_host,
             )
         )
         self._slot = EngineSlot(config.sweep, self._engine_setup(), self._session, self._reporter)

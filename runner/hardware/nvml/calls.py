@@ -77,15 +77,20 @@ def read_power_samples(nvml: Any, handle: Any, after_ns: int) -> list[PowerReadi
     return sorted(readings, key=lambda reading: reading.time_ns)
 
 
-def read_power_field(nvml: Any, handle: Any, field_name: str) -> PowerReading:
+def read_power_field(nvml: Any, handle: Any, field_name: str, scope: int | None = None) -> PowerReading:
     """Return a power field of the GPU, e.g. NVML_FI_DEV_POWER_INSTANT, with the field's own stamp.
 
+    Args:
+        scope: what part of the GPU is meant, e.g. NVML_POWER_SCOPE_MEMORY; None is the whole.
     Raises: NotSupportedError: the GPU, its driver or this nvidia-ml-py lacks the field. GpuError.
     """
     field_id = getattr(nvml, field_name, None)
     if field_id is None:
         raise NotSupportedError(f"this version of nvidia-ml-py has no {field_name}")
-    field = call_nvml(nvml, "nvmlDeviceGetFieldValues", handle, [field_id])[0]
+    asked = field_id if scope is None else (field_id, scope)
+    field = call_nvml(nvml, "nvmlDeviceGetFieldValues", handle, [asked])[0]
+    if scope is not None and field.nvmlReturn == nvml.NVML_ERROR_INVALID_ARGUMENT:  # of a driver without scopes
+        raise NotSupportedError(f"{field_name} at scope {scope}: not supported by this GPU or driver")
     if field.nvmlReturn != 0:  # the call succeeds even where a field fails
         raise typed_error(nvml, nvml.NVMLError(field.nvmlReturn), field_name)
     return PowerReading(time_ns=field.timestamp * 1000, power_w=_decode_power(field_name, field.valueType, field.value))

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.hardware.access.read_only import CLOCKS_VARIABLE, environment_forbids_setting
 from runner.hardware.gpu import (
+    ActivityMark,
     GpuAddress,
     GpuInfo,
     NotSupportedError,
@@ -19,11 +20,16 @@ from runner.hardware.gpu import (
     ThrottleTimes,
 )
 from runner.hardware.nvml.calls import call_nvml, read_or_none, read_power_field, read_power_samples
+from runner.hardware.nvml.gpm import read_between, take_sample
 from runner.hardware.nvml.info import as_watts, open_handle, read_info
 from runner.hardware.nvml.renewed import RenewedReading
 from runner.hardware.nvml.throttle import read_times_by_fields, read_times_by_policies, translate_reasons
+from runner.spec.activity import UnitActivity
 from runner.spec.operating_point import OperatingPoint, Setting
 from runner.timebase import TimeSource, WallTime
+
+MEMORY_SCOPE = 2
+"""NVML_POWER_SCOPE_MEMORY."""
 
 
 class NvmlGpu:
@@ -93,6 +99,21 @@ class NvmlGpu:
         """
         power_w = float(self._call("nvmlDeviceGetPowerUsage")) / 1000
         return PowerReading(time_ns=self._time_source.now_ns(), power_w=power_w)
+
+    def read_memory_power(self) -> PowerReading:
+        """Return what the memory draws (NVML_FI_DEV_POWER_AVERAGE at scope 2): a one-second mean on an H200.
+
+        Raises: NotSupportedError: the GPU does not tell its memory from the rest.
+        """
+        return read_power_field(self._nvml, self._handle, "NVML_FI_DEV_POWER_AVERAGE", MEMORY_SCOPE)
+
+    def mark_activity(self) -> ActivityMark:
+        """Read the activity counters (GPM) now. Raises: NotSupportedError: the GPU has none."""
+        return take_sample(self._nvml, self._handle)
+
+    def read_activity(self, first: ActivityMark, last: ActivityMark) -> UnitActivity:
+        """Return how busy the GPU's units were between two marks, at least 0.1 s apart (GPM)."""
+        return read_between(self._nvml, first, last)
 
     def read_state(self) -> StateReading:
         """Return clocks, temperature and throttle reasons now. A reading that fails is None.

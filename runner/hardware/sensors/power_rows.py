@@ -11,7 +11,7 @@ import polars as pl
 from runner.hardware.gpu import PowerReading, StateReading
 from runner.results.tables import POWER
 
-_Row = tuple[int, float | None, int | None, int | None, float | None, float | None, int | None]
+_Row = tuple[int, float | None, int | None, int | None, float | None, float | None, int | None, float | None]
 """A row of the power table without its gpu_uuid, which is the same in all of them."""
 _COLUMNS = [name for name in POWER if name != "gpu_uuid"]
 
@@ -33,17 +33,21 @@ class PowerRows:
 
     def add_power(self, readings: Sequence[PowerReading]) -> None:
         """Add power readings, all of them before the next `take`."""
-        self._add([(reading.time_ns, reading.power_w, None, None, None, None, None) for reading in readings])
+        self._add([(reading.time_ns, reading.power_w, None, None, None, None, None, None) for reading in readings])
 
     def add_state(self, state: StateReading) -> None:
         """Add clocks, temperature and throttle reasons, which are the column `event_reasons`."""
         reasons = None if state.throttle_reasons is None else int(state.throttle_reasons)
         values = (state.sm_clock_mhz, state.mem_clock_mhz, state.temperature_c)
-        self._add([(state.time_ns, None, *values, None, reasons)])
+        self._add([(state.time_ns, None, *values, None, reasons, None)])
 
     def add_counter(self, time_ns: int, counter_j: float) -> None:
         """Add a reading of the energy counter."""
-        self._add([(time_ns, None, None, None, None, counter_j, None)])
+        self._add([(time_ns, None, None, None, None, counter_j, None, None)])
+
+    def add_memory_power(self, reading: PowerReading) -> None:
+        """Add a reading of what the memory draws."""
+        self._add([(reading.time_ns, None, None, None, None, None, None, reading.power_w)])
 
     def clear(self) -> None:
         """Forget what was not taken."""

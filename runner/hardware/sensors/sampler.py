@@ -15,6 +15,7 @@ import polars as pl
 
 from runner.hardware.gpu import Gpu, GpuError, GpuLostError, NotSupportedError, StateReading
 from runner.hardware.sensors.counter import EnergyCounter
+from runner.hardware.sensors.memory_power import MemoryPower
 from runner.hardware.sensors.power_rows import PowerRows
 from runner.hardware.sensors.reader import POLL_S, PowerReader
 from runner.results.sensors import SensorFindings
@@ -79,6 +80,7 @@ class PowerSampler:
         self._num_samples = self._num_lost = self._num_failed_reads = 0
         self._max_lateness_s = 0.0
         self._counter = EnergyCounter(gpu, time_source)
+        self._memory = MemoryPower(gpu, time_source, self._rows)
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -100,12 +102,17 @@ class PowerSampler:
         return self._reader.reach_ns * 1e-9
 
     @property
+    def memory_power_reason(self) -> str | None:
+        """Why the power of the GPU's memory was not read; None where the last reading succeeded."""
+        return self._memory.reason
+
+    @property
     def stats(self) -> SamplerStats:
         """How well the sampling has gone so far."""
         return SamplerStats(
             num_samples=self._num_samples,
             num_lost=self._num_lost,
-            num_failed_reads=self._num_failed_reads + self._counter.num_failed_reads,
+            num_failed_reads=self._num_failed_reads + self._counter.num_failed_reads + self._memory.num_failed_reads,
             max_lateness_s=self._max_lateness_s,
             sample_period_s=None if self._period_ns is None else self._period_ns * 1e-9,
         )
@@ -192,6 +199,13 @@ class PowerSampler:
             self._time_source.sleep(COVER_POLL_S)
         return self._reader.source is None and self._error is None and self.mark_counter_tick() is not None
 
+    def wait_memory_covered(self, time_ns: int) -> None:
+        """Wait until the power of the GPU's memory is known up to `time_ns`, where the GPU tells it."""
+        try:
+            self._memory.wait_past(time_ns)
+        except GpuLostError as error:
+            self._error = error
+
     def _run(self) -> None:
         """Beat at start + k periods, however long a beat takes, until `stop` or an error."""
         deadline_ns = self._time_source.now_ns()
@@ -222,6 +236,7 @@ class PowerSampler:
     def _tick(self) -> None:
         self._num_ticks += 1
         self._read_state()
+        self._memory.read()
         if not self._reader.is_polled and self._num_ticks % TICKS_PER_DRAIN == 0:
             self._drain()
         if self._num_ticks % TICKS_PER_BATCH == 0:

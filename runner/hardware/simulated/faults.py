@@ -18,7 +18,7 @@ from runner.hardware.simulated.module import SimulatedNvml
 Effect = Callable[[Callable[[], Any]], Any]
 """Takes the true call and answers in its place: it raises an error, or returns the true answer or another one."""
 
-EVERY_CALL = ("nvmlDevice*",)
+EVERY_CALL = ("nvmlDevice*", "nvmlGpmQueryDeviceSupport", "nvmlGpmSampleGet")
 """The functions that fail when a GPU has fallen off the bus."""
 EVERY_SETTING = ("nvmlDeviceSet*", "nvmlDeviceReset*")
 """The functions that a driver refuses without permission."""

@@ -59,6 +59,11 @@ class SimulatedGpu:
         update_ns = self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns)
         return update_ns, self.history.means_w([update_ns], habit.window_ns)[0]
 
+    def read_memory_power(self, habit: Habit, now_ns: int) -> tuple[int, float]:
+        """Return when the reading of the memory last changed, in ns since the epoch, and its value in W."""
+        update_ns = self.loaded_ns + habit.last_update_ns(now_ns - self.loaded_ns)
+        return update_ns, self.history.memory_mean_w(update_ns, habit.window_ns)
+
     def read_samples(self, habit: Habit, now_ns: int, after_ns: int) -> list[tuple[int, float]]:
         """Return the samples of the buffer after an instant: (ns since the epoch, W), oldest first."""
         newest = (now_ns - self.loaded_ns) // habit.period_ns

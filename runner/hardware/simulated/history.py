@@ -9,12 +9,13 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from runner.hardware.simulated.rates import PartSums, StepRates
 from runner.hardware.simulated.sensor_profiles import Habit
-from runner.physics.gpu_model import GpuModel
+from runner.physics.gpu_model import AT_REST, GpuModel, StepParts
 from runner.physics.gpu_state import Activity, GpuState
 from runner.spec.throttle import ThrottleReason
 
@@ -112,6 +113,20 @@ class GpuHistory:
             seen_j = self._seen_j[i] + self._power_w[i] * self._seen_ns(self._start_ns[i], time_ns) * 1e-9
             return seen_j * (self._counter.period_ns / self._counter.window_ns)
 
+    def part_sums(self, time_ns: int) -> PartSums:
+        """Return the exact integrals of what the parts did, from the loading of the driver to an instant."""
+        with self._lock:
+            self._refresh()
+            i = max(bisect_right(self._start_ns, time_ns) - 1, 0)
+            return self._rates.sum_until(i, max(time_ns - self._start_ns[i], 0) * 1e-9)
+
+    def memory_mean_w(self, end_ns: int, window_ns: int) -> float:
+        """Return the memory's mean power over the window before an instant, at most since the driver loaded."""
+        start_ns = min(max(end_ns - window_ns, self._loaded_ns), end_ns - 1)
+        with self._lock:
+            memory_j = self.part_sums(end_ns).memory_j - self.part_sums(start_ns).memory_j
+        return memory_j / ((end_ns - start_ns) * 1e-9)
+
     def throttled_ns(self, reason: ThrottleReason, time_ns: int) -> int:
         """Return how long a reason of `COUNTED_REASONS` was counted, from the loading of the driver to an instant."""
         with self._lock:
@@ -135,6 +150,7 @@ class GpuHistory:
         self._energy_j = array("d")
         self._seen_j = array("d")
         self._temperature_c = array("d")
+        self._rates = StepRates()
         self._throttled_ns = {reason: array("q") for group in COUNTED_REASONS for reason in group}
         self._num_settled = 0
         """Number of steps before the open idle tail. The tail is made anew whenever something happens."""
@@ -180,6 +196,7 @@ class GpuHistory:
             round(activity.sm_clock_mhz),
             round(activity.mem_clock_mhz),
             activity.throttle_reasons,
+            parts=activity.parts,
         )
         self._worked_until_ns = end_ns
 
@@ -206,8 +223,16 @@ class GpuHistory:
             yield time_ns, power_w, sm_clock_mhz, mem_clock_mhz, reasons | ThrottleReason.IDLE if is_idle else reasons
 
     def _append(
-        self, start_ns: int, power_w: float, sm_clock_mhz: int, mem_clock_mhz: int, reasons: ThrottleReason
+        self,
+        start_ns: int,
+        power_w: float,
+        sm_clock_mhz: int,
+        mem_clock_mhz: int,
+        reasons: ThrottleReason,
+        *,
+        parts: StepParts = AT_REST,
     ) -> None:
+        lasted_s = 0.0
         if self._start_ns:
             lasted_s = (start_ns - self._start_ns[-1]) * 1e-9
             energy_j = self._energy_j[-1] + self._power_w[-1] * lasted_s
@@ -229,6 +254,8 @@ class GpuHistory:
         self._energy_j.append(energy_j)
         self._seen_j.append(seen_j)
         self._temperature_c.append(temperature_c)
+        rest_w = self._model.memory_rest_w(mem_clock_mhz)  # the memory never draws less
+        self._rates.append(replace(parts, memory_power_w=max(parts.memory_power_w, rest_w)), lasted_s)
 
     def _seen_ns(self, start_ns: int, end_ns: int) -> int:
         """Return how much of an interval the energy counter sees."""
@@ -252,6 +279,7 @@ class GpuHistory:
         ]
         for column in columns:
             del column[self._num_settled :]
+        self._rates.truncate(self._num_settled)
 
 
 @cache

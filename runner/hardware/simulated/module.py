@@ -16,6 +16,7 @@ from typing import Any
 
 from runner.hardware.access.permission import PERMISSION_VARIABLE
 from runner.hardware.simulated.constants import BIT_OF_REASON, REASON_OF_FIELD, NvmlConstants, SimulatedNvmlError
+from runner.hardware.simulated.gpm import SimulatedGpm
 from runner.hardware.simulated.gpu import SimulatedGpu
 from runner.hardware.simulated.history import COUNTED_REASONS
 from runner.hardware.simulated.sensor_profiles import PROFILES, Habit
@@ -38,7 +39,7 @@ _REASONS_OF_POLICY = dict(enumerate(COUNTED_REASONS))
 """By nvmlPerfPolicyType_t: 0 power, 1 thermal, 2 sync boost. The others are never counted here."""
 
 
-class SimulatedNvml(NvmlConstants):
+class SimulatedNvml(SimulatedGpm, NvmlConstants):
     """The functions of the `pynvml` module that this program calls, over simulated GPUs.
 
     Args:
@@ -161,23 +162,30 @@ class SimulatedNvml(NvmlConstants):
         samples = [Sample(time_ns // 1000, SampleValue(_milli(power_w))) for time_ns, power_w in readings]
         return self.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
-    def nvmlDeviceGetFieldValues(self, gpu: SimulatedGpu, field_ids: Sequence[int]) -> list[FieldValue]:
-        return [self._field_value(gpu, field_id) for field_id in field_ids]
+    def nvmlDeviceGetFieldValues(
+        self, gpu: SimulatedGpu, field_ids: Sequence[int | tuple[int, int]]
+    ) -> list[FieldValue]:
+        pairs = [(one, self.NVML_POWER_SCOPE_GPU) if isinstance(one, int) else one for one in field_ids]
+        return [self._field_value(gpu, field_id, scope) for field_id, scope in pairs]
 
-    def _field_value(self, gpu: SimulatedGpu, field_id: int) -> FieldValue:
+    def _field_value(self, gpu: SimulatedGpu, field_id: int, scope: int) -> FieldValue:
         if self._has_successors and field_id in REASON_OF_FIELD:
             tick_ns = gpu.last_tick_ns(self.time_source.now_ns())
             counter = CounterValue(gpu.history.throttled_ns(REASON_OF_FIELD[field_id], tick_ns))
             return FieldValue(field_id, tick_ns // 1000, 0, self.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG, counter)
+        average = self.NVML_FI_DEV_POWER_AVERAGE
         habits = {
-            self.NVML_FI_DEV_POWER_INSTANT: gpu.sensors.instant,
-            self.NVML_FI_DEV_POWER_AVERAGE: gpu.sensors.average,
+            (self.NVML_FI_DEV_POWER_INSTANT, self.NVML_POWER_SCOPE_GPU): gpu.sensors.instant,
+            (average, self.NVML_POWER_SCOPE_GPU): gpu.sensors.average,
+            (average, self.NVML_POWER_SCOPE_MEMORY): gpu.sensors.memory,
         }
-        habit, value_type = habits.get(field_id), self.NVML_VALUE_TYPE_UNSIGNED_INT
+        habit, value_type = habits.get((field_id, scope)), self.NVML_VALUE_TYPE_UNSIGNED_INT
         if habit is None:
             now_us = self.time_source.now_ns() // 1000
             return FieldValue(field_id, now_us, self.NVML_ERROR_NOT_SUPPORTED, value_type, SampleValue(0))
-        update_ns, power_w = gpu.read_power(habit, self._power_now_ns())
+        is_memory = scope == self.NVML_POWER_SCOPE_MEMORY
+        read = gpu.read_memory_power if is_memory else gpu.read_power
+        update_ns, power_w = read(habit, self._power_now_ns())
         return FieldValue(field_id, update_ns // 1000, 0, value_type, SampleValue(_milli(power_w)))
 
     def nvmlDeviceGetClockInfo(self, gpu: SimulatedGpu, clock_type: int) -> int:

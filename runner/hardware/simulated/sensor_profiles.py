@@ -39,6 +39,10 @@ class SensorProfile:
     """nvmlDeviceGetPowerUsage and NVML_FI_DEV_POWER_AVERAGE."""
     counter: Habit | None
     """nvmlDeviceGetTotalEnergyConsumption. It adds up `window_ns` of each period, and assumes the same for the rest."""
+    memory: Habit | None = None
+    """NVML_FI_DEV_POWER_AVERAGE at the memory's scope."""
+    counts_activity: bool = False
+    """Whether the GPU has GPM, the counters of its units."""
 
 
 def _habit(period_ms: int, window_ms: int) -> Habit:
@@ -57,12 +61,23 @@ PROFILES: dict[str, SensorProfile] = {
     "rtx3090": SensorProfile(samples=None, instant=None, average=_habit(100, 100), counter=_WHOLE_COUNTER),
     # Nothing is published. The assumption is Hopper, with an instantaneous field that sees the whole time.
     "rtx5090": SensorProfile(samples=None, instant=_habit(100, 100), average=_habit(100, 1000), counter=_WHOLE_COUNTER),
-    # The H200 has a sample buffer. The assumption here is none, which is the harder case.
-    "h100": SensorProfile(samples=None, instant=_habit(100, 25), average=_habit(100, 1000), counter=_WHOLE_COUNTER),
+    # The H200 has a sample buffer, and tells its memory from the rest. The assumption here is neither: the harder case.
+    "h100": SensorProfile(
+        samples=None,
+        instant=_habit(100, 25),
+        average=_habit(100, 1000),
+        counter=_WHOLE_COUNTER,
+        counts_activity=True,
+    ),
     # The edges of bursts lie within one or two samples. The samples' integral follows the counter under steps of 4 to
     # 20 ms, where the integral of point samples would not. So each sample is the mean over the period before it.
     "h200": SensorProfile(
-        samples=_habit(20, 20), instant=_habit(100, 0), average=_habit(100, 1000), counter=_WHOLE_COUNTER
+        samples=_habit(20, 20),
+        instant=_habit(100, 0),
+        average=_habit(100, 1000),
+        counter=_WHOLE_COUNTER,
+        memory=_habit(100, 1000),
+        counts_activity=True,
     ),
     "counter-only": SensorProfile(samples=None, instant=None, average=None, counter=_WHOLE_COUNTER),
     "average-only": SensorProfile(samples=None, instant=None, average=_habit(100, 1000), counter=None),

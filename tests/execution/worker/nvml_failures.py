@@ -109,6 +109,11 @@ CODES_OF: dict[str, tuple[int, ...]] = {
     "nvmlDeviceGetClockInfo": _ANY,
     "nvmlDeviceGetTemperatureV": _ANY,
     "nvmlDeviceGetCurrentClocksEventReasons": _ANY,
+    "nvmlGpmQueryDeviceSupport": _ANY,
+    "nvmlGpmSampleAlloc": (2, 13, 20, 999),
+    "nvmlGpmSampleGet": (*_ANY, 4),
+    "nvmlGpmMetricsGet": _ANY,
+    "nvmlGpmSampleFree": (2, 13, 999),
     "nvmlDeviceSetGpuLockedClocks": _SET,
     "nvmlDeviceSetMemoryLockedClocks": _SET,
     "nvmlDeviceSetPowerManagementLimit": _SET,
@@ -412,6 +417,7 @@ _IMPLIED = {
     ),
     "energy_counter_j": ("counter_interval_j", "counter_interval_trace_j"),
     "idle_power_w": ("energy_above_idle_j",),
+    "tensor_active_fraction": ("dram_active_fraction", "sm_active_fraction"),
     "sm_clock_mhz": ("sm_clock_mhz_p05", "sm_clock_below_fraction", "prefill_sm_clock_mhz", "decode_sm_clock_mhz"),
 }
 """Columns that the table leaves out, since they are null wherever another one is."""

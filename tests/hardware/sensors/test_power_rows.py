@@ -20,6 +20,7 @@ def fill(rows: PowerRows) -> None:
     rows.add_state(STATE)
     rows.add_power([PowerReading(time_ns=10, power_w=300.0), PowerReading(time_ns=20, power_w=310.0)])
     rows.add_counter(30, 12.5)
+    rows.add_memory_power(PowerReading(time_ns=40, power_w=90.0))
 
 
 def test_rows_are_sorted_and_null_where_nothing_was_read() -> None:
@@ -28,10 +29,11 @@ def test_rows_are_sorted_and_null_where_nothing_was_read() -> None:
     frame = rows.take()
     assert frame.schema == pl.Schema(POWER)
     assert frame.rows() == [
-        (10, "GPU-0", 300.0, None, None, None, None, None),
-        (15, "GPU-0", None, 1500, 3201, 40.0, None, 0x24),
-        (20, "GPU-0", 310.0, None, None, None, None, None),
-        (30, "GPU-0", None, None, None, None, 12.5, None),
+        (10, "GPU-0", 300.0, None, None, None, None, None, None),
+        (15, "GPU-0", None, 1500, 3201, 40.0, None, 0x24, None),
+        (20, "GPU-0", 310.0, None, None, None, None, None, None),
+        (30, "GPU-0", None, None, None, None, 12.5, None, None),
+        (40, "GPU-0", None, None, None, None, None, None, 90.0),
     ]
     assert rows.take().is_empty()
     assert rows.take().schema == pl.Schema(POWER)
@@ -51,7 +53,7 @@ def test_reasons_that_the_gpu_does_not_say_are_null_and_none_is_0() -> None:
 def test_looking_back_keeps_the_rows_and_clearing_does_not() -> None:
     rows = PowerRows("GPU-0", None)
     fill(rows)
-    assert rows.look_back(20)["time_ns"].to_list() == [20, 30]
+    assert rows.look_back(20)["time_ns"].to_list() == [20, 30, 40]
     rows.clear()
     assert rows.take().is_empty()
 
@@ -64,7 +66,7 @@ def test_a_batch_holds_what_is_new() -> None:
     fill(rows)
     rows.take()
     rows.send_batch()
-    rows.add_counter(40, 13.0)
+    rows.add_counter(50, 13.0)
     rows.send_batch()
     rows.send_batch()
-    assert [batch["time_ns"].to_list() for batch in batches] == [[10, 15, 20, 30], [40]]
+    assert [batch["time_ns"].to_list() for batch in batches] == [[10, 15, 20, 30, 40], [50]]

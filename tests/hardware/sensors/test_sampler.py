@@ -73,9 +73,14 @@ def test_rows_hold_what_was_read_and_null_elsewhere(tmp_path: Path) -> None:
     assert dict(frame.schema) == POWER
     assert frame["time_ns"].is_sorted()
     assert frame["gpu_uuid"].unique().to_list() == ["GPU-SIM-H200-0"]
-    powers, clocks, counters = (frame.drop_nulls(c) for c in ("power_w", "sm_clock_mhz", "energy_counter_total_j"))
-    assert (powers.height, clocks.height, counters.height) == (500, 100, 10)
-    assert frame.height == 610
+    powers, clocks, counters, memory = (
+        frame.drop_nulls(c) for c in ("power_w", "sm_clock_mhz", "energy_counter_total_j", "memory_power_w")
+    )
+    assert (powers.height, clocks.height, counters.height, memory.height) == (500, 100, 10, 100)
+    assert frame.height == 710
+    assert (memory["time_ns"] - start_ns).to_list() == [100_000_000 * i for i in range(1, 101)]
+    assert memory["memory_power_w"].unique().to_list() == [55.0]
+    assert sampler.memory_power_reason is None
     assert powers["power_w"].unique().to_list() == [300.0]
     assert powers["sm_clock_mhz"].null_count() == powers.height
     assert clocks["event_reasons"].null_count() == 0

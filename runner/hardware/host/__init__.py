@@ -1,0 +1,1 @@
+"""The host's own energy: CPU packages and their memory."""
