@@ -91,6 +91,8 @@ class Measurement:
     end_ns: int
     completions: list[Completion]
     steps: list[Step]
+    num_requests_left_out: int | None = None
+    """Requests of the last round that did not start before the window's end; None where it holds no rounds."""
     power: pl.DataFrame
     """[num_samples] rows of `tables.POWER`, reaching over both edges of the window."""
     counter_start: CounterTick | None

@@ -6,10 +6,11 @@ A `SweepSpec` enters. Nothing leaves, or a ValueError that names the field, its 
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from runner.spec.load import ClosedLoop, Load
 from runner.spec.problems import did_you_mean
 
 if TYPE_CHECKING:
-    from runner.spec.sweep import SweepSpec
+    from runner.spec.sweep import SweepSpec, TaskSpec
 
 MIN_OUTPUT_TOKENS_FOR_LENGTHS = 4
 """The shortest output for `phases = "output_lengths"`: half of it still decodes, and differs from one token."""
@@ -21,15 +22,33 @@ def check_tasks_differ(sweep: "SweepSpec") -> None:
     Raises: ValueError.
     """
     for (first, one), (second, other) in combinations(enumerate(sweep.task), 2):
-        if one.model_copy(update={"label": None}) != other.model_copy(update={"label": None}):
-            continue
-        for model in sweep.model:
-            shared = set(sweep.axes_of(model, one).concurrency) & set(sweep.axes_of(model, other).concurrency)
-            if shared:
+        for model in sweep.models:
+            in_both = set(sweep.axes_of(model, one).concurrency) & set(sweep.axes_of(model, other).concurrency)
+            if shared := {number for number in in_both if _is_same_work(one, other, ClosedLoop(concurrency=number))}:
                 raise ValueError(
                     f'task[{first}] "{one.display_name}" and task[{second}] "{other.display_name}" differ at most in '
                     f"their label and share concurrency {min(shared)}, so their trials would have the same ids: remove "
                     "one of the two, or give it another setting, or other concurrencies in an [[override]]"
+                )
+
+
+def _is_same_work(one: "TaskSpec", other: "TaskSpec", load: Load) -> bool:
+    same_label = {"label": None}
+    return one.for_load(load).model_copy(update=same_label) == other.for_load(load).model_copy(update=same_label)
+
+
+def check_models_differ(sweep: "SweepSpec") -> None:
+    """Refuse models that differ in their label alone, as `check_tasks_differ` does with tasks. Raises: ValueError."""
+    for one, other in combinations(sweep.models, 2):
+        if one.content() != other.content() or one.label == other.label:  # `check_names` refuses equal labels
+            continue
+        for task in sweep.task:
+            shared = set(sweep.axes_of(one, task).concurrency) & set(sweep.axes_of(other, task).concurrency)
+            if shared:
+                raise ValueError(
+                    f'model "{one.label}" and model "{other.label}" differ at most in their label and share '
+                    f"concurrency {min(shared)}, so their trials would have the same ids: remove one of the two, or "
+                    "give it other engine arguments, or other concurrencies in an [[override]]"
                 )
 
 
@@ -38,14 +57,18 @@ def check_names(sweep: "SweepSpec") -> None:
 
     Raises: ValueError.
     """
-    models = [model.label for model in sweep.model]
+    models = [model.label for model in sweep.models]
+    ids = [model.id for model in sweep.models]
     tasks = [task.display_name for task in sweep.task]
-    for kind, names, remedy in (("model", models, "list it once"), ("task", tasks, "give each its own `label`")):
+    for kind, names, remedy in (
+        ("model", models, "list it once, or give each its own `label`"),
+        ("task", tasks, "give each its own `label`"),
+    ):
         if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise ValueError(f'{kind} "{repeated[0]}" is listed twice: {remedy}')
     for index, override in enumerate(sweep.override):
         for kind, wanted, names in (("model", override.model, models), ("task", override.task, tasks)):
-            if wanted is not None and wanted not in names:
+            if wanted is not None and wanted not in names and not (kind == "model" and wanted in ids):
                 raise ValueError(
                     f'override[{index}].{kind} = "{wanted}" is not in this sweep: '
                     f"its {kind}s are {', '.join(names)}{did_you_mean(wanted, names)}"
@@ -80,7 +103,7 @@ def check_repeat_each(sweep: "SweepSpec") -> None:
         if task.repeat_each_s is None:
             continue
         asked = f"task[{index}].repeat_each_s = {task.repeat_each_s:g}"
-        for model in sweep.model:
+        for model in sweep.models:
             if other := [number for number in sweep.axes_of(model, task).concurrency if number != 1]:
                 raise ValueError(
                     f"{asked} measures a prompt that is alone on the GPU: its concurrency must be 1, "
@@ -89,9 +112,32 @@ def check_repeat_each(sweep: "SweepSpec") -> None:
         _refuse_prefix_cache(sweep, asked)
 
 
+def check_max_window(sweep: "SweepSpec") -> None:
+    """Refuse `max_window_s` under the shortest window, and where a window that is cut would say nothing.
+
+    Raises: ValueError.
+    """
+    if sweep.max_window_s is None:
+        return
+    asked = f"max_window_s = {sweep.max_window_s:g}"
+    if sweep.max_window_s < sweep.min_window_s:
+        raise ValueError(f"{asked} is shorter than min_window_s = {sweep.min_window_s:g}: raise one or lower the other")
+    for index, task in enumerate(sweep.task):
+        if task.repeat_each_s is not None:
+            raise ValueError(
+                f"{asked} would leave prompts out that task[{index}].repeat_each_s = {task.repeat_each_s:g} asks to "
+                "measure: leave max_window_s out, or give that task a sweep of its own with a `limit`"
+            )
+        if task.phases == "output_lengths" and not task.is_synthetic:
+            raise ValueError(
+                f'{asked} would give other prompts to each of the trials that task[{index}].phases = "output_lengths" '
+                "compares: use task synthetic, or leave max_window_s out and give the task a `limit`"
+            )
+
+
 def _refuse_prefix_cache(sweep: "SweepSpec", asked: str) -> None:
     """The prefix cache would answer repeated prompts, so that prefill would seem to cost nothing."""
-    for model in sweep.model:
+    for model in sweep.models:
         if model.engine.get("enable_prefix_caching"):
             raise ValueError(
                 f'{asked} repeats prompts, which the prefix cache of model "{model.label}" would answer: '

@@ -40,6 +40,7 @@ class Outcome:
     verdicts: list[Verdict]
     error: str | None = None
     unattributed_energy_j: float | None = None
+    num_requests_left_out: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +85,7 @@ def analyse_trial(
         start_ns=measurement.start_ns,
         verdicts=judge(identity, work=work, times=times, account=account, gpu=gpu, evidence=find_evidence(measurement)),
         unattributed_energy_j=attribution.unattributed_j,
+        num_requests_left_out=measurement.num_requests_left_out,
     )
     costs = divide_energy(
         energy_j,

@@ -6,7 +6,7 @@ through `snapshot`.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.run_directory import RunStore
 from runner.results.tables import POWER, REQUESTS
+from runner.spec.load import SINGLE
+from runner.spec.request import Completion
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import make_row_id
 from runner.tasks.features.text import describe_samples
@@ -43,7 +45,7 @@ class Aggregator:
         self._events: deque[Event] = deque(maxlen=NUM_EVENTS)
         self._agreement = OutputAgreement()
         self._sentinels: dict[str, dict[str, Any]] = {}
-        self._samples_of: set[str] = set()
+        self._num_samples_of: dict[str, int] = {}
         self._samples = self._store.read_samples()
 
     def load_tasks(self, sweep: SweepSpec) -> None:
@@ -53,7 +55,7 @@ class Aggregator:
         """
         for spec in sweep.task:
             self._tasks[spec.display_name] = load_task(
-                spec,
+                spec.for_load(SINGLE),  # scoring asks for no number of requests
                 seed=sweep.seed,
                 max_output_tokens=sweep.max_output_tokens,
                 fixed_output_length=sweep.fixed_output_length,
@@ -83,10 +85,13 @@ class Aggregator:
         self._store.append_event(event)
 
     def add_samples(self, task: str, samples: list[Sample]) -> None:
-        """Take a task's documents, once. They are written to samples.parquet with their features."""
-        if task in self._samples_of:
+        """Take a task's documents. They are written to samples.parquet with their features.
+
+        A task whose number of requests follows the load has more of them in a later block.
+        """
+        if len(samples) <= self._num_samples_of.get(task, -1):
             return
-        self._samples_of.add(task)
+        self._num_samples_of[task] = len(samples)
         # An earlier run may have had other documents of this task, with another limit. Those of other tasks stay.
         others = self._samples.filter(pl.col("task") != task)
         rows = [others, describe_samples(task, samples)]
@@ -217,6 +222,8 @@ class Aggregator:
             return TrialQuality(
                 quality_reason=reason, output_agreement=agreement, output_agreement_default=agreement_default
             ), {}
+        if unanswered := _explain_unanswered(measurement, first_round):
+            quality = replace(quality, value=None, stderr=None, reason=unanswered)
         return TrialQuality(
             quality=quality.value,
             quality_metric=quality.metric,
@@ -227,6 +234,15 @@ class Aggregator:
             output_agreement=agreement,
             output_agreement_default=agreement_default,
         ), quality.per_sample
+
+
+def _explain_unanswered(measurement: Measurement, first_round: Sequence[Completion]) -> str | None:
+    """Return why the scores of a window are not those of the task: it ended within its first round. Else None."""
+    num_left = measurement.num_requests_left_out
+    if not num_left or len(first_round) < len(measurement.completions):
+        return None
+    num_all = num_left + len(first_round)
+    return f"the window ended before {num_left} of {num_all} requests could start, so not every sample is answered"
 
 
 def _describe_trial(row: Mapping[str, Any]) -> str:

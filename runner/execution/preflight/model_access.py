@@ -11,7 +11,7 @@ from typing import Literal
 
 from runner.execution.preflight.model_files import download, find_cached, is_on_hub
 from runner.inference.engine import EngineError
-from runner.spec.sweep import ModelSpec
+from runner.spec.model import ModelSpec
 
 Problem = Literal["wrong", "denied", "unreachable"]
 """wrong: there is no such model or revision. denied: the model is gated or disabled. unreachable: no answer came."""

@@ -1,7 +1,6 @@
 """One trial, from setting the clocks to the raw data. It uses no Ray.
 
-A loaded engine, a sampled GPU and a round of requests enter. A `Measurement` leaves. Next: the aggregator makes a row
-of it.
+A loaded engine, a sampled GPU and a round of requests enter. A `Measurement` leaves. Next: `aggregator.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from runner.spec.trial import Block
 from runner.tasks.features.tokens import token_entropy_bits
 from runner.timebase import TimeSource
 
-TRACE_MARGIN_S = 0.3
+TRACE_MARGIN_NS = 300_000_000
 """How much of the trace before the window is kept."""
 IDLE_S = 1.0
 """How long idle power is measured."""
@@ -62,10 +61,17 @@ class Procedure:
     min_window_s: float
     num_warmup_requests: int
     deadline_s: float
+    max_window_s: float | None = None
+    """No request starts later in a window. Static batches end by themselves."""
     static_batches: bool = False
     """Whether requests run in static batches, so that prefill and decoding do not overlap."""
     repeat_each_s: float | None = None
     """How long each prompt is repeated before the next one."""
+
+    @property
+    def holds_rounds(self) -> bool:
+        """Whether a window holds rounds in which each request stands once."""
+        return not self.static_batches and self.repeat_each_s is None
 
 
 def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
@@ -76,6 +82,7 @@ def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
         min_window_s=sweep.min_window_s,
         num_warmup_requests=block.load.num_warmup_requests if num_warmup is None else num_warmup,
         deadline_s=sweep.limits.trial_s,
+        max_window_s=sweep.max_window_s,
         static_batches=block.task.phases == "static_batches",
         repeat_each_s=block.task.repeat_each_s,
     )
@@ -125,6 +132,7 @@ def measure_trial(
         start_ns=window.run.start_ns,
         end_ns=window.run.end_ns,
         completions=window.run.completions,
+        num_requests_left_out=-len(window.run.completions) % len(requests) if procedure.holds_rounds else None,
         steps=window.run.steps,
         power=window.power,
         counter_start=window.counter_start,
@@ -185,8 +193,7 @@ def _measure_window(
     context.sampler.wait_covered(covered_ns)
     if context.sampler.error is not None:
         raise context.sampler.error
-    margin_ns = round(TRACE_MARGIN_S * 1e9)
-    first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - margin_ns
+    first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - TRACE_MARGIN_NS
     return _Window(
         run=run,
         batch_edges_ns=batch_edges_ns,
@@ -222,7 +229,11 @@ def _run_requests(
             is_interrupted=is_interrupted,
         )
     rounds = repeat_rounds(
-        requests, context.time_source, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
+        requests,
+        context.time_source,
+        min_window_s=procedure.min_window_s,
+        max_window_s=procedure.max_window_s,
+        repeat_each_s=procedure.repeat_each_s,
     )
     run = context.engine.run(
         until_interrupted(is_interrupted, rounds),

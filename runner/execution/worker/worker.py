@@ -21,7 +21,8 @@ from runner.execution.worker.reporter import Reporter
 from runner.hardware.gpu import GpuError
 from runner.physics.gpu_model import find_gpu_model
 from runner.results.sensors import SensorFindings
-from runner.spec.sweep import ModelSpec, SweepSpec
+from runner.spec.model import ModelSpec
+from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
 from runner.tasks.chat import load_chat_template
 from runner.tasks.harness.task import RenderChat

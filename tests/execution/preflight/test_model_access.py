@@ -9,7 +9,7 @@ import pytest
 from runner.execution.preflight.model_access import ModelAccess, ModelAccessError, check_access, locate, require_access
 from runner.execution.preflight.model_files import download, is_on_hub
 from runner.inference.engine import EngineError
-from runner.spec.sweep import ModelSpec
+from runner.spec.model import ModelSpec
 from tests.execution.fake_hub import COMMIT, FakeHub
 
 
