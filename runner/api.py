@@ -26,7 +26,6 @@ from runner.spec.trial import Block, expand_trials
 if TYPE_CHECKING:
     from runner.execution.driver.manifest import RunOptions
     from runner.execution.gpu_group import GpuGroup
-    from runner.execution.preflight.model_access import ModelAccess
     from runner.results.live import SweepView
     from runner.results.plan import Plan
 
@@ -42,7 +41,7 @@ class PlannedSweep:
 
     plan: "Plan"
     warnings: tuple[str, ...]
-    """What could not be asked from here, such as a model hub that does not answer."""
+    """What could not be asked or checked from here, such as a model hub that does not answer."""
     problem: Exception | None
     """What `run_sweep` would refuse the sweep for; None: nothing is known."""
 
@@ -51,7 +50,7 @@ def load_sweep(source: str | os.PathLike[str] | Mapping[str, Any]) -> SweepSpec:
     """Read and check a sweep file, or a sweep that is a dict already.
 
     Raises: SweepFileError: something in it is not allowed, or names a task, a metric or a shape that does not exist.
-        The message names each field, its value and what is allowed.
+        The message names each field, its value and what is allowed. An engine argument that vLLM lacks is one of them.
     """
     from runner.execution.preflight.feasibility import require_known_names
 
@@ -84,18 +83,18 @@ def plan_sweep(
     from runner.execution.driver.cluster import find_gpu_groups
     from runner.execution.preflight.model_access import check_access
     from runner.execution.preflight.plan import plan_sweep as make_plan
+    from runner.execution.preflight.refusals import find_problem, list_warnings
 
     read_only = _is_read_only(clocks, sweep)
     groups = find_gpu_groups(gpu, None)
     blocks = expand_trials(sweep, read_only=read_only)
-    models = check_access(sweep.model)
+    models = check_access(sweep.models)
     finished = RunStore(_directory(out, sweep)).finished_trial_ids()
     plan = make_plan(sweep, blocks, [group.info for group in groups], read_only=read_only, finished=finished)
-    silent = [model for model in models if model.problem == "unreachable"]
     return PlannedSweep(
         plan=plan,
-        warnings=tuple(model.message for model in silent),
-        problem=_find_problem(sweep, path, blocks, groups, [model for model in models if model not in silent]),
+        warnings=list_warnings(sweep, groups, models),
+        problem=find_problem(sweep, path, blocks, groups, models),
     )
 
 
@@ -125,11 +124,11 @@ def run_sweep(
         show: takes the live view, a few times a second.
         path: the sweep file, named in messages.
     Raises: SweepFileError, TaskError, RunDirectoryError, ValueError: the sweep or the call is wrong. GpuError,
-        ClusterError, ModelAccessError: the machine cannot do it. Nothing is lost in either case.
+        EngineError, ClusterError, ModelAccessError: the machine cannot do it. Nothing is lost in either case.
     """
     from runner.execution.driver.cluster import cluster_address, find_gpu_groups
     from runner.execution.driver.manifest import RunOptions, close_finished_run
-    from runner.execution.preflight.feasibility import require_settable, require_tokenizers
+    from runner.execution.preflight.refusals import require_engine, require_gpus
     from runner.execution.preflight.used_directory import require_same_sweep
 
     options = RunOptions(
@@ -142,9 +141,9 @@ def run_sweep(
     local_groups = None if cluster_address(address) else find_gpu_groups(gpu, None)
     _require_possible(local_groups or (), engine)
     if engine == "vllm":
-        require_tokenizers(sweep, path)
+        require_engine(sweep, path)
     blocks = expand_trials(sweep, read_only=options.read_only)
-    require_settable(blocks, local_groups or ())
+    require_gpus(sweep, blocks, local_groups or ())
     with RunStore(_directory(out, sweep)) as store:
         if not fresh:
             require_same_sweep(store, sweep, blocks)
@@ -175,19 +174,19 @@ def _run_blocks(
     """
     from runner.execution.driver.cluster import find_gpu_groups, ray_session
     from runner.execution.driver.manifest import keep_commits
-    from runner.execution.preflight.feasibility import require_settable
     from runner.execution.preflight.model_access import check_access, require_access
+    from runner.execution.preflight.refusals import require_gpus
     from runner.results.live_file import publish_views
 
     if options.engine == "vllm":
-        commits = require_access(check_access(sweep.model))
+        commits = require_access(check_access(sweep.models))
         options = replace(options, commits=keep_commits(sweep, commits, None if fresh else store.read_manifest()))
     with ray_session(address):
         from runner.execution.driver.run import run_sweep as run_trials  # imports Ray, which must be set up first
 
         groups = find_gpu_groups(gpu, address) if local_groups is None else local_groups
         _require_possible(groups, options.engine)
-        require_settable(blocks, groups)
+        require_gpus(sweep, blocks, groups)
         if fresh:
             store.clear()
         show_and_publish = publish_views(store.directory, show)
@@ -277,24 +276,3 @@ def _require_possible(groups: "Sequence[GpuGroup]", engine: str) -> None:
         raise ValueError("--engine simulated computes on simulated GPUs only: add --gpu sim")
     if any(simulated) and not all(simulated):
         raise NoGpuError("real and simulated GPUs cannot be mixed in one run")
-
-
-def _find_problem(
-    sweep: SweepSpec,
-    path: Path | None,
-    blocks: Sequence[Block],
-    groups: "Sequence[GpuGroup]",
-    models: "Sequence[ModelAccess]",
-) -> Exception | None:
-    """Return the first reason why `run_sweep` would refuse the sweep on these GPUs."""
-    from runner.execution.preflight.feasibility import require_settable, require_tokenizers
-    from runner.execution.preflight.model_access import ModelAccessError, require_access
-    from runner.hardware.gpu import GpuError
-
-    try:
-        require_tokenizers(sweep, path)
-        require_settable(blocks, groups)
-        require_access(models)
-    except (ValueError, GpuError, ModelAccessError) as error:
-        return error
-    return None

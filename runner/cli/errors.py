@@ -22,6 +22,7 @@ def explained_errors() -> Iterator[None]:
     from runner.execution.driver.cluster import ClusterError
     from runner.execution.preflight.model_access import ModelAccessError
     from runner.hardware.gpu import GpuError
+    from runner.inference.engine import EngineError
     from runner.results.run_directory import RunDirectoryError
     from runner.spec.sweep import SweepFileError
     from runner.tasks.task import TaskError
@@ -30,7 +31,7 @@ def explained_errors() -> Iterator[None]:
         yield
     except (SweepFileError, TaskError, RunDirectoryError) as error:
         _fail(str(error), EXIT_WRONG_INPUT)
-    except (GpuError, ClusterError, ModelAccessError, OSError) as error:
+    except (GpuError, EngineError, ClusterError, ModelAccessError, OSError) as error:
         _fail(str(error), EXIT_WRONG_MACHINE)
     except ValueError as error:
         _fail(str(error), EXIT_WRONG_INPUT)

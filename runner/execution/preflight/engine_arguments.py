@@ -1,0 +1,40 @@
+"""The check of a sweep's engine arguments against the installed vLLM, before anything is downloaded or loaded.
+
+A sweep enters. One message for each wrong argument leaves.
+"""
+
+from collections.abc import Iterator
+
+from runner.inference.vllm.engine_arguments import read_engine_arguments
+from runner.spec.model import ModelSpec, show_value
+from runner.spec.operating_point import DEFAULT
+from runner.spec.sweep import SweepSpec
+
+
+def find_wrong_arguments(sweep: SweepSpec) -> Iterator[str]:
+    """Yield what is wrong with each engine argument. Without vLLM nothing is known to be wrong."""
+    known = read_engine_arguments()
+    if known is None:
+        return
+    for index, model in enumerate(sweep.model):
+        for field, name, value in _list_arguments(model):
+            if problem := known.find_problem(name, value):
+                shown = f'"{value}"' if isinstance(value, str) else show_value(value)
+                yield f"model[{index}].{field} = {shown} {problem}"
+
+
+def describe_unchecked(sweep: SweepSpec) -> str | None:
+    """Return that engine arguments could not be checked; None where they are, or where there are none."""
+    if read_engine_arguments() is not None or not any(model.engine or model.grid for model in sweep.model):
+        return None
+    return "engine arguments are not checked: vLLM is not installed here, or its source is not as it is known"
+
+
+def _list_arguments(model: ModelSpec) -> Iterator[tuple[str, str, object]]:
+    """Yield each engine argument of a model: its field in the sweep file, its name and its value."""
+    for name, value in model.engine.items():
+        yield f"engine.{name}", name, value
+    for name, values in model.grid.items():
+        for place, value in enumerate(values):
+            if value != DEFAULT:
+                yield f"grid.{name}[{place}]", name, value
