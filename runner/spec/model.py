@@ -53,8 +53,9 @@ class ModelSpec(BaseModel):
     @classmethod
     def _check_grid(cls, grid: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
         for name, values in grid.items():
-            if repeated := [value for place, value in enumerate(values) if value in values[:place]]:
-                raise ValueError(f"{name} contains {show_value(repeated[0])} twice: list each value once")
+            shown = [show_value(value) for value in values]
+            if repeated := [text for place, text in enumerate(shown) if text in shown[:place]]:
+                raise ValueError(f"{name} contains {repeated[0]} twice: list each value once")
             for value in values:
                 if name in _ONE_GPU_ARGUMENTS and value not in (DEFAULT, 1):
                     raise ValueError(_explain_one_gpu(name, value))

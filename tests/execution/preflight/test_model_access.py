@@ -64,6 +64,17 @@ def test_a_model_that_cannot_be_had_is_explained(
         require_access([access])
 
 
+def test_variants_of_a_model_are_asked_for_once_and_refused_once(hub: FakeHub) -> None:
+    half = {"dtype": "half"}
+    models = [ModelSpec(id="org/model"), ModelSpec(id="org/model", label="half", engine=half)]
+    assert require_access(check_access(models)) == {"org/model": COMMIT, "half": COMMIT}
+    assert len([method for method, path in hub.asked if "resolve" in path]) == 1
+    gated = [ModelSpec(id="org/gated"), ModelSpec(id="org/gated", label="half", engine=half)]
+    with pytest.raises(ModelAccessError) as refused:
+        require_access(check_access(gated))
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_the_token_comes_from_the_usual_place_and_is_never_shown(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     access = check("org/gated")
