@@ -3,6 +3,7 @@
 A `SweepSpec` enters. Nothing leaves, or a ValueError that names the field, its value and what is allowed.
 """
 
+import json
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,9 @@ def _is_same_work(one: "TaskSpec", other: "TaskSpec", load: Load) -> bool:
 
 def check_models_differ(sweep: "SweepSpec") -> None:
     """Refuse models that differ in their label alone, as `check_tasks_differ` does with tasks. Raises: ValueError."""
+    contents = {model.label: json.dumps(model.content(), sort_keys=True) for model in sweep.models}
     for one, other in combinations(sweep.models, 2):
-        if one.content() != other.content() or one.label == other.label:  # `check_names` refuses equal labels
+        if contents[one.label] != contents[other.label] or one.label == other.label:  # `check_names` refuses the latter
             continue
         for task in sweep.task:
             shared = set(sweep.axes_of(one, task).concurrency) & set(sweep.axes_of(other, task).concurrency)
