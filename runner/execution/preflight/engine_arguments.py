@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from runner.inference.vllm.engine_arguments import read_engine_arguments
 from runner.spec.model import ModelSpec, show_value
 from runner.spec.operating_point import DEFAULT
+from runner.spec.problems import did_you_mean
 from runner.spec.sweep import SweepSpec
 
 
@@ -21,6 +22,20 @@ def find_wrong_arguments(sweep: SweepSpec) -> Iterator[str]:
             if problem := known.find_problem(name, value):
                 shown = f'"{value}"' if isinstance(value, str) else show_value(value)
                 yield f"model[{index}].{field} = {shown} {problem}"
+
+
+def list_doubtful(sweep: SweepSpec) -> list[str]:
+    """Return the quantizations that vLLM itself does not have. They are not refused, since a plugin may add them."""
+    known = read_engine_arguments()
+    if known is None or not known.quantizations:
+        return []
+    return [
+        f'model[{index}].{field} = "{value}" is no method of vLLM {known.version} itself, so '
+        f"that only a plugin could add it{did_you_mean(str(value), map(str, known.quantizations))}"
+        for index, model in enumerate(sweep.model)
+        for field, name, value in _list_arguments(model)
+        if name == "quantization" and value not in known.quantizations
+    ]
 
 
 def describe_unchecked(sweep: SweepSpec) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner.execution.gpu_group import GpuGroup
-from runner.execution.preflight.engine_arguments import describe_unchecked
+from runner.execution.preflight.engine_arguments import describe_unchecked, list_doubtful
 from runner.execution.preflight.feasibility import require_settable, require_tokenizers
 from runner.execution.preflight.model_access import ModelAccess, ModelAccessError, require_access
 from runner.execution.preflight.weights import list_too_large, require_fit
@@ -77,6 +77,7 @@ def _find_warnings(sweep: SweepSpec, groups: Sequence[GpuGroup], models: Sequenc
     yield from (model.message for model in models if model.problem == "unreachable")
     if unchecked := describe_unchecked(sweep):
         yield unchecked
+    yield from list_doubtful(sweep)
     yield from list_too_large(sweep, [group.info for group in groups])
     if any(group.info.simulated for group in groups):
         yield from _find_not_modelled(sweep)

@@ -32,7 +32,8 @@ _QUANTIZED_BYTES = {
 }
 """Bytes of a weight that vLLM itself quantizes. Scales, and layers that stay as they are, come on top."""
 _STORED_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_SUGGESTED = "fp8_per_tensor"
+_SUGGESTED = ("fp8_per_tensor", "fp8")
+"""In order of preference. From some release on, vLLM takes "fp8" only for weights that are stored so."""
 
 
 class ModelTooLargeError(GpuError):
@@ -90,9 +91,11 @@ def _explain_too_large(model: ModelSpec, gpu: GpuInfo) -> str | None:
         f"{name}={model.engine[name]}" for name in ("dtype", "quantization") if model.engine.get(name) is not None
     )
     advice = "choose a GPU with more memory or a smaller model"
-    smaller = weights.size_bytes(dtype, _SUGGESTED)
+    known = read_engine_arguments()
+    suggested = next((name for name in _SUGGESTED if known and name in known.quantizations), _SUGGESTED[-1])
+    smaller = weights.size_bytes(dtype, suggested)
     if quantization is None and smaller is not None and smaller <= room:
-        advice = f'quantization = "{_SUGGESTED}" would take {_gb(smaller)}; else {advice}'
+        advice = f'quantization = "{suggested}" would take {_gb(smaller)}; else {advice}'
     return (
         f"{f' ({how})' if how else ''}: its {weights.num_parameters / 1e9:.3g} billion weights take {_gb(size)}, but "
         f"an engine may hold {_gb(room)} on {gpu.name} ({share} of {_gb(gpu.memory_total_bytes)}): {advice}"

@@ -1,7 +1,7 @@
 """The engine arguments of the installed vLLM, read from its source. Importing vLLM would take many seconds.
 
 A name and a value of a sweep file enter. What is wrong with them leaves, before anything is downloaded or loaded. Read
-are the fields of `EngineArgs`, the parameters of `LLM`, and the lists of values in vllm/config.
+are the fields of `EngineArgs`, the parameters of `LLM`, and lists of values.
 """
 
 import ast
@@ -55,6 +55,8 @@ class EngineArguments:
     """By name. None where any value may be right: it cannot be told from the source alone."""
     defaults: Mapping[str, object]
     """Of the arguments whose default stands in the signature of `LLM`."""
+    quantizations: tuple[object, ...] = ()
+    """The methods that vLLM itself has; empty where they are not known. A plugin may add others."""
 
     def find_problem(self, name: str, value: object) -> str | None:
         """Return what is wrong with an argument, as the end of a message; None where nothing is known to be."""
@@ -82,7 +84,7 @@ def read_from(folder: Path, release: str) -> EngineArguments | None:
     try:
         engine_args = _find_class(folder / "engine" / "arg_utils.py", "EngineArgs")
         llm = _find_class(folder / "entrypoints" / "llm.py", "LLM")
-        aliases = dict(_read_aliases(folder))
+        aliases = dict(_read_aliases(folder / "config"))
         init = next(node for node in llm.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     except (OSError, SyntaxError, StopIteration):
         return None
@@ -99,7 +101,13 @@ def read_from(folder: Path, release: str) -> EngineArguments | None:
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
         if isinstance(default, ast.Constant)
     }
-    return EngineArguments(version=release, types=types, defaults=defaults)
+    quantizations = dict(_read_aliases(folder / "model_executor" / "layers" / "quantization"))
+    return EngineArguments(
+        version=release,
+        types=types,
+        defaults=defaults,
+        quantizations=quantizations.get("QuantizationMethods", ()),
+    )
 
 
 def _find_version() -> str:
@@ -118,8 +126,8 @@ def _find_class(path: Path, name: str) -> ast.ClassDef:
 
 
 def _read_aliases(folder: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
-    """Yield the names for lists of values in vllm/config, with their values."""
-    for path in sorted((folder / "config").glob("*.py")):
+    """Yield the names for lists of values in the modules of a folder, with their values."""
+    for path in sorted(folder.glob("*.py")):
         for name, literal in _ALIAS.findall(path.read_text(encoding="utf-8")):
             values = _read_literal(ast.parse(literal, mode="eval").body)
             if values is not None:

@@ -1,12 +1,13 @@
 """Engine arguments of a sweep, checked against a vLLM."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.execution.preflight import engine_arguments
-from runner.execution.preflight.engine_arguments import describe_unchecked, find_wrong_arguments
+from runner.execution.preflight.engine_arguments import describe_unchecked, find_wrong_arguments, list_doubtful
 from runner.execution.preflight.feasibility import require_known_names
 from runner.inference.vllm.engine_arguments import ArgumentType, EngineArguments
 from runner.spec.sweep import SweepFileError, SweepSpec, parse_sweep
@@ -42,6 +43,18 @@ def test_each_wrong_argument_is_named_with_its_place_in_the_file() -> None:
         "model[1].grid.max_num_seqs[2] = true is not allowed by vLLM 0.99: give a whole number",
     ]
     assert describe_unchecked(make_sweep(right, wrong)) is None
+
+
+def test_a_quantization_that_only_a_plugin_could_add_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_methods = replace(KNOWN, quantizations=("awq", "fp8_per_tensor"))
+    monkeypatch.setattr(engine_arguments, "read_engine_arguments", lambda: with_methods)
+    asked = make_sweep({"id": "m", "grid": {"quantization": ["default", "awq", "fp8_per_tenser"]}})
+    assert list_doubtful(asked) == [
+        'model[0].grid.quantization[2] = "fp8_per_tenser" is no method of vLLM 0.99 itself, so that only a plugin '
+        'could add it; did you mean "fp8_per_tensor"?'
+    ]
+    monkeypatch.setattr(engine_arguments, "read_engine_arguments", lambda: KNOWN)
+    assert list_doubtful(asked) == []
 
 
 def test_without_vllm_nothing_is_refused_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,12 @@ NUM_PARAMETERS = 2 * (2 * 64 * 16 * 8 + 3 * 64 * 128) + 2 * 64 * 1000
 @pytest.fixture
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuInfo:
     """A GPU with 24 GB, of which vLLM may use 0.92."""
-    known = EngineArguments(version="0.99", types={}, defaults={"gpu_memory_utilization": 0.92})
+    known = EngineArguments(
+        version="0.99",
+        types={},
+        defaults={"gpu_memory_utilization": 0.92},
+        quantizations=("awq", "fp8", "fp8_per_tensor"),
+    )
     monkeypatch.setattr(weights, "read_engine_arguments", lambda: known)
     [info] = select_gpus(open_nvml("sim", WallTime(), tmp_path / "gpus"), "0", None)
     return replace(info, name="Small GPU", simulated=False, memory_total_bytes=24_000_000_000)

@@ -122,7 +122,16 @@ def test_what_it_does_not_take_is_explained(known: EngineArguments, name: str, v
     assert known.find_problem(name, value) == problem
 
 
+def test_the_methods_of_quantization_are_listed_apart(tmp_path: Path) -> None:
+    methods = {"model_executor/layers/quantization/__init__.py": 'QuantizationMethods = Literal["awq", "fp8"]\n'}
+    found = read_from(write_vllm(tmp_path, **methods), "1")
+    assert found is not None
+    assert found.quantizations == ("awq", "fp8")
+    assert found.find_problem("quantization", "of a plugin") is None
+
+
 def test_defaults_come_from_the_signature(known: EngineArguments) -> None:
+    assert known.quantizations == ()
     assert known.defaults["gpu_memory_utilization"] == 0.92
 
 
@@ -155,6 +164,7 @@ def test_the_installed_release_is_read_without_importing_it() -> None:
         "import sys; from runner.inference.vllm.engine_arguments import read_engine_arguments as read; known = read(); "
         "assert known.find_problem('dtype', 'float61') and not known.find_problem('dtype', 'bfloat16'); "
         "assert known.find_problem('kv_cache_dtype', 'fp9') and not known.find_problem('kv_cache_dtype', 'fp8'); "
+        "assert 'awq' in known.quantizations; "
         "assert isinstance(known.defaults['gpu_memory_utilization'], float); "
         "print([name for name in ('vllm', 'torch') if name in sys.modules])"
     )
