@@ -32,6 +32,7 @@ from runner.tasks.loading import load_task
 from runner.tasks.task import Sample, Task
 
 NUM_EVENTS = 50
+_CUT_SHORT = "the window ended within its first round, so not every sample is answered (num_requests_left_out)"
 
 
 class Aggregator:
@@ -222,8 +223,8 @@ class Aggregator:
             return TrialQuality(
                 quality_reason=reason, output_agreement=agreement, output_agreement_default=agreement_default
             ), {}
-        if unanswered := _explain_unanswered(measurement, first_round):
-            quality = replace(quality, value=None, stderr=None, reason=unanswered)
+        if quality.value is not None and _is_cut_short(measurement, first_round):
+            quality = replace(quality, value=None, stderr=None, reason=_CUT_SHORT)
         return TrialQuality(
             quality=quality.value,
             quality_metric=quality.metric,
@@ -236,13 +237,9 @@ class Aggregator:
         ), quality.per_sample
 
 
-def _explain_unanswered(measurement: Measurement, first_round: Sequence[Completion]) -> str | None:
-    """Return why the scores of a window are not those of the task: it ended within its first round. Else None."""
-    num_left = measurement.num_requests_left_out
-    if not num_left or len(first_round) < len(measurement.completions):
-        return None
-    num_all = num_left + len(first_round)
-    return f"the window ended before {num_left} of {num_all} requests could start, so not every sample is answered"
+def _is_cut_short(measurement: Measurement, first_round: Sequence[Completion]) -> bool:
+    """Whether a window ended within its first round, so that not every sample has an answer."""
+    return bool(measurement.num_requests_left_out) and len(first_round) == len(measurement.completions)
 
 
 def _describe_trial(row: Mapping[str, Any]) -> str:

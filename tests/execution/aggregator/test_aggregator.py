@@ -136,10 +136,17 @@ def test_a_window_that_ends_within_its_first_round_has_no_quality(
     row = read_row(store, "t0")
     assert (row["quality"], row["quality_stderr"], row["quality_metric"]) == (None, None, "acc")
     assert row["quality_reason"] == (
-        "the window ended before 10 of 40 requests could start, so not every sample is answered"
+        "the window ended within its first round, so not every sample is answered (num_requests_left_out)"
     )
     assert store.read_requests("t0")["score"].to_list() == [1.0] * 30
+    assert row["num_requests_left_out"] == 10
     assert (read_row(store, "t1")["quality"], read_row(store, "t1")["quality_reason"]) == (1.0, None)
+    # A task without a score has its own reason.
+    aggregator._tasks["synthetic-128x64"] = SyntheticTask(
+        num_prompt_tokens=128, num_output_tokens=64, num_requests=40, seed=0
+    )
+    aggregator.finish_trial(replace(cut, identity=make_identity(trial_id="t2")))
+    assert read_row(store, "t2")["quality_reason"] == "random prompts have no right answer"
 
 
 def test_a_task_whose_number_of_requests_follows_the_load_keeps_all_its_samples(
