@@ -1,5 +1,8 @@
 """Models with labels, and the variants that a grid of engine arguments stands for."""
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 from runner.spec.sweep import SweepSpec, parse_sweep
@@ -82,3 +85,14 @@ def test_models_that_differ_in_their_label_alone_may_run_at_concurrencies_of_the
 def test_a_manifest_keeps_labels_and_grid() -> None:
     sweep = make_sweep({"id": "m", "label": "a", "grid": GRID}, {"id": "n"})
     assert parse_sweep(sweep.model_dump(mode="json")) == sweep
+
+
+def test_the_documented_examples_are_sweeps() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sweep-file.md").read_text(encoding="utf-8")
+    labelled, grid = (
+        make_sweep(**tomllib.loads(text)) for text in re.findall(r"```toml\n(\[\[model\]\].*?)```", page, re.DOTALL)
+    )
+    assert [model.label for model in labelled.models] == ["mistralai/Mistral-7B-v0.3", "mistral with n-grams"]
+    labels = [model.label for model in grid.models]
+    assert len(labels) == 4
+    assert any(label in page.replace("\n", " ") for label in labels)
