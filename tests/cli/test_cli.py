@@ -185,7 +185,10 @@ def test_a_wrong_file_is_explained(sweep: Sweep, tmp_path: Path, right: str, wro
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("engine = { max_num_batched_token = 64 }", ["max_num_batched_token = 64", 'mean "max_num_batched_tokens"?']),
+        (
+            "engine = { max_num_batched_token = 64 }",
+            ["engine.max_num_batched_token is not an", 'mean "max_num_batched_tokens"?'],
+        ),
         ('[model.grid]\ndtype = ["bfloat61"]', ['grid.dtype[0] = "bfloat61" is not allowed', 'mean "bfloat16"?']),
     ],
 )

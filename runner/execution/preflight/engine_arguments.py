@@ -17,11 +17,14 @@ def find_wrong_arguments(sweep: SweepSpec) -> Iterator[str]:
     known = read_engine_arguments()
     if known is None:
         return
+    found: dict[str, None] = {}  # a name that is wrong counts once, however many values it has
     for index, model in enumerate(sweep.model):
         for field, name, value in _list_arguments(model):
             if problem := known.find_problem(name, value):
                 shown = f'"{value}"' if isinstance(value, str) else show_value(value)
-                yield f"model[{index}].{field} = {shown} {problem}"
+                place = field.partition("[")[0] if known.lacks(name) else f"{field} = {shown}"
+                found[f"model[{index}].{place} {problem}"] = None
+    yield from found
 
 
 def list_doubtful(sweep: SweepSpec) -> list[str]:

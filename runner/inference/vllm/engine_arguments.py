@@ -58,6 +58,10 @@ class EngineArguments:
     quantizations: tuple[object, ...] = ()
     """The methods that vLLM itself has; empty where they are not known. A plugin may add others."""
 
+    def lacks(self, name: str) -> bool:
+        """Return whether no engine argument has a name."""
+        return name not in self.types or name in _OF_THE_SWEEP_FILE
+
     def find_problem(self, name: str, value: object) -> str | None:
         """Return what is wrong with an argument, as the end of a message; None where nothing is known to be."""
         if name in _OF_THE_SWEEP_FILE:

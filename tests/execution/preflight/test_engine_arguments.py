@@ -32,15 +32,16 @@ def test_each_wrong_argument_is_named_with_its_place_in_the_file() -> None:
     wrong = {
         "id": "b",
         "engine": {"max_num_sequences": 8},
-        "grid": {"dtype": ["default", "float61"], "max_num_seqs": [1, 2.5, True]},
+        "grid": {"dtype": ["default", "float61"], "max_num_seqs": [1, 2.5, True], "dtyp": [1, 2]},
     }
     with pytest.raises(SweepFileError) as refused:
         require_known_names(make_sweep(right, wrong), Path("s.toml"))
     assert list(refused.value.problems) == [
-        'model[1].engine.max_num_sequences = 8 is not an engine argument of vLLM 0.99; did you mean "max_num_seqs"?',
+        'model[1].engine.max_num_sequences is not an engine argument of vLLM 0.99; did you mean "max_num_seqs"?',
         'model[1].grid.dtype[1] = "float61" is not allowed by vLLM 0.99: give auto or float16; did you mean "float16"?',
         "model[1].grid.max_num_seqs[1] = 2.5 is not allowed by vLLM 0.99: give a whole number",
         "model[1].grid.max_num_seqs[2] = true is not allowed by vLLM 0.99: give a whole number",
+        'model[1].grid.dtyp is not an engine argument of vLLM 0.99; did you mean "dtype"?',
     ]
     assert describe_unchecked(make_sweep(right, wrong)) is None
 
