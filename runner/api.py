@@ -20,7 +20,6 @@ from runner.spec.trial import Block, expand_trials
 if TYPE_CHECKING:
     from runner.execution.driver.manifest import RunOptions
     from runner.execution.gpu_group import GpuGroup
-    from runner.execution.preflight.model_access import ModelAccess
     from runner.results.live import SweepView
     from runner.results.plan import Plan
 
@@ -48,7 +47,7 @@ class PlannedSweep:
 
     plan: "Plan"
     warnings: tuple[str, ...]
-    """What could not be asked from here, such as a model hub that does not answer."""
+    """What could not be asked or checked from here, such as a model hub that does not answer."""
     problem: Exception | None
     """What `run_sweep` would refuse the sweep for; None: nothing is known."""
 
@@ -57,7 +56,7 @@ def load_sweep(source: str | os.PathLike[str] | Mapping[str, Any]) -> SweepSpec:
     """Read and check a sweep file, or a sweep that is a dict already.
 
     Raises: SweepFileError: something in it is not allowed, or names a task, a metric or a shape that does not exist.
-        The message names each field, its value and what is allowed.
+        The message names each field, its value and what is allowed. An engine argument that vLLM lacks is one of them.
     """
     from runner.execution.preflight.feasibility import require_known_names
 
@@ -93,19 +92,19 @@ def plan_sweep(
     from runner.execution.driver.chosen_gpus import choose_gpus
     from runner.execution.preflight.model_access import check_access
     from runner.execution.preflight.plan import plan_sweep as make_plan
+    from runner.execution.preflight.refusals import find_problem, list_warnings
 
     read_only = _is_read_only(clocks, sweep)
     chosen = choose_gpus(sweep, gpu, server, server_gpus, joins_cluster=False, path=path)
     groups = chosen.groups or ()
     blocks = expand_trials(sweep, read_only=read_only)
-    models = check_access(sweep.model) if chosen.server is None else []
+    models = check_access(sweep.models) if chosen.server is None else []
     finished = RunStore(_directory(out, sweep)).finished_trial_ids()
     plan = make_plan(sweep, blocks, [group.info for group in groups], read_only=read_only, finished=finished)
-    silent = [model for model in models if model.problem == "unreachable"]
     return PlannedSweep(
         plan=plan,
-        warnings=(*(model.message for model in silent), *chosen.warnings),
-        problem=_find_problem(sweep, path, blocks, groups, [model for model in models if model not in silent]),
+        warnings=(*list_warnings(sweep, groups, models, opens_engine=chosen.server is None), *chosen.warnings),
+        problem=find_problem(sweep, path, blocks, groups, models, opens_engine=chosen.server is None),
     )
 
 
@@ -138,11 +137,12 @@ def run_sweep(
         show: takes the live view, a few times a second.
         path: the sweep file, named in messages.
     Raises: SweepFileError, TaskError, RunDirectoryError, ValueError: the sweep or the call is wrong. GpuError,
-        ClusterError, ModelAccessError, ServerError: the machine cannot do it. Nothing is lost in either case.
+        EngineError, ClusterError, ModelAccessError, ServerError: the machine cannot do it. Nothing is lost either way.
     """
     from runner.execution.driver.chosen_gpus import choose_gpus
     from runner.execution.driver.manifest import RunOptions, close_finished_run
-    from runner.execution.preflight.feasibility import require_possible, require_settable, require_tokenizers
+    from runner.execution.preflight.feasibility import require_possible
+    from runner.execution.preflight.refusals import require_engine, require_gpus
     from runner.execution.preflight.used_directory import require_same_sweep
 
     # What is wrong with the sweep, the call or the GPUs here is known before the run directory is touched.
@@ -156,9 +156,9 @@ def run_sweep(
     )
     require_possible(chosen.groups or (), engine)
     if options.engine == "vllm":
-        require_tokenizers(sweep, path)
+        require_engine(sweep, path)
     blocks = expand_trials(sweep, read_only=options.read_only)
-    require_settable(blocks, chosen.groups or ())
+    require_gpus(sweep, blocks, chosen.groups or (), opens_engine=chosen.server is None)
     with RunStore(_directory(out, sweep)) as store:
         if not fresh:
             require_same_sweep(store, sweep, blocks)
@@ -189,19 +189,20 @@ def _run_blocks(
     """
     from runner.execution.driver.cluster import find_gpu_groups, ray_session
     from runner.execution.driver.manifest import keep_commits
-    from runner.execution.preflight.feasibility import require_possible, require_settable
+    from runner.execution.preflight.feasibility import require_possible
     from runner.execution.preflight.model_access import check_access, require_access
+    from runner.execution.preflight.refusals import require_gpus
     from runner.results.live_file import publish_views
 
     if options.engine == "vllm":
-        commits = require_access(check_access(sweep.model))
+        commits = require_access(check_access(sweep.models))
         options = replace(options, commits=keep_commits(sweep, commits, None if fresh else store.read_manifest()))
     with ray_session(address):
         from runner.execution.driver.run import run_sweep as run_trials  # imports Ray, which must be set up first
 
         groups = find_gpu_groups(gpu, address) if local_groups is None else local_groups
         require_possible(groups, options.engine)
-        require_settable(blocks, groups)
+        require_gpus(sweep, blocks, groups, opens_engine=options.server is None)
         if fresh:
             store.clear()
         show_and_publish = publish_views(store.directory, show)
@@ -216,24 +217,3 @@ def _is_read_only(clocks: ClocksMode | None, sweep: SweepSpec) -> bool:
     from runner.hardware.access.read_only import resolve_clocks_mode
 
     return resolve_clocks_mode(clocks, sweep.clocks) == "read-only"
-
-
-def _find_problem(
-    sweep: SweepSpec,
-    path: Path | None,
-    blocks: Sequence[Block],
-    groups: "Sequence[GpuGroup]",
-    models: "Sequence[ModelAccess]",
-) -> Exception | None:
-    """Return the first reason why `run_sweep` would refuse the sweep on these GPUs."""
-    from runner.execution.preflight.feasibility import require_settable, require_tokenizers
-    from runner.execution.preflight.model_access import ModelAccessError, require_access
-    from runner.hardware.gpu import GpuError
-
-    try:
-        require_tokenizers(sweep, path)
-        require_settable(blocks, groups)
-        require_access(models)
-    except (ValueError, GpuError, ModelAccessError) as error:
-        return error
-    return None

@@ -133,6 +133,8 @@ class Measurement:
     completions: list[Completion]
     """Of the requests that were in flight in the window; of an open loop, also of those before and after an edge."""
     steps: list[Step]
+    num_requests_left_out: int | None = None
+    """Requests of the last round that did not start before the window's end; None where it holds no rounds."""
     power: pl.DataFrame
     """[num_samples] rows of `tables.POWER`, reaching over both edges of the window."""
     counter_start: CounterTick | None

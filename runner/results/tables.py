@@ -66,6 +66,7 @@ TRIALS: dict[str, pl.DataType] = {
     # work
     "num_requests": pl.Int64(),
     "num_failed_requests": pl.Int64(),
+    "num_requests_left_out": pl.Int64(),  # of the last round, since max_window_s cut it; null where there are no rounds
     "num_truncated_requests": pl.Int64(),  # prompts cut from the left to fit the model's context
     "num_prompt_tokens": pl.Int64(),
     "num_cached_tokens": pl.Int64(),

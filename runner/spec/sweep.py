@@ -12,19 +12,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from runner.spec.load import ClosedLoop, Load, OpenLoop
+from runner.spec.load import WARM_UP_CONCURRENCY, ClosedLoop, Load, OpenLoop
+from runner.spec.model import ModelSpec
+from runner.spec.open_loop_checks import check_open_loops
 from runner.spec.operating_point import DEFAULT, ClockLock
 from runner.spec.problems import explain
 from runner.spec.slo import Slo
 from runner.spec.strict import StrictSpec
 from runner.spec.sweep_checks import (
+    check_max_window,
+    check_models_differ,
     check_names,
-    check_open_loops,
     check_phases,
     check_repeat_each,
     check_tasks_differ,
 )
-from runner.spec.values import Burstinesses, Clocks, PowerLimits, Rates, as_tuple, parse_share
+from runner.spec.values import (
+    Burstinesses,
+    Clocks,
+    PowerLimits,
+    Rates,
+    RequestCount,
+    as_tuple,
+    count_requests,
+    parse_share,
+)
 
 
 class SweepFileError(ValueError):
@@ -44,38 +56,8 @@ ClockLocks = Annotated[tuple[ClockLock, ...], BeforeValidator(as_tuple), Field(m
 Phases = Literal["static_batches", "output_lengths"]
 NUM_FILES_NAMED = 10
 """How many files the message about a missing sweep file lists."""
-_ONE_GPU_ARGUMENTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 MIN_REPEAT_EACH_S = 2.0
 """The length of the shortest window: one prompt's energy needs 100 power samples."""
-
-
-class ModelSpec(StrictSpec):
-    """A model, and how vLLM opens it."""
-
-    id: str = Field(min_length=1)
-    """Hugging Face id, a local folder, or shapes/NAME (random weights in a real shape)."""
-    revision: str | None = None
-    apply_chat_template: bool = False
-    twin: str | None = None
-    """The modelled shape: on a simulated GPU, its seconds and joules stand for the model's (docs/physics.md)."""
-    engine: dict[str, Any] = Field(default_factory=dict)
-    """Arguments for vLLM, passed on unchanged."""
-
-    @field_validator("engine")
-    @classmethod
-    def _check_one_gpu(cls, engine: dict[str, Any]) -> dict[str, Any]:
-        for name in _ONE_GPU_ARGUMENTS:
-            if engine.get(name, 1) != 1:
-                raise ValueError(
-                    f"{name} = {engine[name]!r} asks for several GPUs, but an engine runs on one: leave {name} out. "
-                    "With --gpu all, the GPUs share the blocks of a sweep"
-                )
-        return engine
-
-    @property
-    def label(self) -> str:
-        """The name in tables."""
-        return self.id
 
 
 class TaskSpec(StrictSpec):
@@ -90,7 +72,8 @@ class TaskSpec(StrictSpec):
     max_output_tokens: PositiveInt | None = None
     num_prompt_tokens: PositiveInt | None = None
     num_output_tokens: PositiveInt | None = None
-    num_requests: PositiveInt | None = None
+    num_requests: RequestCount | None = None
+    """Prompts of a round, or "4 per slot": 4 for each request in flight."""
     phases: Phases | None = None
     """Separate the energy of prefill from that of decoding: by static batches, or by paired trials of other lengths."""
     repeat_each_s: Annotated[float, Field(ge=MIN_REPEAT_EACH_S, strict=False)] | None = None
@@ -113,6 +96,13 @@ class TaskSpec(StrictSpec):
         if self.label:
             return self.label
         return f"synthetic-{self.num_prompt_tokens}x{self.num_output_tokens}" if self.is_synthetic else self.name
+
+    def for_load(self, load: Load) -> "TaskSpec":
+        """Return the task of a block. Its number of requests is a number, so that trial ids depend on that alone."""
+        if not isinstance(self.num_requests, str):
+            return self
+        num_slots = load.concurrency if isinstance(load, ClosedLoop) else WARM_UP_CONCURRENCY  # refused by the checks
+        return self.model_copy(update={"num_requests": count_requests(self.num_requests, num_slots)})
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "TaskSpec":
@@ -226,6 +216,8 @@ class SweepSpec(StrictSpec):
     """A window repeats the prompts, in whole rounds, until it is this long."""
     ramp_s: float | None = Field(None, ge=0.0, le=3600.0)
     """How long requests arrive before the window of an open loop opens. The default is a quarter of `min_window_s`."""
+    max_window_s: float | None = Field(None, gt=0.0, le=86_400.0)
+    """No request starts once a window is this long, even within a round. Requests in flight end. None: no limit."""
     max_output_tokens: PositiveInt | None = None
     fixed_output_length: bool = False
     """Ignore the end-of-text token, so that all clocks are compared on equal work."""
@@ -245,17 +237,27 @@ class SweepSpec(StrictSpec):
     @model_validator(mode="after")
     def _check_parts_against_each_other(self) -> "SweepSpec":
         check_tasks_differ(self)
+        check_models_differ(self)
         check_names(self)
         check_phases(self)
         check_repeat_each(self)
         check_open_loops(self)
+        check_max_window(self)
         return self
 
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """The models that blocks are made of: each `[[model]]` of the file, or its variants."""
+        return tuple(variant for model in self.model for variant in model.variants)
+
     def axes_of(self, model: ModelSpec, task: TaskSpec) -> AxesSpec:
-        """Return the axes of a pair: those of the sweep, with every override for the pair. Later overrides win."""
+        """Return the axes of a pair: those of the sweep, with every override for the pair. Later overrides win.
+
+        An override names a model by its label, or all models of one id by that id.
+        """
         changes: dict[str, object] = {}
         for override in self.override:
-            if override.model in (None, model.label) and override.task in (None, task.display_name):
+            if override.model in (None, model.label, model.id) and override.task in (None, task.display_name):
                 own = override.model_dump(exclude={"model", "task"}, exclude_none=True)
                 # An override that gives one kind of load replaces the other kind.
                 if "request_rate" in own:

@@ -3,10 +3,11 @@
 A `SweepSpec` enters. Nothing leaves, or a ValueError that names the field, its value and what is allowed.
 """
 
+import json
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from runner.spec.load import OpenLoop
+from runner.spec.load import Load
 from runner.spec.problems import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,16 +23,35 @@ def check_tasks_differ(sweep: "SweepSpec") -> None:
     Raises: ValueError.
     """
     for (first, one), (second, other) in combinations(enumerate(sweep.task), 2):
-        if one.model_copy(update={"label": None}) != other.model_copy(update={"label": None}):
-            continue
-        for model in sweep.model:
+        for model in sweep.models:
             loads = sweep.axes_of(model, other).loads
-            shared = [load for load in sweep.axes_of(model, one).loads if load in loads]
-            if shared:
+            in_both = [load for load in sweep.axes_of(model, one).loads if load in loads]
+            if shared := [load for load in in_both if _is_same_work(one, other, load)]:
                 raise ValueError(
                     f'task[{first}] "{one.display_name}" and task[{second}] "{other.display_name}" differ at most in '
                     f"their label and share a load ({shared[0]}), so their trials would have the same ids: remove "
                     "one of the two, or give it another setting, or other loads in an [[override]]"
+                )
+
+
+def _is_same_work(one: "TaskSpec", other: "TaskSpec", load: Load) -> bool:
+    same_label = {"label": None}
+    return one.for_load(load).model_copy(update=same_label) == other.for_load(load).model_copy(update=same_label)
+
+
+def check_models_differ(sweep: "SweepSpec") -> None:
+    """Refuse models that differ in their label alone, as `check_tasks_differ` does with tasks. Raises: ValueError."""
+    contents = {model.label: json.dumps(model.content(), sort_keys=True) for model in sweep.models}
+    for one, other in combinations(sweep.models, 2):
+        if contents[one.label] != contents[other.label] or one.label == other.label:  # `check_names` refuses the latter
+            continue
+        for task in sweep.task:
+            loads = sweep.axes_of(other, task).loads
+            if shared := [load for load in sweep.axes_of(one, task).loads if load in loads]:
+                raise ValueError(
+                    f'model "{one.label}" and model "{other.label}" differ at most in their label and share a load '
+                    f"({shared[0]}), so their trials would have the same ids: remove one of the two, or give it other "
+                    "engine arguments, or other loads in an [[override]]"
                 )
 
 
@@ -40,14 +60,18 @@ def check_names(sweep: "SweepSpec") -> None:
 
     Raises: ValueError.
     """
-    models = [model.label for model in sweep.model]
+    models = [model.label for model in sweep.models]
+    ids = [model.id for model in sweep.models]
     tasks = [task.display_name for task in sweep.task]
-    for kind, names, remedy in (("model", models, "list it once"), ("task", tasks, "give each its own `label`")):
+    for kind, names, remedy in (
+        ("model", models, "list it once, or give each its own `label`"),
+        ("task", tasks, "give each its own `label`"),
+    ):
         if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise ValueError(f'{kind} "{repeated[0]}" is listed twice: {remedy}')
     for index, override in enumerate(sweep.override):
         for kind, wanted, names in (("model", override.model, models), ("task", override.task, tasks)):
-            if wanted is not None and wanted not in names:
+            if wanted is not None and wanted not in names and not (kind == "model" and wanted in ids):
                 raise ValueError(
                     f'override[{index}].{kind} = "{wanted}" is not in this sweep: '
                     f"its {kind}s are {', '.join(names)}{did_you_mean(wanted, names)}"
@@ -82,7 +106,7 @@ def check_repeat_each(sweep: "SweepSpec") -> None:
         if task.repeat_each_s is None:
             continue
         asked = f"task[{index}].repeat_each_s = {task.repeat_each_s:g}"
-        for model in sweep.model:
+        for model in sweep.models:
             if other := [load for load in sweep.axes_of(model, task).loads if not load.is_single]:
                 raise ValueError(
                     f"{asked} measures a prompt that is alone on the GPU: its concurrency must be 1, "
@@ -91,57 +115,32 @@ def check_repeat_each(sweep: "SweepSpec") -> None:
         _refuse_prefix_cache(sweep, asked)
 
 
-def check_open_loops(sweep: "SweepSpec") -> None:
-    """Refuse request rates where they cannot be measured, and windows that no trial may last. Raises: ValueError."""
-    for index, override in enumerate(sweep.override):
-        if override.concurrency is not None and override.request_rate is not None:
-            raise ValueError(
-                f"override[{index}] gives both concurrency and request_rate: give one of them (each [[override]] "
-                "replaces the kind of load), or list both in [axes], where each value is a load of its own"
-            )
-    open_tasks = [task for task in sweep.task if _open_loops(sweep, task)]
-    for task in open_tasks:
-        name = task.display_name
-        if task.phases is not None or task.repeat_each_s is not None:
-            setting = "phases" if task.phases else "repeat_each_s"
-            raise ValueError(
-                f'task "{name}" has {setting} and a request_rate: {setting} needs a closed loop, so give the task an '
-                "[[override]] with a concurrency"
-            )
-        if any(load.capacity_fraction is not None for load in _open_loops(sweep, task)) and sweep.slo_of(task) is None:
-            raise ValueError(
-                f'task "{name}" has a request_rate in per cent of its capacity, which is the highest rate that keeps '
-                'an SLO: add [slo], such as ttft = "200 ms"'
-            )
+def check_max_window(sweep: "SweepSpec") -> None:
+    """Refuse `max_window_s` under the shortest window, and where a window that is cut would say nothing.
+
+    Raises: ValueError.
+    """
+    if sweep.max_window_s is None:
+        return
+    asked = f"max_window_s = {sweep.max_window_s:g}"
+    if sweep.max_window_s < sweep.min_window_s:
+        raise ValueError(f"{asked} is shorter than min_window_s = {sweep.min_window_s:g}: raise one or lower the other")
     for index, task in enumerate(sweep.task):
-        if task.find_capacity and (task not in open_tasks or sweep.slo_of(task) is None):
+        if task.repeat_each_s is not None:
             raise ValueError(
-                f"task[{index}].find_capacity = true searches the highest rate that keeps an SLO: it needs a "
-                "request_rate, in [axes] or in an [[override]] of the task, and an [slo]"
+                f"{asked} would leave prompts out that task[{index}].repeat_each_s = {task.repeat_each_s:g} asks to "
+                "measure: leave max_window_s out, or give that task a sweep of its own with a `limit`"
             )
-    if not open_tasks:
-        if sweep.ramp_s is not None:
-            raise ValueError("ramp_s belongs to loads with a request_rate, and this sweep has none: leave it out")
-        if sweep.axes.burstiness != (1.0,) or any(override.burstiness for override in sweep.override):
-            raise ValueError("burstiness belongs to a request_rate, and this sweep has none: add axes.request_rate")
-    elif sweep.min_window_s <= 0:
-        raise ValueError("min_window_s = 0 gives requests that arrive at a rate no time: give the window's seconds")
-    elif sweep.ramp_of_open_loops_s + sweep.min_window_s > sweep.limits.trial_s:
-        raise ValueError(
-            f"ramp_s and min_window_s together last {sweep.ramp_of_open_loops_s + sweep.min_window_s:g} s, longer than "
-            f"limits.trial_s = {sweep.limits.trial_s:g}: raise the limit or shorten the window"
-        )
-
-
-def _open_loops(sweep: "SweepSpec", task: "TaskSpec") -> list[OpenLoop]:
-    """Return the loads of a task, for any model, that are open loops."""
-    loads = (load for model in sweep.model for load in sweep.axes_of(model, task).loads)
-    return [load for load in loads if isinstance(load, OpenLoop)]
+        if task.phases == "output_lengths" and not task.is_synthetic:
+            raise ValueError(
+                f'{asked} would give other prompts to each of the trials that task[{index}].phases = "output_lengths" '
+                "compares: use task synthetic, or leave max_window_s out and give the task a `limit`"
+            )
 
 
 def _refuse_prefix_cache(sweep: "SweepSpec", asked: str) -> None:
     """The prefix cache would answer repeated prompts, so that prefill would seem to cost nothing."""
-    for model in sweep.model:
+    for model in sweep.models:
         if model.engine.get("enable_prefix_caching"):
             raise ValueError(
                 f'{asked} repeats prompts, which the prefix cache of model "{model.label}" would answer: '

@@ -13,10 +13,11 @@ from itertools import product
 from typing import get_args
 
 from runner.spec.load import Load, OpenLoop
+from runner.spec.model import ModelSpec
 from runner.spec.operating_point import DEFAULT, RequestedPoint
 from runner.spec.request import PhaseRole
 from runner.spec.slo import Slo
-from runner.spec.sweep import AxesSpec, ModelSpec, SweepSpec, TaskSpec
+from runner.spec.sweep import AxesSpec, SweepSpec, TaskSpec
 
 _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
 
@@ -78,12 +79,12 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
         read_only: clocks may not be set, so only the default operating point remains.
     """
     blocks: list[Block] = []
-    for model in sweep.model:
+    for model in sweep.models:
         of_model = []
         for task in sweep.task:
             axes = sweep.axes_of(model, task)
             points = [RequestedPoint()] if read_only else _points(axes)
-            of_model += [_expand_block(sweep, model, task, load, points) for load in axes.loads]
+            of_model += [_expand_block(sweep, model, task.for_load(load), load, points) for load in axes.loads]
         random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
         blocks += of_model
     return blocks
@@ -94,7 +95,8 @@ def _expand_block(
 ) -> Block:
     content = {
         **sweep.model_dump(mode="json", include=_IN_IDS),
-        "model": model.model_dump(mode="json", exclude_defaults=True),
+        **sweep.model_dump(mode="json", include={"max_window_s"}, exclude_none=True),
+        "model": model.content(),
         "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
         **_open_loop_settings(sweep, task, load),
     }

@@ -1,6 +1,7 @@
-"""How a sweep file writes the values of an operating point: "default", a percentage, a number, or { spaced = 8 }.
+"""How a sweep file writes values that are known later: the parts of an operating point, and numbers of requests.
 
-The values of TOML enter. Checked values leave, as no GPU has resolved them yet. Next: the axes of `sweep.py`.
+The values of TOML enter: "default", a percentage, a number, { spaced = 8 }, "4 per slot". Checked values leave. The GPU
+and the load that resolve them come later. Next: `sweep.py`.
 """
 
 import re
@@ -114,6 +115,32 @@ Burstiness = Annotated[
 ]
 Rates = Annotated[tuple[Rate, ...], BeforeValidator(as_tuple), Field(strict=False)]
 Burstinesses = Annotated[tuple[Burstiness, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
+_PER_SLOT = re.compile(r"^(\d+) per slot$")
+
+
+def _check_num_requests(value: object) -> object:
+    if isinstance(value, str) and not _PER_SLOT.match(value):
+        near = did_you_mean(re.sub(r"^\d+", "4", value), ["4 per slot"])
+        raise ValueError(f'is not allowed: give a whole number, or "4 per slot" for 4 times the concurrency{near}')
+    if not isinstance(value, str) and type(value) is not int:
+        raise ValueError('is not allowed: give a whole number, or "4 per slot" for 4 times the concurrency')
+    if int(str(value).partition(" ")[0]) < 1:
+        raise ValueError("is out of range: it must be at least 1")
+    return value
+
+
+def count_requests(asked: int | str, num_slots: int) -> int:
+    """Return a number of requests.
+
+    Args:
+        asked: the number, or "4 per slot".
+        num_slots: the requests in flight.
+    """
+    match = _PER_SLOT.match(str(asked))
+    return int(match[1]) * num_slots if match else int(asked)
+
+
+RequestCount = Annotated[int | str, BeforeValidator(_check_num_requests)]
 Clock = Annotated[ClockValue, BeforeValidator(_check_clock)]
 PowerLimit = Annotated[float | str, BeforeValidator(_check_limit)]
 Clocks = Annotated[tuple[Clock, ...], BeforeValidator(_expand_spaced), Field(min_length=1, strict=False)]

@@ -130,7 +130,7 @@ def describe_task(name: str) -> TaskDescription:
 
 
 def _make_synthetic(spec: TaskSpec, seed: int) -> SyntheticTask:
-    if spec.num_prompt_tokens is None or spec.num_output_tokens is None or spec.num_requests is None:
+    if spec.num_prompt_tokens is None or spec.num_output_tokens is None or not isinstance(spec.num_requests, int):
         raise TaskError("task 'synthetic' needs num_prompt_tokens, num_output_tokens and num_requests")
     return SyntheticTask(
         num_prompt_tokens=spec.num_prompt_tokens,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,29 @@ def test_a_wrong_file_is_explained(sweep: Sweep, tmp_path: Path, right: str, wro
     (tmp_path / "wrong.toml").write_text(SWEEP.replace(right, wrong))
     for command in ("run", "plan"):
         assert_explained(sweep(command, "wrong.toml"), 2, "wrong.toml", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            "engine = { max_num_batched_token = 64 }",
+            ["engine.max_num_batched_token is not an", 'mean "max_num_batched_tokens"?'],
+        ),
+        ('[model.grid]\ndtype = ["bfloat61"]', ['grid.dtype[0] = "bfloat61" is not allowed', 'mean "bfloat16"?']),
+    ],
+)
+def test_an_engine_argument_that_vllm_lacks_is_refused_before_anything_is_asked(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, words: list[str]
+) -> None:
+    monkeypatch.setattr(
+        "runner.execution.preflight.model_access.check_access", lambda _: pytest.fail("the hub was asked")
+    )
+    (tmp_path / "wrong.toml").write_text(HUB_MODEL.replace("[[task]]", f"{lines}\n[[task]]"))
+    for command in ("run", "plan"):
+        assert_explained(sweep(command, "wrong.toml", "--gpu", "sim"), 2, "wrong.toml: model[0].", *words)
     assert not (tmp_path / "runs").exists()
 
 
@@ -389,6 +413,16 @@ def test_without_permission_clock_axes_are_refused_with_the_ways_out(
     for option, axes in (["--clocks", "read-only"], AXES), ([], 'sm_clock = ["default"]'):
         (tmp_path / "small.toml").write_text(SWEEP.replace(AXES, axes))
         assert sweep("plan", "small.toml", "--gpu", "sim", *option).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_environment_that_hides_the_engine_is_refused_before_ray(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("runner.execution.driver.cluster.ray_session", lambda _: pytest.fail("Ray was started"))
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    assert_refused(sweep(command, "small.toml", "--gpu", "sim"), command, 3, "VLLM_ENABLE_V1_MULTIPROCESSING is 0")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_model_that_may_not_be_had_is_refused_before_ray(

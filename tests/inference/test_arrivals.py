@@ -48,7 +48,7 @@ def test_a_seed_gives_the_same_arrivals_and_another_seed_others() -> None:
 
 @pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM")
 @pytest.mark.parametrize("burstiness", [0.5, 1.0, 3.0, float("inf")])
-def test_arrivals_are_those_of_vllm_bench_serve(monkeypatch: pytest.MonkeyPatch, burstiness: float) -> None:
+def test_arrivals_are_those_of_vllms_own_load(monkeypatch: pytest.MonkeyPatch, burstiness: float) -> None:
     serve = pytest.importorskip("vllm.benchmarks.serve")
     slept: list[float] = []
 

@@ -150,6 +150,59 @@ MALFORMED = [
         HEAD + MODEL + SYNTHETIC + 'num_output_tokens = 8\nphases = "static_batches"\nrepeat_each_s = 2\n',
         "task[0]: phases and repeat_each_s need different windows: give each one a task of its own",
     ),
+    (
+        HEAD + MODEL + MODEL + 'label = "again"\n' + TASK,
+        'model "m" and model "again" differ at most in their label and share concurrency 16, so their trials would have '
+        "the same ids: remove one of the two, or give it other engine arguments, or other concurrencies",
+    ),
+    (HEAD + MODEL + 'label = ""\n' + TASK, 'model[0].label = "" is not allowed'),
+    (
+        HEAD + MODEL + '[model.grid]\ndtype = ["half", "half"]\n' + TASK,
+        "dtype contains half twice: list each value once",
+    ),
+    (HEAD + MODEL + "[model.grid]\ndtype = []\n" + TASK, "model[0].grid.dtype is empty: give at least one value"),
+    (
+        HEAD + MODEL + 'engine = { dtype = "half" }\n[model.grid]\ndtype = ["half", "float32"]\n' + TASK,
+        "model[0]: dtype stands in engine and in grid: leave it out of engine",
+    ),
+    (
+        HEAD + MODEL + "[model.grid]\ntensor_parallel_size = [1, 2]\n" + TASK,
+        "tensor_parallel_size = 2 asks for several GPUs, but an engine runs on one",
+    ),
+    (
+        HEAD + MODEL + '[model.grid]\ndtype = ["half"]\n' + TASK + '[[override]]\nmodel = "m, dtype=hafl"\n',
+        'override[0].model = "m, dtype=hafl" is not in this sweep: its models are m, dtype=half; did you mean "m, dtype=half"?',
+    ),
+    (
+        HEAD + MODEL + SYNTHETIC.replace("= 8\n", '= "4 per slots"\n').replace('tokens = "4 per slots"', "tokens = 8") + "num_output_tokens = 8\n",
+        'task[0].num_requests = "4 per slots" is not allowed: give a whole number, or "4 per slot" for 4 times the '
+        'concurrency; did you mean "4 per slot"?',
+    ),
+    (
+        HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_prompt_tokens = 8\nnum_output_tokens = 8\nnum_requests = 2.5\n',
+        "task[0].num_requests = 2.5 is not allowed: give a whole number, or",
+    ),
+    (
+        HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_prompt_tokens = 8\nnum_output_tokens = 8\nnum_requests = "0 per slot"\n',
+        'task[0].num_requests = "0 per slot" is out of range: it must be at least 1',
+    ),
+    (
+        HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_prompt_tokens = 8\nnum_output_tokens = 8\nnum_requests = 32\n'
+        '[[task]]\nname = "synthetic"\nlabel = "b"\nnum_prompt_tokens = 8\nnum_output_tokens = 8\n'
+        'num_requests = "4 per slot"\n[axes]\nconcurrency = [4, 8]\n',
+        'and task[1] "b" differ at most in their label and share concurrency 8',
+    ),
+    (HEAD + "max_window_s = 0\n" + BODY, "max_window_s = 0 is out of range: it must be greater than 0.0"),
+    (HEAD + "max_window_s = 5\n" + BODY, "max_window_s = 5 is shorter than min_window_s = 10: raise one or lower"),
+    (
+        HEAD + "max_window_s = 60\n" + BODY + "repeat_each_s = 2\n[axes]\nconcurrency = 1\n",
+        "max_window_s = 60 would leave prompts out that task[0].repeat_each_s = 2 asks to measure",
+    ),
+    (
+        HEAD + "max_window_s = 60\nmax_output_tokens = 8\nfixed_output_length = true\n" + BODY
+        + 'phases = "output_lengths"\n',
+        'max_window_s = 60 would give other prompts to each of the trials that task[0].phases = "output_lengths" compares',
+    ),
     (HEAD + "repeats = \n" + BODY, "is not TOML: "),
 ]  # fmt: skip
 

@@ -5,6 +5,8 @@ from typing import Any
 from runner.spec.sweep import SweepSpec, parse_sweep
 from runner.spec.trial import Block, expand_trials
 
+BLOCK_IDS_OF_0_1 = ["40b78d0445125110", "bbaa229bc2432d22"]
+
 
 def make_sweep(**changes: Any) -> SweepSpec:
     document: dict[str, Any] = {
@@ -44,7 +46,14 @@ def test_ids_do_not_depend_on_name_order_or_other_points() -> None:
 
 def test_ids_depend_on_what_is_measured() -> None:
     ids = set(trial_ids(expand_trials(make_sweep())))
-    for change in ({"seed": 1}, {"min_window_s": 3}, {"sampling": {"temperature": 0.5}}, {"max_output_tokens": 9}):
+    changes: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"min_window_s": 3},
+        {"max_window_s": 60},
+        {"sampling": {"temperature": 0.5}},
+        {"max_output_tokens": 9},
+    ]
+    for change in changes:
         assert ids.isdisjoint(trial_ids(expand_trials(make_sweep(**change))))
 
 
@@ -114,3 +123,18 @@ def test_static_batches_need_no_paired_trials_but_are_other_trials() -> None:
     assert len(trial_ids(plain)) == len(trial_ids(static))
     assert not set(trial_ids(plain)) & set(trial_ids(static))
     assert all(trial.phase_role is None for block in static for trial in block.trials)
+
+
+def test_a_number_of_requests_a_slot_makes_the_trials_of_that_number() -> None:
+    task = {"name": "synthetic", "num_prompt_tokens": 8, "num_output_tokens": 8}
+    follows = expand_trials(make_sweep(task=[task | {"num_requests": "4 per slot"}]))
+    assert {block.load.concurrency: block.task.num_requests for block in follows} == {1: 4, 8: 32}
+    fixed = expand_trials(make_sweep(task=[task | {"num_requests": 32}]))
+    at_eight = [block.block_id for block in follows if block.load.concurrency == 8]
+    assert at_eight == [block.block_id for block in fixed if block.load.concurrency == 8]
+
+
+def test_the_ids_of_release_0_1_stay() -> None:
+    """Their run directories are continued. The ids were taken from files of that release."""
+    sweep = make_sweep(model=[{"id": "a", "engine": {"max_model_len": 512}}], task=[{"name": "boolq", "limit": 9}])
+    assert sorted(block.block_id for block in expand_trials(sweep)) == BLOCK_IDS_OF_0_1

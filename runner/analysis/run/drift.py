@@ -26,7 +26,11 @@ _MEASURED = (
     "request_kind",
     "num_output_tokens",
     "num_prompt_tokens",
+    "num_requests",
+    "num_requests_left_out",
 )
+SAME_LENGTH = 0.005
+"""How far the mean lengths of two windows' prompts and outputs may be apart, as a fraction, where a window was cut."""
 
 
 def mark_sentinel_drift(trials: pl.DataFrame) -> pl.DataFrame:
@@ -69,12 +73,15 @@ def describe_drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> str |
     """Return by how much a sentinel differs from the one before it; None where that is within the limits.
 
     Energy and time are compared per token, since answers of natural length differ from one trial to the next without
-    any drift. A difference does not count if the uncertainty of the two energies, or what pacing leaves open of the two
+    any drift. Two windows that `max_window_s` has cut are compared only if their prompts and outputs are as long on
+    average. A difference does not count if the uncertainty of the two energies, or what pacing leaves open of the two
     times, explains it.
 
     Args:
         before, after: rows of `tables.TRIALS`.
     """
+    if not _is_same_work(before, after):
+        return None
     changes = []
     for name, what in (("energy_j", "energy"), ("duration_s", "time")):
         old, new = _per_token(before, name), _per_token(after, name)
@@ -84,6 +91,16 @@ def describe_drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> str |
         if abs(new / old - 1) > max(MAX_DRIFT, uncertainty):
             changes.append(f"{what} per token {new / old - 1:+.1%}")
     return ", ".join(changes) or None
+
+
+def _is_same_work(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    if not before.get("num_requests_left_out") and not after.get("num_requests_left_out"):
+        return True
+    for name in ("num_prompt_tokens", "num_output_tokens"):
+        old, new = (row[name] / row["num_requests"] for row in (before, after))
+        if abs(new - old) > SAME_LENGTH * max(old, new):
+            return False
+    return True
 
 
 def _per_token(row: Mapping[str, Any], name: str) -> float | None:

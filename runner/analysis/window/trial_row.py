@@ -44,6 +44,7 @@ class Outcome:
     verdicts: list[Verdict]
     error: str | None = None
     unattributed_energy_j: float | None = None
+    num_requests_left_out: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,7 @@ def analyse_trial(
         start_ns=measurement.start_ns,
         verdicts=judge(identity, work=work, times=times, flow=flow, account=account, gpu=gpu, evidence=evidence),
         unattributed_energy_j=attribution.unattributed_j,
+        num_requests_left_out=measurement.num_requests_left_out,
     )
     costs = divide_energy(
         energy_j,

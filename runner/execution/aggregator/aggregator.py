@@ -6,7 +6,7 @@ through `snapshot`.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from runner.results.live import Event, GpuView, SweepView
 from runner.results.measurement import Identity, Measurement, Placement
 from runner.results.run_directory import RunStore
 from runner.results.tables import POWER, REQUESTS
+from runner.spec.load import SINGLE
+from runner.spec.request import Completion
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import make_row_id
 from runner.tasks.features.text import describe_samples
@@ -30,6 +32,7 @@ from runner.tasks.loading import load_task
 from runner.tasks.task import Sample, Task
 
 NUM_EVENTS = 50
+_CUT_SHORT = "the window ended within its first round, so not every sample is answered (num_requests_left_out)"
 
 
 class Aggregator:
@@ -43,7 +46,7 @@ class Aggregator:
         self._events: deque[Event] = deque(maxlen=NUM_EVENTS)
         self._agreement = OutputAgreement()
         self._sentinels: dict[str, dict[str, Any]] = {}
-        self._samples_of: set[str] = set()
+        self._num_samples_of: dict[str, int] = {}
         self._samples = self._store.read_samples()
 
     def load_tasks(self, sweep: SweepSpec) -> None:
@@ -53,7 +56,7 @@ class Aggregator:
         """
         for spec in sweep.task:
             self._tasks[spec.display_name] = load_task(
-                spec,
+                spec.for_load(SINGLE),  # scoring asks for no number of requests
                 seed=sweep.seed,
                 max_output_tokens=sweep.max_output_tokens,
                 fixed_output_length=sweep.fixed_output_length,
@@ -83,10 +86,13 @@ class Aggregator:
         self._store.append_event(event)
 
     def add_samples(self, task: str, samples: list[Sample]) -> None:
-        """Take a task's documents, once. They are written to samples.parquet with their features."""
-        if task in self._samples_of:
+        """Take a task's documents. They are written to samples.parquet with their features.
+
+        A task whose number of requests follows the load has more of them in a later block.
+        """
+        if len(samples) <= self._num_samples_of.get(task, -1):
             return
-        self._samples_of.add(task)
+        self._num_samples_of[task] = len(samples)
         # An earlier run may have had other documents of this task, with another limit. Those of other tasks stay.
         others = self._samples.filter(pl.col("task") != task)
         rows = [others, describe_samples(task, samples)]
@@ -234,6 +240,8 @@ class Aggregator:
             return TrialQuality(
                 quality_reason=reason, output_agreement=agreement, output_agreement_default=agreement_default
             ), {}
+        if quality.value is not None and _is_cut_short(measurement, first_round):
+            quality = replace(quality, value=None, stderr=None, reason=_CUT_SHORT)
         return TrialQuality(
             quality=quality.value,
             quality_metric=quality.metric,
@@ -244,6 +252,11 @@ class Aggregator:
             output_agreement=agreement,
             output_agreement_default=agreement_default,
         ), quality.per_sample
+
+
+def _is_cut_short(measurement: Measurement, first_round: Sequence[Completion]) -> bool:
+    """Whether a window ended within its first round, so that not every sample has an answer."""
+    return bool(measurement.num_requests_left_out) and len(first_round) == len(measurement.completions)
 
 
 def _describe_trial(row: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def keep_commits(sweep: SweepSpec, commits: Mapping[str, str], earlier: Mapping[
         for model in (earlier or {}).get("models", [])
         if model["commit"]
     }
-    kept = {model.label: before.get((model.id, model.revision)) for model in sweep.model}
+    kept = {model.label: before.get((model.id, model.revision)) for model in sweep.models}
     return {**commits, **{label: commit for label, commit in kept.items() if commit}}
 
 
@@ -135,7 +135,10 @@ def _describe_sweep(sweep: SweepSpec, num_trials: int) -> dict[str, Any]:
 
 def _describe_models(sweep: SweepSpec, commits: Mapping[str, str]) -> list[dict[str, str | None]]:
     """Return each model with its revision and its commit. Both are null for a folder or a shape."""
-    return [{"id": model.id, "revision": model.revision, "commit": commits.get(model.label)} for model in sweep.model]
+    return [
+        {"id": model.id, "label": model.label, "revision": model.revision, "commit": commits.get(model.label)}
+        for model in sweep.models
+    ]
 
 
 def _describe_server(server: AttachedServer) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from runner.execution.preflight.model_access import explain
 from runner.execution.preflight.model_files import download, find_cached, is_on_hub
 from runner.results.live import EventLevel
-from runner.spec.sweep import ModelSpec
+from runner.spec.model import ModelSpec
 from runner.spec.trial import Block
 
 _LOWEST_PRIORITY = 19
@@ -69,7 +69,7 @@ def list_ahead(blocks: Iterable[Block], trial_ids: Collection[str], engine: str)
         engine: "vllm" or "simulated", which loads no model.
     """
     due = [block.model for block in blocks if any(trial.trial_id in trial_ids for trial in block.trials)]
-    models = {model.label: model for model in due}
+    models = {(model.id, model.revision): model for model in due}  # variants of a model share its files
     return [model for model in list(models.values())[1:] if is_on_hub(model.id)] if engine == "vllm" else []
 
 

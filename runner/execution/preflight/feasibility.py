@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner.execution.gpu_group import GpuGroup
+from runner.execution.preflight.engine_arguments import find_wrong_arguments
 from runner.hardware.access.permission import denied
 from runner.hardware.gpu import NoGpuError, NotSupportedError
 from runner.hardware.operating_point import resolve_operating_point
@@ -20,11 +21,13 @@ from runner.tasks.task import TaskError
 
 
 def require_known_names(sweep: SweepSpec, path: Path | None) -> None:
-    """Refuse a sweep that names a task, metric, shape or folder that does not exist. The hub is not asked.
+    """Refuse a sweep that names a task, metric, shape, folder or engine argument that does not exist.
+
+    The hub is not asked.
 
     Raises: SweepFileError: all of them, each with its field in the file at `path`.
     """
-    if problems := [*_find_unknown_models(sweep), *_find_unknown_tasks(sweep)]:
+    if problems := [*_find_unknown_models(sweep), *find_wrong_arguments(sweep), *_find_unknown_tasks(sweep)]:
         raise SweepFileError(path, problems)
 
 
@@ -71,11 +74,12 @@ def require_tokenizers(sweep: SweepSpec, path: Path | None) -> None:
     problems = [
         f'model[{index}].id = "{model.id}" has random weights and no tokenizer, but {", ".join(texts)} needs one: '
         'use task "synthetic" (or --engine simulated, which scores nothing)'
-        for index, model in enumerate(sweep.model)
+        for index, entry in enumerate(sweep.model)
+        for model in entry.variants
         if texts and model.id.startswith(SHAPES_PREFIX) and model.engine.get("skip_tokenizer_init", True)
     ]
     if problems:
-        raise SweepFileError(path, problems)
+        raise SweepFileError(path, list(dict.fromkeys(problems)))
 
 
 def require_possible(groups: Sequence[GpuGroup], engine: str) -> None:

@@ -6,12 +6,12 @@ The models of a sweep enter. For each model of the hub, its commit leaves, or wh
 import difflib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.execution.preflight.model_files import download, find_cached, is_on_hub
 from runner.inference.engine import EngineError
-from runner.spec.sweep import ModelSpec
+from runner.spec.model import ModelSpec
 
 Problem = Literal["wrong", "denied", "unreachable"]
 """wrong: there is no such model or revision. denied: the model is gated or disabled. unreachable: no answer came."""
@@ -40,27 +40,29 @@ def check_access(models: Sequence[ModelSpec]) -> list[ModelAccess]:
 
     It raises nothing. After the first request without an answer, it asks no more.
     """
-    found: list[ModelAccess] = []
+    on_hub = [model for model in models if is_on_hub(model.id)]
+    answers: dict[tuple[str, str | None], ModelAccess] = {}
     silence: Exception | None = None
-    for model in models:
-        if not is_on_hub(model.id):
+    for model in on_hub:
+        key = (model.id, model.revision)
+        if key in answers:  # variants of a model share its files
             continue
         cached = find_cached(model.id, model.revision)
         if cached is not None and cached.name == model.revision:  # a commit never changes
-            found.append(ModelAccess(label=model.label, commit=cached.name))
+            answers[key] = ModelAccess(label=model.label, commit=cached.name)
             continue
         try:
             if silence is not None:
                 raise silence
-            found.append(ModelAccess(label=model.label, commit=_ask_commit(model)))
+            answers[key] = ModelAccess(label=model.label, commit=_ask_commit(model))
         except Exception as error:  # errors of the hub, and of the network
             problem, message = explain(model.id, model.revision, error)
             silence = error if problem == "unreachable" else silence
             if cached is not None:
-                found.append(ModelAccess(label=model.label, commit=cached.name))
+                answers[key] = ModelAccess(label=model.label, commit=cached.name)
             else:
-                found.append(ModelAccess(label=model.label, commit=None, problem=problem, message=message))
-    return found
+                answers[key] = ModelAccess(label=model.label, commit=None, problem=problem, message=message)
+    return [replace(answers[model.id, model.revision], label=model.label) for model in on_hub]
 
 
 def require_access(found: Sequence[ModelAccess]) -> dict[str, str]:
@@ -70,7 +72,7 @@ def require_access(found: Sequence[ModelAccess]) -> dict[str, str]:
         holds all problems.
     """
     problems = [access for access in found if access.problem is not None]
-    message = "\n".join(access.message for access in problems)
+    message = "\n".join(dict.fromkeys(access.message for access in problems))
     if any(access.problem == "wrong" for access in problems):
         raise ValueError(message)
     if problems:

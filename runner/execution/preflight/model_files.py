@@ -39,18 +39,26 @@ def find_cached(model_id: str, revision: str | None) -> Path | None:
         revision: a commit, branch or tag; None for the default branch, or else the newest one in the cache.
     Returns: a folder whose name is the commit.
     """
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
+
+    with_config = find_cached_config(model_id, revision)
+    folders = [with_config] if with_config else []
+    if revision is None:  # a download by commit does not record the branch
+        snapshots = Path(constants.HF_HUB_CACHE, f"models--{model_id.replace('/', '--')}", "snapshots")
+        folders += sorted(snapshots.glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    return next((folder for folder in folders if _is_whole(folder)), None)
+
+
+def find_cached_config(model_id: str, revision: str | None) -> Path | None:
+    """Return the folder in the hub's cache that holds a model's config.json; None where there is none."""
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         config = try_to_load_from_cache(model_id, "config.json", revision=revision)
     except HFValidationError:
         return None
-    folders = [Path(config).parent] if isinstance(config, str) else []
-    if revision is None:  # a download by commit does not record the branch
-        snapshots = Path(constants.HF_HUB_CACHE, f"models--{model_id.replace('/', '--')}", "snapshots")
-        folders += sorted(snapshots.glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    return next((folder for folder in folders if _is_whole(folder)), None)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def download(model_id: str, revision: str | None) -> Path:

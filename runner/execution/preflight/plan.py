@@ -16,10 +16,12 @@ from runner.physics.gpu_model import GpuModel, find_gpu_model, load_gpu_model
 from runner.physics.shape import ModelShape, decode_work, find_modelled_shape, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
 from runner.spec.load import ClosedLoop, OpenLoop
+from runner.spec.model import ModelSpec
 from runner.spec.operating_point import OperatingPoint, RequestedPoint
 from runner.spec.request import RequestKind, paired_length
-from runner.spec.sweep import ModelSpec, SweepSpec, TaskSpec
+from runner.spec.sweep import SweepSpec, TaskSpec
 from runner.spec.trial import MIN_BATCHES, Block, Trial
+from runner.spec.values import count_requests
 from runner.tasks.loading import describe_task
 
 OVERHEAD_S = 1.0
@@ -49,8 +51,8 @@ def plan_sweep(
     sweep: SweepSpec, blocks: Sequence[Block], gpus: Sequence[GpuInfo], *, read_only: bool, finished: frozenset[str]
 ) -> Plan:
     """Return the trials that would run, in order. Raises: TaskError: there is no such task."""
-    works = {task.display_name: _estimate_work(task, sweep) for task in sweep.task}
-    shapes = {model.label: get_shape(find_modelled_shape(model.id, model.twin)) for model in sweep.model}
+    works = {task: _estimate_work(task, sweep) for task in dict.fromkeys(block.task for block in blocks)}
+    shapes = {model.label: get_shape(find_modelled_shape(model.id, model.twin)) for model in sweep.models}
     gpu = gpus[0]
     gpu_model = load_gpu_model(find_gpu_model(gpu.name))
 
@@ -63,7 +65,7 @@ def plan_sweep(
 
     trials: list[PlannedTrial] = []
     for block in blocks:
-        work, shape = _cut(works[block.task.display_name], block.model), shapes[block.model.label]
+        work, shape = _cut(works[block.task], block.model), shapes[block.model.label]
         # Repeats share the estimate of their operating point.
         estimates = {}
         for requested, role in {(trial.requested_point, trial.phase_role) for trial in block.trials}:
@@ -139,7 +141,10 @@ def _estimate_trial(
         num_waves *= max(math.ceil(task.repeat_each_s / wave_s), 1)
     min_rounds = MIN_BATCHES if task.phases == "static_batches" else 1
     num_rounds = max(math.ceil(sweep.min_window_s / (num_waves * wave_s)), min_rounds)
-    total_waves = 1 + num_rounds * num_waves
+    num_measured = num_rounds * num_waves
+    if sweep.max_window_s is not None and task.phases != "static_batches":
+        num_measured = min(num_measured, sweep.max_window_s / wave_s + 1)  # the last wave starts before and ends
+    total_waves = 1 + num_measured
     return total_waves * wave_s + OVERHEAD_S, total_waves * wave_j
 
 
@@ -173,7 +178,7 @@ def _estimate_work(task: TaskSpec, sweep: SweepSpec) -> _Work:
             kind="generate",
             num_prompt_tokens=task.num_prompt_tokens or 1,
             num_output_tokens=task.num_output_tokens or 1,
-            num_requests=task.num_requests or 1,
+            num_requests=count_requests(task.num_requests or 1, 1),
         )
     about = describe_task(task.name)
     num_choices = about.num_requests_per_document or (1 if about.request_kind == "generate" else ASSUMED_CHOICES)

@@ -17,7 +17,7 @@ from runner.execution.worker.measure import (
 from runner.execution.worker.procedure import Procedure, choose_procedure
 from runner.execution.worker.prompt_likelihood import note_likelihoods
 from runner.execution.worker.reporter import Reporter
-from runner.execution.worker.rounds import shorten
+from runner.execution.worker.rounds import shorten, shuffle_samples
 from runner.execution.worker.sensor_calibration import watch_first_load
 from runner.execution.worker.trial_identity import identify, identify_without_point
 from runner.hardware.gpu import GpuError, GpuLostError
@@ -210,6 +210,8 @@ class BlockMeasurer:
 
     def _measure(self, prepared: _PreparedBlock, identity: Identity, capacity_per_s: float | None) -> None:
         requests = shorten(prepared.requests, identity.phase_role)
+        if prepared.procedure.max_window_s is not None and prepared.procedure.holds_rounds:
+            requests = shuffle_samples(requests, identity.row_id)
         window_start_ns = 0
         prompt_tokens_per_request = sum(len(request.prompt_token_ids) for request in requests) / len(requests)
         time_source = prepared.context.time_source

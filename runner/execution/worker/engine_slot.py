@@ -11,7 +11,8 @@ from runner.execution.worker.measure import TrialContext, read_process_ids
 from runner.execution.worker.reporter import Reporter
 from runner.inference.engine import Engine, EngineError
 from runner.inference.server.engine import ServerEngine
-from runner.spec.sweep import ModelSpec, SweepSpec
+from runner.spec.model import ModelSpec
+from runner.spec.sweep import SweepSpec
 
 MEMORY_LIMIT_S = 10.0
 MEMORY_SLACK_BYTES = 512 * 1024 * 1024

@@ -16,7 +16,8 @@ from runner.inference.vllm.paced.pace import Pace
 from runner.physics.gpu_model import load_gpu_model
 from runner.physics.gpu_state import GpuState
 from runner.physics.shape import find_modelled_shape, get_shape
-from runner.spec.sweep import ModelSpec, SweepSpec
+from runner.spec.model import ModelSpec
+from runner.spec.sweep import SweepSpec
 from runner.timebase import TimeSource, VirtualTime
 
 SIMULATED_ARGUMENTS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens")

@@ -1,7 +1,6 @@
 """One trial, from setting the clocks to the raw data. It uses no Ray.
 
-A loaded engine, a sampled GPU and a round of requests enter. A `Measurement` leaves. Next: the aggregator makes a row
-of it.
+A loaded engine, a sampled GPU and a round of requests enter. A `Measurement` leaves. Next: `aggregator.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ from runner.spec.request import Completion, Request
 from runner.tasks.features.tokens import token_entropy_bits
 from runner.timebase import TimeSource
 
-TRACE_MARGIN_S = 0.3
+TRACE_MARGIN_NS = 300_000_000
 """How much of the trace before the window is kept."""
 
 
@@ -99,6 +98,9 @@ def measure_trial(
         start_ns=window.start_ns,
         end_ns=window.end_ns,
         completions=window.completions,
+        num_requests_left_out=-sum(completion.in_window for completion in window.completions) % len(requests)
+        if procedure.holds_rounds
+        else None,
         steps=window.run.steps,
         power=window.power,
         counter_start=window.counter_start,
@@ -179,8 +181,7 @@ def _measure_window(
     context.sampler.wait_memory_covered(run.end_ns)
     if context.sampler.error is not None:
         raise context.sampler.error
-    margin_ns = round(TRACE_MARGIN_S * 1e9)
-    first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - margin_ns
+    first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - TRACE_MARGIN_NS
     return _Window(
         start_ns=requests_run.start_ns,
         end_ns=requests_run.end_ns,

@@ -26,6 +26,8 @@ class Procedure:
     min_window_s: float
     num_warmup_requests: int
     deadline_s: float
+    max_window_s: float | None = None
+    """No request starts later in a window. Static batches end by themselves."""
     static_batches: bool = False
     """Whether requests run in static batches, so that prefill and decoding do not overlap."""
     repeat_each_s: float | None = None
@@ -34,6 +36,11 @@ class Procedure:
     """How long requests of an open loop arrive before the window opens."""
     seed: int = 0
     """Of the arrivals of an open loop."""
+
+    @property
+    def holds_rounds(self) -> bool:
+        """Whether a window holds rounds in which each request stands once."""
+        return not self.static_batches and self.repeat_each_s is None
 
 
 def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
@@ -44,6 +51,7 @@ def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
         min_window_s=sweep.min_window_s,
         num_warmup_requests=block.load.warm_up.concurrency if num_warmup is None else num_warmup,
         deadline_s=sweep.limits.trial_s,
+        max_window_s=sweep.max_window_s,
         static_batches=block.task.phases == "static_batches",
         repeat_each_s=block.task.repeat_each_s,
         ramp_s=sweep.ramp_of_open_loops_s,
@@ -93,7 +101,11 @@ def run_requests(
         )
     else:
         rounds = repeat_rounds(
-            requests, time_source, min_window_s=procedure.min_window_s, repeat_each_s=procedure.repeat_each_s
+            requests,
+            time_source,
+            min_window_s=procedure.min_window_s,
+            max_window_s=procedure.max_window_s,
+            repeat_each_s=procedure.repeat_each_s,
         )
         run = engine.run(
             until_interrupted(is_interrupted, rounds),

@@ -3,6 +3,7 @@
 One round of a task's requests enters. The requests of a window leave. Next: `measure.py` hands them to the engine.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -32,17 +33,39 @@ def until_interrupted(is_interrupted: Callable[[], bool], requests: Iterator[Req
         yield request
 
 
+def shuffle_samples(requests: Sequence[Request], seed: str) -> Sequence[Request]:
+    """Return a round in random order; the requests of a sample stay together.
+
+    A window that may be cut runs its samples in an order of its own, so that it holds a random part of them. Then the
+    trials of an operating point scatter by what the prompts differ in, and their interval covers it.
+    """
+    by_sample: dict[str, list[Request]] = {}
+    for request in requests:
+        by_sample.setdefault(request.sample_id, []).append(request)
+    groups = list(by_sample.values())
+    random.Random(seed).shuffle(groups)
+    return [request for group in groups for request in group]
+
+
 def repeat_rounds(
-    requests: Sequence[Request], time_source: TimeSource, *, min_window_s: float, repeat_each_s: float | None = None
+    requests: Sequence[Request],
+    time_source: TimeSource,
+    *,
+    min_window_s: float,
+    max_window_s: float | None = None,
+    repeat_each_s: float | None = None,
 ) -> Iterator[Request]:
     """Yield whole rounds until `min_window_s` have passed, so that every window holds the same mix of prompts.
 
     Args:
+        max_window_s: the time in s after which no more requests are yielded, even within a round; None for no limit.
         repeat_each_s: how long each prompt of a round is repeated before the next one, in s.
     """
     start_ns = time_source.now_ns()
     while True:
         for request in requests:
+            if max_window_s is not None and (time_source.now_ns() - start_ns) * 1e-9 >= max_window_s:
+                return
             yield from _repeat(request, time_source, repeat_each_s or 0.0)
         if (time_source.now_ns() - start_ns) * 1e-9 >= min_window_s:
             return

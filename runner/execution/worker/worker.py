@@ -22,7 +22,8 @@ from runner.hardware.gpu import GpuError
 from runner.inference.server.facts import AttachedServer
 from runner.physics.gpu_model import find_gpu_model
 from runner.results.sensors import SensorFindings
-from runner.spec.sweep import ModelSpec, SweepSpec
+from runner.spec.model import ModelSpec
+from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block
 from runner.tasks.chat import load_chat_template
 from runner.tasks.harness.task import RenderChat

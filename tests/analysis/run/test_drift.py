@@ -128,3 +128,23 @@ def test_what_pacing_leaves_open_of_a_window_is_no_drift() -> None:
     assert describe_drift(paced, paced | {"duration_s": 2.6}) == "time per token +8.3%"
     real = paced | {"pace_lost_s": None}
     assert describe_drift(real, real | {"duration_s": 2.5}) == "time per token +4.2%"
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_compared"),
+    [
+        ({}, True),
+        ({"num_requests": 50, "num_prompt_tokens": 2510, "num_output_tokens": 500}, True),  # fewer of the same
+        ({"num_prompt_tokens": 5500}, False),
+        ({"num_output_tokens": 1010}, False),
+    ],
+)
+def test_windows_that_were_cut_are_compared_where_their_prompts_and_outputs_are_alike(
+    changes: dict[str, Any], is_compared: bool
+) -> None:
+    """Else longer prompts would look like drift."""
+    before = make_sentinel(0, num_requests=100, num_requests_left_out=30)
+    after = before | changes | {"energy_j": 600.0 * changes.get("num_output_tokens", 1000) / 1000}
+    assert (describe_drift(before, after) is not None) == is_compared
+    whole = {"num_requests_left_out": 0}
+    assert describe_drift(before | whole, after | whole) is not None

@@ -115,6 +115,50 @@ def test_paired_trials_are_neither_scored_nor_compared(
     assert read_row(store, "t2")["output_agreement"] == 1.0
 
 
+class ScoredTask(SyntheticTask):
+    """A task that scores any answers."""
+
+    def score(self, completions: Sequence[Completion]) -> Quality:
+        per_sample = {completion.sample_id: 1.0 for completion in completions}
+        return Quality(metric="acc", higher_is_better=True, value=1.0, stderr=0.0, per_sample=per_sample)
+
+
+def test_a_window_that_ends_within_its_first_round_has_no_quality(
+    aggregator: Aggregator, store: RunStore, measured: Measurement
+) -> None:
+    task = ScoredTask(num_prompt_tokens=128, num_output_tokens=64, num_requests=40, seed=0)
+    aggregator._tasks["synthetic-128x64"] = task
+    first_round = [completion for completion in measured.completions if completion.round == 0]
+    cut = replace(measured, completions=first_round[:30], num_requests_left_out=10)
+    later = replace(measured, identity=make_identity(trial_id="t1"), num_requests_left_out=10)
+    for measurement in (cut, later):
+        aggregator.finish_trial(measurement)
+    row = read_row(store, "t0")
+    assert (row["quality"], row["quality_stderr"], row["quality_metric"]) == (None, None, "acc")
+    assert row["quality_reason"] == (
+        "the window ended within its first round, so not every sample is answered (num_requests_left_out)"
+    )
+    assert store.read_requests("t0")["score"].to_list() == [1.0] * 30
+    assert row["num_requests_left_out"] == 10
+    assert (read_row(store, "t1")["quality"], read_row(store, "t1")["quality_reason"]) == (1.0, None)
+    # A task without a score has its own reason.
+    aggregator._tasks["synthetic-128x64"] = SyntheticTask(
+        num_prompt_tokens=128, num_output_tokens=64, num_requests=40, seed=0
+    )
+    aggregator.finish_trial(replace(cut, identity=make_identity(trial_id="t2")))
+    assert read_row(store, "t2")["quality_reason"] == "random prompts have no right answer"
+
+
+def test_a_task_whose_number_of_requests_follows_the_load_keeps_all_its_samples(
+    aggregator: Aggregator, store: RunStore
+) -> None:
+    aggregator.load_tasks(make_sweep(task=[TASK | {"num_requests": "4 per slot"}]))
+    for num_samples in (4, 32, 4):
+        samples = [Sample(sample_id=f"synthetic/{i}", text=None) for i in range(num_samples)]
+        aggregator.add_samples("synthetic-128x64", samples)
+    assert store.read_samples().height == 32
+
+
 def test_the_live_view_and_the_events_follow(aggregator: Aggregator, store: RunStore, measured: Measurement) -> None:
     aggregator.finish_trial(measured)
     short = replace(measured, identity=make_identity(trial_id="t1"), end_ns=measured.start_ns + 10**9)

@@ -89,8 +89,9 @@ def test_the_manifest_says_what_was_asked_and_with_what_it_was_measured(installe
 
 
 def test_each_model_stands_with_the_commit_that_it_is(installed: dict[str, str]) -> None:
-    assert build(installed)["models"] == [{"id": "m", "revision": None, "commit": None}]
-    assert build(installed, commits={"m": "c0ffee"})["models"] == [{"id": "m", "revision": None, "commit": "c0ffee"}]
+    model = {"id": "m", "label": "m", "revision": None}
+    assert build(installed)["models"] == [model | {"commit": None}]
+    assert build(installed, commits={"m": "c0ffee"})["models"] == [model | {"commit": "c0ffee"}]
 
 
 def test_nothing_of_the_environment_is_written_down(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,13 @@ def ahead(blocks: list[Block], trial_ids: set[str], engine: str = "vllm") -> lis
     return [model.id for model in list_ahead(blocks, trial_ids, engine)]
 
 
+def test_variants_of_a_model_share_its_files() -> None:
+    models = [{"id": "org/a", "grid": {"dtype": ["half", "float32"]}}, {"id": "org/b"}]
+    document = {"name": "s", "model": models, "task": [{"name": "tiny_qa"}]}
+    blocks = expand_trials(parse_sweep(document))
+    assert ahead(blocks, {trial.trial_id for block in blocks for trial in block.trials}) == ["org/b"]
+
+
 def test_what_is_wanted_at_once_or_never_is_not_downloaded_ahead() -> None:
     blocks = make_blocks()
     every = {trial.trial_id for block in blocks for trial in block.trials}

@@ -9,7 +9,7 @@ import pytest
 from runner.execution.preflight.model_access import ModelAccess, ModelAccessError, check_access, locate, require_access
 from runner.execution.preflight.model_files import download, is_on_hub
 from runner.inference.engine import EngineError
-from runner.spec.sweep import ModelSpec
+from runner.spec.model import ModelSpec
 from tests.execution.fake_hub import COMMIT, FakeHub
 
 
@@ -62,6 +62,17 @@ def test_a_model_that_cannot_be_had_is_explained(
     assert "\n" not in access.message
     with pytest.raises(ValueError if problem == "wrong" else ModelAccessError, match=re.escape(access.message)):
         require_access([access])
+
+
+def test_variants_of_a_model_are_asked_for_once_and_refused_once(hub: FakeHub) -> None:
+    half = {"dtype": "half"}
+    models = [ModelSpec(id="org/model"), ModelSpec(id="org/model", label="half", engine=half)]
+    assert require_access(check_access(models)) == {"org/model": COMMIT, "half": COMMIT}
+    assert len([method for method, path in hub.asked if "resolve" in path]) == 1
+    gated = [ModelSpec(id="org/gated"), ModelSpec(id="org/gated", label="half", engine=half)]
+    with pytest.raises(ModelAccessError) as refused:
+        require_access(check_access(gated))
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_the_token_comes_from_the_usual_place_and_is_never_shown(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

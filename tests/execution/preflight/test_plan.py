@@ -108,6 +108,18 @@ def test_paired_trials_and_repeated_prompts_are_planned_for(gpus: list[GpuInfo])
     assert trial.estimated_duration_s == pytest.approx(40 * 5.0, rel=0.15)
 
 
+def test_a_longest_window_and_requests_a_slot_are_planned_for(gpus: list[GpuInfo]) -> None:
+    alone: dict[str, Any] = {"axes": {"concurrency": [1]}, "task": [SYNTHETIC | {"num_requests": 4000}]}
+    [whole], [capped] = make_plan(gpus, **alone).trials, make_plan(gpus, **alone, max_window_s=60.0).trials
+    assert whole.estimated_duration_s > 600
+    assert capped.estimated_duration_s == pytest.approx(60, abs=3)
+    assert capped.estimated_energy_j < 0.1 * whole.estimated_energy_j
+    assert make_plan(gpus, max_window_s=60.0).estimated_energy_j == make_plan(gpus).estimated_energy_j
+    follows = {"task": [SYNTHETIC | {"num_requests": "10 per slot"}], "min_window_s": 0.0, "read_only": True}
+    one, many = make_plan(gpus, axes={"concurrency": [1, 64]}, **follows).trials
+    assert one.estimated_duration_s == pytest.approx(many.estimated_duration_s, rel=0.5)
+
+
 def test_read_only_plans_the_default_point_alone(gpus: list[GpuInfo]) -> None:
     plan = make_plan(gpus, read_only=True)
     assert [trial.operating_point.sm_clock_mhz for trial in plan.trials] == [None]

@@ -11,7 +11,7 @@ from runner.execution.worker.engine_slot import EngineSlot
 from runner.execution.worker.engines import EngineSetup
 from runner.hardware.gpu import NotSupportedError
 from runner.inference.engine import EngineError
-from runner.spec.sweep import ModelSpec
+from runner.spec.model import ModelSpec
 from runner.timebase import VirtualTime
 
 GIB = 2**30

@@ -13,12 +13,12 @@ from contextlib import suppress
 import aiohttp
 
 from runner.inference.admission import Admission, ArrivalAdmission
-from runner.inference.arrivals import UNFINISHED, Arrivals
+from runner.inference.arrivals import Arrivals
 from runner.inference.server.bodies import COMPLETIONS
 from runner.inference.server.client.messages import Progress, RunOrder, RunReport
 from runner.inference.server.questions import describe_error
 from runner.inference.server.stream import Exchange, make_completion
-from runner.spec.request import Request
+from runner.spec.request import UNFINISHED, Request
 
 LOOK_AHEAD_S = 0.25
 """How long before it is due a request of an open loop is fetched, so that fetching does not make it late."""
