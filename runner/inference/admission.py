@@ -43,5 +43,5 @@ class ArrivalAdmission:
 
     def is_over(self, elapsed_s: float) -> bool:
         """Return whether the window has closed and its requests have ended, or the limit is reached."""
-        window_is_closed = elapsed_s >= self._arrivals.ramp_s + self._arrivals.window_s
+        window_is_closed = elapsed_s >= self._arrivals.edges_s[1]
         return (window_is_closed and self._num_left <= 0) or elapsed_s >= self._arrivals.limit_s

@@ -47,6 +47,11 @@ class Arrivals:
         """Return whether a request arrives in the window, by its number from 0."""
         return len(self.ramp) <= ordinal < len(self.ramp) + len(self.window)
 
+    @property
+    def edges_s(self) -> tuple[float, float]:
+        """When the window opens and closes."""
+        return self.ramp_s, self.ramp_s + self.window_s
+
     @cached_property
     def limit_s(self) -> float:
         """When the run ends at the latest."""

@@ -74,6 +74,7 @@ class Engine(Protocol):
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        on_edge: Callable[[], None] | None = None,
     ) -> EngineRun:
         """Hand in requests as the load says.
 
@@ -87,6 +88,8 @@ class Engine(Protocol):
             sampling: how tokens are drawn.
             deadline_s: seconds after which requests in flight are aborted and come back with an error.
             on_progress: called at most four times a second with (requests finished, output tokens so far).
+            on_edge: called when the window of arrivals opens and when it closes; never for a closed loop, nor by an
+                engine that cannot tell.
         """
         ...
 

@@ -10,16 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from runner.spec.load import WARM_UP_CONCURRENCY, ClosedLoop, Load, OpenLoop
-from runner.spec.model import ModelSpec
-from runner.spec.open_loop_checks import check_open_loops
-from runner.spec.operating_point import DEFAULT, ClockLock
-from runner.spec.problems import explain
-from runner.spec.slo import Slo
-from runner.spec.strict import StrictSpec
-from runner.spec.sweep_checks import (
+from runner.spec.axes import AxesSpec, OverrideSpec
+from runner.spec.checks.open_loops import check_open_loops
+from runner.spec.checks.parts import (
     check_max_window,
     check_models_differ,
     check_names,
@@ -27,16 +22,12 @@ from runner.spec.sweep_checks import (
     check_repeat_each,
     check_tasks_differ,
 )
-from runner.spec.values import (
-    Burstinesses,
-    Clocks,
-    PowerLimits,
-    Rates,
-    RequestCount,
-    as_tuple,
-    count_requests,
-    parse_share,
-)
+from runner.spec.load import WARM_UP_CONCURRENCY, ClosedLoop, Load
+from runner.spec.model import ModelSpec
+from runner.spec.problems import explain
+from runner.spec.slo import Slo
+from runner.spec.strict import StrictSpec
+from runner.spec.values import PositiveInt, RequestCount, as_tuple, count_requests
 
 
 class SweepFileError(ValueError):
@@ -50,9 +41,6 @@ class SweepFileError(ValueError):
         super().__init__(f"{where}{lines}")
 
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Concurrencies = Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
-ClockLocks = Annotated[tuple[ClockLock, ...], BeforeValidator(as_tuple), Field(min_length=1, strict=False)]
 Phases = Literal["static_batches", "output_lengths"]
 NUM_FILES_NAMED = 10
 """How many files the message about a missing sweep file lists."""
@@ -125,68 +113,6 @@ class TaskSpec(StrictSpec):
                 "phases and repeat_each_s need different windows: give each one a task of its own, with a `label`"
             )
         return self
-
-
-class AxesSpec(StrictSpec):
-    """The load and the operating point. A sweep runs every combination of their values.
-
-    Each concurrency and each request rate is a load of its own. Where only rates are given, there is no closed loop.
-    """
-
-    concurrency: Concurrencies | None = (16,)
-    request_rate: Rates = ()
-    """Arrivals a second, or a share of the capacity such as "80%"."""
-    burstiness: Burstinesses = (1.0,)
-    """Shape of the gamma distribution of the gaps between arrivals: 1 is Poisson, "inf" is even."""
-    sm_clock: Clocks = (DEFAULT,)
-    mem_clock: Clocks = (DEFAULT,)
-    power_limit: PowerLimits = (DEFAULT,)
-    clock_lock: ClockLocks = ("pinned",)
-    """Pin the SM clock, or set it as a ceiling below which it may fall. At the default clock it changes nothing."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_closed_loops(cls, axes: object) -> object:
-        if isinstance(axes, dict) and axes.get("request_rate") and "concurrency" not in axes:
-            return axes | {"concurrency": None}
-        return axes
-
-    @property
-    def loads(self) -> list[Load]:
-        """The loads: each concurrency, then each request rate with each burstiness."""
-        open_loops = [
-            OpenLoop(
-                request_rate_per_s=None if isinstance(rate, str) else rate,
-                capacity_fraction=parse_share(rate) if isinstance(rate, str) else None,
-                burstiness=burstiness,
-            )
-            for rate in self.request_rate
-            for burstiness in self.burstiness
-        ]
-        return [*(ClosedLoop(concurrency=number) for number in self.concurrency or ()), *open_loops]
-
-    @field_validator("concurrency", "request_rate", "burstiness", "sm_clock", "mem_clock", "power_limit", "clock_lock")
-    @classmethod
-    def _check_repeated(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        if values is None:
-            return None
-        if repeated := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
-            raise ValueError(f"contains {repeated[0]!r} twice: list each value once (`repeats` runs all of them again)")
-        return values
-
-
-class OverrideSpec(StrictSpec):
-    """Other axes for one model, one task, or one pair of both. Axes that it leaves out keep their values."""
-
-    model: str | None = None
-    task: str | None = None
-    concurrency: Concurrencies | None = None
-    request_rate: Annotated[Rates, Field(min_length=1)] | None = None
-    burstiness: Burstinesses | None = None
-    sm_clock: Clocks | None = None
-    mem_clock: Clocks | None = None
-    power_limit: PowerLimits | None = None
-    clock_lock: ClockLocks | None = None
 
 
 class SamplingSpec(StrictSpec):

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 
+from runner.spec.axes import AxesSpec
 from runner.spec.load import Load, OpenLoop
 from runner.spec.model import ModelSpec
 from runner.spec.operating_point import DEFAULT, RequestedPoint
 from runner.spec.request import PhaseRole
 from runner.spec.slo import Slo
-from runner.spec.sweep import AxesSpec, SweepSpec, TaskSpec
+from runner.spec.sweep import SweepSpec, TaskSpec
 
 _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}
 

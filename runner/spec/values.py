@@ -140,6 +140,7 @@ def count_requests(asked: int | str, num_slots: int) -> int:
     return int(match[1]) * num_slots if match else int(asked)
 
 
+PositiveInt = Annotated[int, Field(ge=1)]
 RequestCount = Annotated[int | str, BeforeValidator(_check_num_requests)]
 Clock = Annotated[ClockValue, BeforeValidator(_check_clock)]
 PowerLimit = Annotated[float | str, BeforeValidator(_check_limit)]

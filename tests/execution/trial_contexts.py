@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.execution.worker.measure import TrialContext, measure_trial
-from runner.execution.worker.procedure import Procedure
+from runner.execution.worker.trial.measure import TrialContext, measure_trial
+from runner.execution.worker.trial.procedure import Procedure
 from runner.hardware.clocks.lease import ClockLease
 from runner.hardware.factory import open_nvml
 from runner.hardware.host.meter import find_host_meter

@@ -13,7 +13,6 @@ import polars as pl
 
 from runner.analysis.energy.trace import readings_in_window
 from runner.results.measurement import Measurement
-from runner.spec.load import OpenLoop
 from runner.spec.request import Step
 from runner.spec.throttle import ThrottleReason
 
@@ -118,12 +117,7 @@ def _seen_throughout(measurement: Measurement, name: str) -> pl.DataFrame:
 
 
 def _elapsed_s(measurement: Measurement, name: str) -> float | None:
-    """Return what a cumulative counter gained from edge to edge; None where it is unknown, or was reset meanwhile.
-
-    An open loop's counters are read before its ramp and after its last request. They tell nothing of the window.
-    """
-    if isinstance(measurement.identity.load, OpenLoop):
-        return None
+    """Return what a cumulative counter gained from edge to edge; None where it is unknown, or was reset meanwhile."""
     start_s: float | None = getattr(measurement.edge_start, name)
     end_s: float | None = getattr(measurement.edge_end, name)
     return None if start_s is None or end_s is None or end_s < start_s else end_s - start_s

@@ -6,19 +6,19 @@ A block and its task enter. The reporter gets a measurement or a failed trial fo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from runner.execution.worker.capacity import Capacity, find_capacity
 from runner.execution.worker.engine_slot import EngineSlot
 from runner.execution.worker.gpu_session import GpuSession
-from runner.execution.worker.measure import (
+from runner.execution.worker.prompt_likelihood import note_likelihoods
+from runner.execution.worker.reporter import Reporter
+from runner.execution.worker.sensor_calibration import watch_first_load
+from runner.execution.worker.trial.capacity import Capacity, find_capacity
+from runner.execution.worker.trial.measure import (
     InterruptedTrialError,
     TrialContext,
     measure_trial,
 )
-from runner.execution.worker.procedure import Procedure, choose_procedure
-from runner.execution.worker.prompt_likelihood import note_likelihoods
-from runner.execution.worker.reporter import Reporter
-from runner.execution.worker.rounds import shorten, shuffle_samples
-from runner.execution.worker.sensor_calibration import watch_first_load
+from runner.execution.worker.trial.procedure import Procedure, choose_procedure
+from runner.execution.worker.trial.rounds import shorten, shuffle_samples
 from runner.execution.worker.trial_identity import identify, identify_without_point
 from runner.hardware.gpu import GpuError, GpuLostError
 from runner.inference.engine import EngineError
@@ -145,7 +145,7 @@ class BlockMeasurer:
         Raises: TaskError: no rate keeps the SLO. InterruptedTrialError.
         """
         slo = block.trials[0].slo
-        assert slo is not None, "sweep_checks refuses a share of capacity without an SLO"
+        assert slo is not None, "the checks of the sweep file refuse a share of capacity without an SLO"
         about = {
             "model": block.model.label,
             "task": block.task.display_name,

@@ -7,8 +7,9 @@ import time
 
 from runner.execution.worker.engines import EngineSetup, find_server_processes, open_engine
 from runner.execution.worker.gpu_session import GpuSession
-from runner.execution.worker.measure import TrialContext, read_process_ids
 from runner.execution.worker.reporter import Reporter
+from runner.execution.worker.trial.edges import read_process_ids
+from runner.execution.worker.trial.measure import TrialContext
 from runner.inference.engine import Engine, EngineError
 from runner.inference.server.engine import ServerEngine
 from runner.spec.model import ModelSpec

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.execution.preflight.model_access import locate
-from runner.execution.worker.measure import read_process_ids
+from runner.execution.worker.trial.edges import read_process_ids
 from runner.hardware.gpu import Gpu
 from runner.inference.engine import Engine
 from runner.inference.server.engine import ServerEngine

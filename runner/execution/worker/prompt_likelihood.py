@@ -6,9 +6,9 @@ trial of the task.
 
 from collections.abc import Callable, Sequence
 
-from runner.execution.worker.measure import InterruptedTrialError, TrialContext
-from runner.execution.worker.procedure import Procedure
-from runner.execution.worker.rounds import until_interrupted
+from runner.execution.worker.trial.measure import InterruptedTrialError, TrialContext
+from runner.execution.worker.trial.procedure import Procedure
+from runner.execution.worker.trial.rounds import until_interrupted
 from runner.spec.load import SINGLE
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Request

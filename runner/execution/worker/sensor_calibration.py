@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 
-from runner.execution.worker.measure import InterruptedTrialError, TrialContext
-from runner.execution.worker.procedure import Procedure
-from runner.execution.worker.rounds import until_interrupted
+from runner.execution.worker.trial.measure import InterruptedTrialError, TrialContext
+from runner.execution.worker.trial.procedure import Procedure
+from runner.execution.worker.trial.rounds import until_interrupted
 from runner.hardware.sensors.probe import find_sensors, refine_findings
 from runner.hardware.sensors.watch import SensorWatch
 from runner.results.sensors import SensorFindings

@@ -16,8 +16,8 @@ from runner.execution.worker.engine_slot import EngineSlot
 from runner.execution.worker.engines import EngineSetup
 from runner.execution.worker.fingerprint import describe_versions
 from runner.execution.worker.gpu_session import GpuSession, hold_gpu
-from runner.execution.worker.measure import InterruptedTrialError
 from runner.execution.worker.reporter import Reporter
+from runner.execution.worker.trial.measure import InterruptedTrialError
 from runner.hardware.gpu import GpuError
 from runner.inference.server.facts import AttachedServer
 from runner.physics.gpu_model import find_gpu_model

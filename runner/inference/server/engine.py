@@ -103,11 +103,12 @@ class ServerEngine:
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        on_edge: Callable[[], None] | None = None,
     ) -> EngineRun:
         """Hand in requests as the load says; see `Engine.run`.
 
-        A request that the server refuses, or does not finish in time, comes back with its error. There are no steps: a
-        server does not report them.
+        `on_edge` is never called: another process sends the requests. A request that the server refuses, or does not
+        finish in time, comes back with its error. There are no steps: a server does not report them.
 
         Raises:
             EngineError: the server has gone or has been restarted, or no request ended well.

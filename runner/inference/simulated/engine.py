@@ -90,12 +90,13 @@ class SimulatedEngine:
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        on_edge: Callable[[], None] | None = None,
     ) -> EngineRun:
         """Hand in requests as the load says; see `Engine.run`. `sampling` changes nothing."""
         if self._closed:
             raise EngineError("the engine is closed; open another")
         if isinstance(load, Arrivals):
-            return ArrivalRun(self, requests, load, deadline_s, on_progress).run()
+            return ArrivalRun(self, requests, load, deadline_s, on_progress, on_edge=on_edge).run()
         return ClosedRun(self, requests, load, deadline_s, on_progress).run()
 
     def reset_prefix_cache(self) -> bool:

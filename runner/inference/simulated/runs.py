@@ -201,9 +201,13 @@ class ArrivalRun(_Run):
         arrivals: Arrivals,
         deadline_s: float | None,
         on_progress: Callable[[int, int], None] | None,
+        *,
+        on_edge: Callable[[], None] | None,
     ) -> None:
         super().__init__(engine, requests, deadline_s, on_progress)
         self._admission = ArrivalAdmission(arrivals)
+        self._on_edge = on_edge
+        self._edges_ns = [self._start_ns + math.ceil(edge_s * 1e9) for edge_s in arrivals.edges_s] if on_edge else []
         self._limit_s = min(arrivals.limit_s, float("inf") if deadline_s is None else deadline_s)
 
     def run(self) -> EngineRun:
@@ -212,6 +216,7 @@ class ArrivalRun(_Run):
         while self._elapsed_s < self._limit_s and not admission.is_over(self._elapsed_s):
             if not self._take_arrivals():  # interrupted
                 break
+            self._tell_edge()
             work = scheduler.schedule(self._now_ns) if scheduler.num_unfinished else None
             if work is None:
                 self._wait()
@@ -247,12 +252,19 @@ class ArrivalRun(_Run):
             self._scheduler.add(sequence)
         return True
 
+    def _tell_edge(self) -> None:
+        """Call `on_edge` once the time has come to an edge of the window."""
+        if self._on_edge is not None and self._edges_ns and self._edges_ns[0] <= self._now_ns:
+            self._edges_ns.pop(0)
+            self._advance()
+            self._on_edge()
+
     def _wait(self) -> None:
         """Let the time pass until the next request arrives or is ready, a tenth of a second at most."""
         arrives_ns = self._start_ns + math.ceil(self._admission.next_s * 1e9)
         ready_ns = self._scheduler.next_ready_ns if self._scheduler.num_unfinished else arrives_ns
         limit_ns = self._start_ns + math.ceil(self._limit_s * 1e9)
-        until_ns = min(arrives_ns, ready_ns, limit_ns, self._now_ns + _ADVANCE_PERIOD_NS)
+        until_ns = min(arrives_ns, ready_ns, limit_ns, self._now_ns + _ADVANCE_PERIOD_NS, *self._edges_ns)
         self._now_ns = max(until_ns, self._now_ns + 1)
         if self._now_ns - self._advanced_ns >= _ADVANCE_PERIOD_NS:
             self._advance()

@@ -116,6 +116,7 @@ class VllmEngine:
         *,
         deadline_s: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        on_edge: Callable[[], None] | None = None,
     ) -> EngineRun:
         """Hand in requests as the load says; see `Engine.run`.
 
@@ -149,6 +150,7 @@ class VllmEngine:
                         start_ns=start_ns - offset_ns,
                         deadline_s=deadline_s,
                         on_progress=on_progress,
+                        on_edge=on_edge,
                     )
                 else:
                     loop.run(requests, load, deadline_s=deadline_s, on_progress=on_progress)

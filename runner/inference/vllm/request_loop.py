@@ -90,6 +90,7 @@ class RequestLoop:
         start_ns: int,
         deadline_s: float | None,
         on_progress: Callable[[int, int], None] | None,
+        on_edge: Callable[[], None] | None = None,
     ) -> None:
         """Hand in each request when it arrives, until those of the window have ended; then withdraw what is left.
 
@@ -100,6 +101,7 @@ class RequestLoop:
         start = start_ns * 1e-9
         limit = start + min(arrivals.limit_s, float("inf") if deadline_s is None else deadline_s)
         checks = _Checks(self, start, on_progress)
+        edges = [start + edge_s for edge_s in arrivals.edges_s] if on_edge else []
         now = time.monotonic()
         while now < limit and not admission.is_over(now - start):
             while start + admission.next_s <= now:
@@ -110,7 +112,11 @@ class RequestLoop:
                 time_s, in_window = admission.arrive()
                 if not self._hand_in(request, arrived_ns=start_ns + round(time_s * 1e9), in_window=in_window):
                     admission.end(in_window=in_window)
-            wake = min(start + admission.next_s, limit)
+            if on_edge and edges and edges[0] <= now:
+                edges.pop(0)
+                on_edge()
+                continue
+            wake = min(start + admission.next_s, limit, *edges)
             if in_flight:
                 for handed_in in self._collect(self._front_end.step_until(wake)):
                     admission.end(in_window=handed_in.in_window)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from runner.execution.worker.block_measurer import BlockMeasurer, _PreparedBlock
-from runner.execution.worker.measure import choose_procedure
+from runner.execution.worker.trial.measure import choose_procedure
 from runner.results.measurement import Measurement
 from runner.spec.sweep import parse_sweep
 from runner.spec.trial import expand_trials

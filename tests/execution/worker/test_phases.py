@@ -11,8 +11,8 @@ import pytest
 
 from runner.analysis.run.completed_trials import complete_trials
 from runner.analysis.window.trial_row import analyse_trial
-from runner.execution.worker.measure import InterruptedTrialError
-from runner.execution.worker.rounds import shorten
+from runner.execution.worker.trial.measure import InterruptedTrialError
+from runner.execution.worker.trial.rounds import shorten
 from runner.inference.simulated.engine import SimulatedEngine
 from runner.physics.gpu_model import load_gpu_model
 from runner.physics.shape import decode_work, get_shape, prefill_work

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from runner.analysis.window.requests_table import build_requests_table
-from runner.execution.worker.measure import InterruptedTrialError, TrialContext
-from runner.execution.worker.procedure import Procedure
 from runner.execution.worker.prompt_likelihood import note_likelihoods
+from runner.execution.worker.trial.measure import InterruptedTrialError, TrialContext
+from runner.execution.worker.trial.procedure import Procedure
 from runner.inference.engine import Sampling
 from runner.spec.load import SINGLE, Load
 from runner.spec.operating_point import OperatingPoint

@@ -11,7 +11,7 @@ import pytest
 
 from runner.analysis.energy.attribution import Attribution, attribute_energy
 from runner.analysis.energy.trace import integrate_power
-from runner.execution.worker.rounds import repeat_rounds
+from runner.execution.worker.trial.rounds import repeat_rounds
 from runner.inference.engine import Sampling
 from runner.inference.simulated.engine import SimulatedEngine
 from runner.physics.gpu_model import load_gpu_model

@@ -11,7 +11,7 @@ import pytest
 
 from runner.analysis.run.intervals import Repeats, compare_with_default
 from runner.analysis.window.trial_row import analyse_trial
-from runner.execution.worker.rounds import repeat_rounds, shuffle_samples
+from runner.execution.worker.trial.rounds import repeat_rounds, shuffle_samples
 from runner.spec.request import Request
 from runner.timebase import VirtualTime
 from tests.execution.trial_contexts import make_requests, open_context

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from runner.analysis.energy.account import account_energy
-from runner.execution.worker.measure import InterruptedTrialError
-from runner.execution.worker.procedure import Procedure
 from runner.execution.worker.sensor_calibration import watch_first_load
+from runner.execution.worker.trial.measure import InterruptedTrialError
+from runner.execution.worker.trial.procedure import Procedure
 from runner.hardware.gpu import GpuLostError
 from runner.hardware.simulated.sensor_profiles import PROFILES
 from runner.inference.engine import Sampling

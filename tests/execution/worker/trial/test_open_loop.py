@@ -99,7 +99,7 @@ def test_percentiles_of_few_requests_are_unknown(context: VirtualContext) -> Non
 
 
 def test_an_interrupt_ends_a_run_before_its_window_does(context: VirtualContext, tmp_path: Path) -> None:
-    from runner.execution.worker.measure import InterruptedTrialError
+    from runner.execution.worker.trial.measure import InterruptedTrialError
 
     asked = 0
 

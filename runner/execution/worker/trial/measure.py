@@ -8,20 +8,21 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from runner.execution.worker.procedure import Procedure, run_requests
-from runner.execution.worker.rounds import EdgesNs, until_interrupted
-from runner.execution.worker.settle import Settling
+from runner.execution.worker.trial.edges import WindowEdges
+from runner.execution.worker.trial.procedure import Procedure, RequestsRun, run_requests
+from runner.execution.worker.trial.rounds import until_interrupted
+from runner.execution.worker.trial.settle import Settling
 from runner.hardware.clocks.lease import ClockLease
-from runner.hardware.gpu import Gpu, GpuError, GpuLostError
+from runner.hardware.gpu import Gpu
 from runner.hardware.host.meter import HostMeter, mean_power_w
 from runner.hardware.sensors.idle_power import measure_idle_power
 from runner.hardware.sensors.sampler import PowerSampler
-from runner.hardware.sensors.window_meters import WindowMeters
-from runner.inference.engine import Engine, EngineRun
+from runner.inference.engine import Engine
 from runner.results.live import GpuPhase
-from runner.results.measurement import CounterTick, EdgeReading, Identity, Measurement, MeterReadings, Placement
+from runner.results.measurement import CounterTick, Identity, Measurement, Placement
+from runner.spec.load import ClosedLoop
 from runner.spec.operating_point import OperatingPoint
-from runner.spec.request import Completion, Request
+from runner.spec.request import Request
 from runner.tasks.features.tokens import token_entropy_bits
 from runner.timebase import TimeSource
 
@@ -83,11 +84,9 @@ def measure_trial(
     on_phase("warming up")
     warmup = until_interrupted(is_interrupted, settling.warm_up(requests, procedure.num_warmup_requests))
     context.engine.run(warmup, identity.load.warm_up, procedure.sampling, deadline_s=procedure.deadline_s)
-    if is_interrupted():
-        raise InterruptedTrialError
+    _go_on(is_interrupted)
     idle_power_w = _find_idle_power(context, identity.operating_point)
     prefix_cache_reset = context.engine.reset_prefix_cache()
-
     on_phase("measuring")
     window = _measure_window(
         context, identity, requests, procedure, on_progress=on_progress, is_interrupted=is_interrupted
@@ -95,30 +94,28 @@ def measure_trial(
     return Measurement(
         identity=identity,
         placement=context.placement,
-        start_ns=window.start_ns,
-        end_ns=window.end_ns,
-        completions=window.completions,
-        num_requests_left_out=-sum(completion.in_window for completion in window.completions) % len(requests)
-        if procedure.holds_rounds
-        else None,
-        steps=window.run.steps,
+        start_ns=window.requests.start_ns,
+        end_ns=window.requests.end_ns,
+        completions=window.requests.completions,
+        num_requests_left_out=_count_left_out(window, len(requests)) if procedure.holds_rounds else None,
+        steps=window.requests.run.steps,
         power=window.power,
         counter_start=window.counter_start,
         counter_end=window.counter_end,
         idle_power_w=idle_power_w,
-        edge_start=window.edge_start,
-        edge_end=window.edge_end,
-        meters=window.meters,
+        edge_start=window.edges.start,
+        edge_end=window.edges.end,
+        meters=window.edges.meters,
         settle_s=settling.settle_s,
         persistence_mode=context.gpu.info.persistence_mode,
         engine_process_ids=context.engine_process_ids,
         engine_on_gpu=context.engine_on_gpu,
         memory_left_behind=context.memory_left_behind,
         prefix_cache_reset=prefix_cache_reset,
-        pace_lost_s=window.run.pace_lost_s,
+        pace_lost_s=window.requests.run.pace_lost_s,
         sensors=context.sampler.sensors,
         shape=context.engine.shape,
-        batch_edges_ns=window.batch_edges_ns,
+        batch_edges_ns=window.requests.batch_edges_ns,
         prompt_token_entropy_bits={request.request_id: token_entropy_bits(request) for request in requests},
         prompt_surprise_nats=context.prompt_likelihood_nats.get(identity.task, {}),
     )
@@ -128,18 +125,11 @@ def measure_trial(
 class _Window:
     """What is read in a window and at its edges."""
 
-    start_ns: int
-    end_ns: int
-    completions: list[Completion]
-    """Of the requests that were in flight in the window."""
-    run: EngineRun
-    batch_edges_ns: EdgesNs | None
+    requests: RequestsRun
     power: pl.DataFrame
     counter_start: CounterTick | None
     counter_end: CounterTick | None
-    edge_start: EdgeReading
-    edge_end: EdgeReading
-    meters: MeterReadings
+    edges: WindowEdges
 
 
 def _measure_window(
@@ -155,9 +145,18 @@ def _measure_window(
 
     Raises: GpuError, EngineError, InterruptedTrialError; the sampler's error.
     """
-    edge_start = _read_edge(context.gpu)
+    edges = WindowEdges(
+        gpu=context.gpu,
+        host=context.host,
+        host_idle_power_w=context.host_idle_power_w.get(identity.operating_point),
+        memory_power_reason=context.sampler.memory_power_reason,
+    )
+    is_closed = isinstance(identity.load, ClosedLoop)
+    if is_closed:
+        edges.read_start()
     counter_start = _mark_tick(context.sampler)
-    meters = WindowMeters(context.gpu, context.host)
+    if is_closed:
+        edges.open_meters()
     requests_run = run_requests(
         context.engine,
         requests,
@@ -165,17 +164,16 @@ def _measure_window(
         procedure,
         context.time_source,
         on_progress=on_progress,
+        on_edge=edges.read_next,
         is_interrupted=is_interrupted,
     )
+    _go_on(is_interrupted)
     run = requests_run.run
-    if is_interrupted():
-        raise InterruptedTrialError
-    meter_readings = meters.finish(
-        host_idle_power_w=context.host_idle_power_w.get(identity.operating_point),
-        memory_power_reason=context.sampler.memory_power_reason,
-    )
+    if is_closed:
+        edges.close_meters()
     counter_end = _mark_tick(context.sampler)
-    edge_end = _read_edge(context.gpu)
+    if is_closed:
+        edges.read_end()
     covered_ns = max(run.end_ns, counter_end.time_ns if counter_end else 0)
     context.sampler.wait_covered(covered_ns)
     context.sampler.wait_memory_covered(run.end_ns)
@@ -183,19 +181,24 @@ def _measure_window(
         raise context.sampler.error
     first_ns = min(run.start_ns, counter_start.time_ns if counter_start else run.start_ns) - TRACE_MARGIN_NS
     return _Window(
-        start_ns=requests_run.start_ns,
-        end_ns=requests_run.end_ns,
-        completions=requests_run.completions,
-        run=run,
-        batch_edges_ns=requests_run.batch_edges_ns,
+        requests=requests_run,
         # Up to now: readings that average over the past reach that far.
         power=context.sampler.take().filter(pl.col("time_ns") >= first_ns),
         counter_start=counter_start,
         counter_end=counter_end,
-        edge_start=edge_start,
-        edge_end=edge_end,
-        meters=meter_readings,
+        edges=edges,
     )
+
+
+def _go_on(is_interrupted: Callable[[], bool]) -> None:
+    """Raises: InterruptedTrialError: the run was interrupted."""
+    if is_interrupted():
+        raise InterruptedTrialError
+
+
+def _count_left_out(window: _Window, num_round: int) -> int:
+    """Return how many requests of the last round never started, since the window was cut."""
+    return -sum(completion.in_window for completion in window.requests.completions) % num_round
 
 
 def _find_idle_power(context: TrialContext, point: OperatingPoint) -> float | None:
@@ -205,27 +208,6 @@ def _find_idle_power(context: TrialContext, point: OperatingPoint) -> float | No
         context.idle_power_w[point] = measure_idle_power(context.sampler, context.time_source)
         context.host_idle_power_w[point] = mean_power_w(before, context.host.read())
     return context.idle_power_w[point]
-
-
-def read_process_ids(gpu: Gpu) -> frozenset[int] | None:
-    """Return the processes on the GPU; None where the NVIDIA driver does not list them. Raises: GpuLostError."""
-    try:
-        return frozenset(gpu.read_process_ids())
-    except GpuLostError:
-        raise
-    except GpuError:
-        return None
-
-
-def _read_edge(gpu: Gpu) -> EdgeReading:
-    throttled = gpu.read_throttle_times()
-    return EdgeReading(
-        power_limit_w=gpu.read_power_limit_w(),
-        throttled_power_s=throttled.power_s,
-        throttled_thermal_s=throttled.thermal_s,
-        throttled_other_s=throttled.other_s,
-        process_ids=read_process_ids(gpu),
-    )
 
 
 def _mark_tick(sampler: PowerSampler) -> CounterTick | None:

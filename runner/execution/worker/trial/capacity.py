@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from runner.analysis.window.service import keeps_slo
-from runner.execution.worker.procedure import Procedure
-from runner.execution.worker.rounds import until_interrupted
+from runner.execution.worker.trial.procedure import Procedure
+from runner.execution.worker.trial.rounds import until_interrupted
 from runner.inference.arrivals import Arrivals, draw_arrivals
 from runner.inference.engine import Engine, EngineRun
 from runner.spec.load import ClosedLoop, OpenLoop

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.execution.worker.settle import find_arrival_ns
+from runner.execution.worker.trial.settle import find_arrival_ns
 from runner.hardware.gpu import StateReading
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.throttle import ThrottleReason

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.execution.worker.capacity import RESOLUTION, find_capacity
-from runner.execution.worker.procedure import Procedure
+from runner.execution.worker.trial.capacity import RESOLUTION, find_capacity
+from runner.execution.worker.trial.procedure import Procedure
 from runner.inference.engine import Sampling
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.slo import Slo

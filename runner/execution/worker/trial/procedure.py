@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from runner.execution.worker.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
+from runner.execution.worker.trial.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
 from runner.inference.arrivals import Arrivals, draw_arrivals, explain_too_long
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.spec.load import Load, OpenLoop
@@ -81,11 +81,22 @@ def run_requests(
     time_source: TimeSource,
     *,
     on_progress: Callable[[int, int], None] | None,
+    on_edge: Callable[[], None],
     is_interrupted: Callable[[], bool],
 ) -> RequestsRun:
-    """Run the requests of a window. Raises: EngineError; ValueError: they arrive over longer than a trial may last."""
+    """Run the requests of a window. In an open loop `on_edge` is called when the window opens and when it closes.
+
+    Raises: EngineError; ValueError: they arrive over longer than a trial may last."""
     if isinstance(load, OpenLoop):
-        return _run_arrivals(engine, requests, load, procedure, on_progress=on_progress, is_interrupted=is_interrupted)
+        return _run_arrivals(
+            engine,
+            requests,
+            load,
+            procedure,
+            on_progress=on_progress,
+            on_edge=on_edge,
+            is_interrupted=is_interrupted,
+        )
     batch_edges_ns = None
     if procedure.static_batches:
         run, batch_edges_ns = run_batches(
@@ -130,6 +141,7 @@ def _run_arrivals(
     procedure: Procedure,
     *,
     on_progress: Callable[[int, int], None] | None,
+    on_edge: Callable[[], None],
     is_interrupted: Callable[[], bool],
 ) -> RequestsRun:
     arrivals = draw_arrivals(
@@ -147,6 +159,7 @@ def _run_arrivals(
         procedure.sampling,
         deadline_s=procedure.deadline_s,
         on_progress=on_progress,
+        on_edge=on_edge,
     )
     start_ns = run.start_ns + round(arrivals.ramp_s * 1e9)
     end_ns = start_ns + round(arrivals.window_s * 1e9)

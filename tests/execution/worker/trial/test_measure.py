@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner.analysis.window.trial_row import analyse_trial
-from runner.execution.worker.measure import InterruptedTrialError
-from runner.execution.worker.settle import SETTLE_LIMIT_S
+from runner.execution.worker.trial.measure import InterruptedTrialError
+from runner.execution.worker.trial.settle import SETTLE_LIMIT_S
 from runner.hardware.gpu import GpuLostError, NotSupportedError, PowerReading, ThrottleTimes
 from runner.hardware.sensors.sampler import PowerSampler
 from runner.inference.engine import EngineError
@@ -319,7 +319,7 @@ def test_idle_power_is_watched_at_the_first_visit_of_each_point(
         watched.append(context.gpu.read_state().sm_clock_mhz)
         return None if len(watched) == 1 else 100.0
 
-    monkeypatch.setattr("runner.execution.worker.measure.measure_idle_power", watch)
+    monkeypatch.setattr("runner.execution.worker.trial.measure.measure_idle_power", watch)
     for clock_mhz in (345, 345, 1200, 345, 1200, None):
         context.measure(make_requests(num_requests=8), {"sm_clock_mhz_requested": clock_mhz}, min_window_s=0.0)
     assert watched == [345, 345, 1200, 1980]  # the first time nothing was read

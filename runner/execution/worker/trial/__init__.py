@@ -1,0 +1,1 @@
+"""One trial: its procedure, its requests, its settling and its window."""
