@@ -43,6 +43,7 @@ def test_an_identitys_columns_are_its_fields_its_load_and_its_operating_point() 
         "sm_clock_mhz_requested": 1500,
         "mem_clock_mhz_requested": None,
         "power_limit_w_requested": 400.0,
+        "clock_lock_requested": None,
     }
     assert set(columns) <= set(TRIALS)
 

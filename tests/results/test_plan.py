@@ -47,6 +47,7 @@ def test_load_and_operating_point_are_keys_of_the_trial() -> None:
             "sm_clock_mhz": 1500,
             "mem_clock_mhz": None,
             "power_limit_w": None,
+            "sm_clock_is_ceiling": False,
             "problem": None,
             "estimated_duration_s": 2.0,
             "estimated_energy_j": 900.0,

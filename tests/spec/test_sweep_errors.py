@@ -152,8 +152,8 @@ MALFORMED = [
     ),
     (
         HEAD + MODEL + MODEL + 'label = "again"\n' + TASK,
-        'model "m" and model "again" differ at most in their label and share concurrency 16, so their trials would have '
-        "the same ids: remove one of the two, or give it other engine arguments, or other concurrencies",
+        'model "m" and model "again" differ at most in their label and share a load (16 in flight), so their trials '
+        "would have the same ids: remove one of the two, or give it other engine arguments, or other loads",
     ),
     (HEAD + MODEL + 'label = ""\n' + TASK, 'model[0].label = "" is not allowed'),
     (
@@ -190,7 +190,7 @@ MALFORMED = [
         HEAD + MODEL + '[[task]]\nname = "synthetic"\nnum_prompt_tokens = 8\nnum_output_tokens = 8\nnum_requests = 32\n'
         '[[task]]\nname = "synthetic"\nlabel = "b"\nnum_prompt_tokens = 8\nnum_output_tokens = 8\n'
         'num_requests = "4 per slot"\n[axes]\nconcurrency = [4, 8]\n',
-        'and task[1] "b" differ at most in their label and share concurrency 8',
+        'and task[1] "b" differ at most in their label and share a load (8 in flight)',
     ),
     (HEAD + "max_window_s = 0\n" + BODY, "max_window_s = 0 is out of range: it must be greater than 0.0"),
     (HEAD + "max_window_s = 5\n" + BODY, "max_window_s = 5 is shorter than min_window_s = 10: raise one or lower"),

@@ -46,7 +46,7 @@ _SUFFIXES = ("", "_low", "_high", "_change", "_change_low", "_change_high")
 
 OPERATING_POINTS: dict[str, pl.DataType] = {
     # what: a block and an operating point of it
-    **{name: TRIALS[name] for name in (*BLOCK[: 1 + BLOCK.index("concurrency")], *POINT)},
+    **{name: TRIALS[name] for name in (*BLOCK[: 1 + BLOCK.index("concurrency")], *POINT[:3])},
     "is_default": pl.Boolean(),
     "gpu_name": pl.String(),
     "gpu_uuids": pl.List(pl.String()),
@@ -95,8 +95,8 @@ OPERATING_POINTS: dict[str, pl.DataType] = {
     "quality_chance": pl.Float64(),
     "output_agreement": pl.Float64(),
     "output_agreement_default": pl.Float64(),
-    # requests that arrive at a rate, and what they were promised
-    **{name: TRIALS[name] for name in (*LOAD_COLUMNS[1:], *SERVICE)},
+    # requests that arrive at a rate, what they were promised, and how the clock was locked
+    **{name: TRIALS[name] for name in (*LOAD_COLUMNS[1:], *POINT[3:], *SERVICE)},
 }
 """What `summary.summarise_operating_points` returns. Null means unknown, never 0.
 

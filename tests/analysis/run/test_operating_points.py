@@ -9,7 +9,12 @@ def test_blocks_and_operating_points_are_told_apart_by_columns_of_the_trials() -
     for name in (*BLOCK, *POINT):
         assert OPERATING_POINTS[name] == TRIALS[name]
     assert ("block_id", "model", "task", "request_kind", *LOAD_COLUMNS) == BLOCK
-    assert POINT == ("sm_clock_mhz_requested", "mem_clock_mhz_requested", "power_limit_w_requested")
+    assert POINT == (
+        "sm_clock_mhz_requested",
+        "mem_clock_mhz_requested",
+        "power_limit_w_requested",
+        "clock_lock_requested",
+    )
 
 
 def test_the_columns_that_other_programs_read_stand_in_their_order() -> None:

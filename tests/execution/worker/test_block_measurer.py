@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from runner.execution.worker.block_measurer import BlockMeasurer, _PreparedBlock
-from runner.execution.worker.trial.measure import choose_procedure
+from runner.execution.worker.trial.procedure import choose_procedure
 from runner.results.measurement import Measurement
 from runner.spec.sweep import parse_sweep
 from runner.spec.trial import expand_trials
@@ -36,10 +36,10 @@ def measure_orders(context: VirtualContext, *trial_ids: str, **changes: Any) -> 
     session: Any = SimpleNamespace(sensors_at_rest=None)
     measurer = BlockMeasurer(sweep, session, slot, reporter, is_interrupted=lambda: False)
     prepared = _PreparedBlock(
-        context=context.context, requests=make_requests(), procedure=choose_procedure(sweep, block)
+        context=context.context, requests=make_requests(), procedure=choose_procedure(sweep, block), load=block.load
     )
     for trial_id in trial_ids:
-        measurer._measure(prepared, make_identity(trial_id=trial_id))
+        measurer._measure(prepared, make_identity(trial_id=trial_id), None)
     starts = ([(c.queued_ns, c.request_id) for c in m.completions] for m in reporter.measurements)
     return [[request_id for _, request_id in sorted(each)] for each in starts]
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runner.inference.arrivals import UNFINISHED, Arrivals
+from runner.inference.arrivals import Arrivals
 from runner.inference.engine import EngineError
 from runner.inference.server import engine as engine_module
 from runner.inference.server.address import parse_address
@@ -17,6 +17,7 @@ from runner.inference.server.engine import ServerEngine
 from runner.inference.server.look import look_at_server
 from runner.inference.server.questions import ServerAwayError, ServerError
 from runner.inference.server.tokenizer import ModelFiles
+from runner.spec.request import UNFINISHED
 from tests.inference.requests import GREEDY, generate, load, score
 from tests.inference.server.fake_server import SMALL_MODEL, Behaviour, ServerProcess
 

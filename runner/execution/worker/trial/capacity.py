@@ -61,10 +61,10 @@ def find_capacity(
     Raises: EngineError.
     """
     search = _Search(engine, requests, slo, procedure, is_interrupted)
-    broken = search.find_bound()
+    bound = broken = search.find_bound()
     kept: float | None = None
     rate, num_rates = broken / 2, 0
-    while not is_interrupted() and broken - (kept or 0.0) > RESOLUTION * broken and rate > LOWEST_SHARE * broken:
+    while not is_interrupted() and broken - (kept or 0.0) > RESOLUTION * broken and rate > LOWEST_SHARE * bound:
         num_rates += 1
         if search.is_kept_at(OpenLoop(request_rate_per_s=rate, burstiness=burstiness)):
             kept = rate
