@@ -27,6 +27,9 @@ STANDINS = {
 """Tasks whose data is on the network, and our own task of the same kind that runs in their place, under their name."""
 
 
+IMPORTED_GPU = "NVIDIA GeForce RTX 5090"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One sweep of the proof."""
@@ -118,7 +121,7 @@ def write_sweep(case: Case, folder: Path) -> tuple[Path, list[str]]:
     """Write the sweep file that a case runs; returns it, and what of the original was changed."""
     source = CHECKOUT / case.sweep
     if case.is_import:
-        return source, []
+        return _name_gpu(source, folder), [f"gpu_name is {IMPORTED_GPU}"]
     document = tomllib.loads(source.read_text(encoding="utf-8"))
     changes = [*_replace_tasks(document), *_shorten(document, case)]
     _tell_apart(document["task"])
@@ -126,6 +129,16 @@ def write_sweep(case: Case, folder: Path) -> tuple[Path, list[str]]:
     path = folder / f"{case.name}.toml"
     path.write_text(_to_toml(document), encoding="utf-8")
     return path, changes
+
+
+def _name_gpu(table: Path, folder: Path) -> Path:
+    """Write a published table with a column for its GPU. Without it each side makes up a name in its own words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / table.name
+    header, *rows = table.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header},gpu_name", *(f"{row},{IMPORTED_GPU}" for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def _replace_tasks(document: dict[str, Any]) -> list[str]:
