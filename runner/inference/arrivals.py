@@ -5,6 +5,7 @@ A rate, a burstiness and a seed enter; `Arrivals` leave, which an engine's loop 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,6 +79,22 @@ def draw_arrivals(load: OpenLoop, *, num_round: int, min_window_s: float, ramp_s
         ramp=tuple(ramp.tolist()),
         ramp_s=num_ramp / rate_per_s,
         window=tuple(window.tolist()),
+        window_s=window_s,
+        follow_s=max(window_s, MIN_FOLLOW_S),
+    )
+
+
+def replay_arrivals(arrival_s: Sequence[float], duration_s: float, ramp_s: float) -> Arrivals:
+    """Return the arrivals of a trace. Those of its first `ramp_s` are the ramp, the others its window.
+
+    Args:
+        arrival_s: from the start of the trace, ascending.
+    """
+    window_s = duration_s - ramp_s
+    return Arrivals(
+        ramp=tuple(at_s for at_s in arrival_s if at_s <= ramp_s),
+        ramp_s=ramp_s,
+        window=tuple(at_s - ramp_s for at_s in arrival_s if at_s > ramp_s),
         window_s=window_s,
         follow_s=max(window_s, MIN_FOLLOW_S),
     )

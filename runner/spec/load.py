@@ -90,7 +90,39 @@ class OpenLoop:
         )
 
 
-Load = ClosedLoop | OpenLoop
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replay:
+    """Requests that arrive as a trace recorded them."""
+
+    request_rate_per_s: float
+    """Mean arrivals a second."""
+    digest: str = ""
+    """Of the trace; empty where a load is read from a table."""
+
+    @property
+    def key(self) -> LoadKey:
+        """The load's part of a block's id."""
+        return ("replay", None, None, self.digest)
+
+    @property
+    def warm_up(self) -> ClosedLoop:
+        """How requests reach the engine before each window."""
+        return ClosedLoop(concurrency=WARM_UP_CONCURRENCY)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a request is alone on the GPU. Requests of a trace may meet."""
+        return False
+
+    def __str__(self) -> str:
+        return f"a trace of {self.request_rate_per_s:.4g} requests/s"
+
+    def columns(self) -> dict[str, Any]:
+        """Return the load's columns of `tables.TRIALS`, by name. A trace has no burstiness that was asked for."""
+        return _columns(request_rate_per_s_requested=self.request_rate_per_s)
+
+
+Load = ClosedLoop | OpenLoop | Replay
 """Any kind of load."""
 
 SINGLE = ClosedLoop(concurrency=1)
@@ -107,6 +139,8 @@ def read_load(row: Mapping[str, Any]) -> Load | None:
         return ClosedLoop(concurrency=row["concurrency"])
     if row.get("request_rate_per_s_requested") is None and row.get("capacity_fraction") is None:
         return None
+    if row["burstiness"] is None:
+        return Replay(request_rate_per_s=row["request_rate_per_s_requested"])
     return OpenLoop(
         request_rate_per_s=row.get("request_rate_per_s_requested"),
         capacity_fraction=row.get("capacity_fraction"),

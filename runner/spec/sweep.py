@@ -22,11 +22,12 @@ from runner.spec.checks.parts import (
     check_repeat_each,
     check_tasks_differ,
 )
-from runner.spec.load import WARM_UP_CONCURRENCY, ClosedLoop, Load
+from runner.spec.load import WARM_UP_CONCURRENCY, ClosedLoop, Load, Replay
 from runner.spec.model import ModelSpec
 from runner.spec.problems import explain
 from runner.spec.slo import Slo
 from runner.spec.strict import StrictSpec
+from runner.spec.trace import Trace, read_trace
 from runner.spec.values import PositiveInt, RequestCount, as_tuple, count_requests
 
 
@@ -62,6 +63,12 @@ class TaskSpec(StrictSpec):
     num_output_tokens: PositiveInt | None = None
     num_requests: RequestCount | None = None
     """Prompts of a round, or "4 per slot": 4 for each request in flight."""
+    trace: str | None = None
+    """A CSV or Parquet file of recorded traffic: the requests arrive when, and are as long as, it says."""
+    trace_slice_s: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    """The part of the trace to replay: from and until how many seconds after its first arrival."""
+    trace_time_scale: float = Field(1.0, gt=0.0, le=1e6)
+    """How much longer the slice takes than it was recorded. 0.5 doubles the rate."""
     phases: Phases | None = None
     """Separate the energy of prefill from that of decoding: by static batches, or by paired trials of other lengths."""
     repeat_each_s: Annotated[float, Field(ge=MIN_REPEAT_EACH_S, strict=False)] | None = None
@@ -83,6 +90,8 @@ class TaskSpec(StrictSpec):
         """The name in tables."""
         if self.label:
             return self.label
+        if self.trace is not None:
+            return f"trace-{Path(self.trace).stem}"
         return f"synthetic-{self.num_prompt_tokens}x{self.num_output_tokens}" if self.is_synthetic else self.name
 
     def for_load(self, load: Load) -> "TaskSpec":
@@ -92,11 +101,34 @@ class TaskSpec(StrictSpec):
         num_slots = load.concurrency if isinstance(load, ClosedLoop) else WARM_UP_CONCURRENCY  # refused by the checks
         return self.model_copy(update={"num_requests": count_requests(self.num_requests, num_slots)})
 
+    def read_trace(self) -> Trace:
+        """Read the task's trace. Raises: ValueError: it cannot be read. The message names the file."""
+        assert self.trace is not None, "the task has a trace"
+        start_s, end_s = self.trace_slice_s or (0.0, None)
+        return read_trace(self.trace, start_s, end_s, self.trace_time_scale)
+
+    def _check_trace(self, lengths: Sequence[str]) -> None:
+        """Refuse what a trace says itself, and a trace that cannot be read. Raises: ValueError."""
+        if not self.is_synthetic:
+            raise ValueError(f'trace belongs to task "synthetic", not to "{self.name}": its prompts are random tokens')
+        if lengths:
+            raise ValueError(f"trace gives the lengths and the number of the requests: leave out {', '.join(lengths)}")
+        if self.phases or self.repeat_each_s is not None or self.find_capacity:
+            raise ValueError("trace leaves no room for phases, repeat_each_s or find_capacity: leave them out")
+        try:
+            self.read_trace()
+        except ValueError as error:
+            raise ValueError(f"trace = {error}") from None
+
     @model_validator(mode="after")
     def _check_lengths(self) -> "TaskSpec":
         lengths = ("num_prompt_tokens", "num_output_tokens", "num_requests")
         given = [name for name in lengths if getattr(self, name) is not None]
-        if self.is_synthetic:
+        if self.trace is not None:
+            self._check_trace(given)
+        elif self.trace_slice_s is not None or self.trace_time_scale != 1:
+            raise ValueError("trace_slice_s and trace_time_scale belong to a trace, and this task has none")
+        elif self.is_synthetic:
             if missing := [name for name in lengths if name not in given]:
                 raise ValueError(f'task "synthetic" also needs {", ".join(missing)}')
             harness = ("limit", "num_fewshot", "quality_metric", "max_output_tokens")
@@ -192,6 +224,13 @@ class SweepSpec(StrictSpec):
                     own = {"request_rate": ()} | own
                 changes |= own
         return self.axes.model_copy(update=changes)
+
+    def loads_of(self, model: ModelSpec, task: TaskSpec) -> list[Load]:
+        """Return the loads of a pair: the task's own trace, or those of its axes."""
+        if task.trace is None:
+            return self.axes_of(model, task).loads
+        trace = task.read_trace()
+        return [Replay(request_rate_per_s=trace.mean_rate_per_s, digest=trace.digest)]
 
     def slo_of(self, task: TaskSpec) -> Slo | None:
         """Return what a task's requests must keep; None where nothing is promised."""

@@ -13,7 +13,7 @@ from itertools import product
 from typing import get_args
 
 from runner.spec.axes import AxesSpec
-from runner.spec.load import Load, OpenLoop
+from runner.spec.load import ClosedLoop, Load, Replay
 from runner.spec.model import ModelSpec
 from runner.spec.operating_point import DEFAULT, RequestedPoint
 from runner.spec.request import PhaseRole
@@ -85,7 +85,9 @@ def expand_trials(sweep: SweepSpec, *, read_only: bool = False) -> list[Block]:
         for task in sweep.task:
             axes = sweep.axes_of(model, task)
             points = [RequestedPoint()] if read_only else _points(axes)
-            of_model += [_expand_block(sweep, model, task.for_load(load), load, points) for load in axes.loads]
+            of_model += [
+                _expand_block(sweep, model, task.for_load(load), load, points) for load in sweep.loads_of(model, task)
+            ]
         random.Random(f"{sweep.seed}/{model.id}").shuffle(of_model)
         blocks += of_model
     return blocks
@@ -98,7 +100,7 @@ def _expand_block(
         **sweep.model_dump(mode="json", include=_IN_IDS),
         **sweep.model_dump(mode="json", include={"max_window_s"}, exclude_none=True),
         "model": model.content(),
-        "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label"}),
+        "task": task.model_dump(mode="json", exclude_defaults=True, exclude={"label", "trace"}),
         **_open_loop_settings(sweep, task, load),
     }
     block_id = _digest(content, load.key)
@@ -126,7 +128,9 @@ def _open_loop_settings(sweep: SweepSpec, task: TaskSpec, load: Load) -> dict[st
     """Return what the ids of only some trials depend on: the ramp of an open loop, and an SLO where there is one."""
     slo = sweep.slo_of(task)
     settings: dict[str, object] = {} if slo is None else {"slo": slo.model_dump(mode="json", exclude_defaults=True)}
-    return settings | ({"ramp_s": sweep.ramp_of_open_loops_s} if isinstance(load, OpenLoop) else {})
+    if isinstance(load, Replay):
+        settings |= {"trace": load.digest}
+    return settings if isinstance(load, ClosedLoop) else settings | {"ramp_s": sweep.ramp_of_open_loops_s}
 
 
 def _order(

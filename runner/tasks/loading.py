@@ -130,6 +130,14 @@ def describe_task(name: str) -> TaskDescription:
 
 
 def _make_synthetic(spec: TaskSpec, seed: int) -> SyntheticTask:
+    if spec.trace is not None:
+        trace = spec.read_trace()
+        return SyntheticTask(
+            num_prompt_tokens=trace.num_prompt_tokens,
+            num_output_tokens=trace.num_output_tokens,
+            num_requests=len(trace.arrival_s),
+            seed=seed,
+        )
     if spec.num_prompt_tokens is None or spec.num_output_tokens is None or not isinstance(spec.num_requests, int):
         raise TaskError("task 'synthetic' needs num_prompt_tokens, num_output_tokens and num_requests")
     return SyntheticTask(

@@ -13,10 +13,13 @@ _NUM_RESERVED_IDS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticTask:
-    """`num_requests` prompts of `num_prompt_tokens` random ids, each answered by exactly `num_output_tokens` tokens."""
+    """Prompts of random ids, each answered by exactly as many tokens as asked for.
 
-    num_prompt_tokens: int
-    num_output_tokens: int
+    Lengths are numbers for all requests, or [num_requests] numbers, one for each.
+    """
+
+    num_prompt_tokens: int | Sequence[int]
+    num_output_tokens: int | Sequence[int]
     num_requests: int
     seed: int
     name: str = "synthetic"
@@ -34,9 +37,11 @@ class SyntheticTask:
 
         Raises: TaskError: prompt and output do not fit the model. Prompts are not cut: their lengths are the task.
         """
-        if self.num_prompt_tokens + self.num_output_tokens > max_model_len:
+        lengths = list(zip(_spread(self.num_prompt_tokens, self), _spread(self.num_output_tokens, self), strict=True))
+        num_prompt_tokens, num_output_tokens = max(lengths, key=sum)
+        if num_prompt_tokens + num_output_tokens > max_model_len:
             raise TaskError(
-                f"{self.name}: {self.num_prompt_tokens} prompt and {self.num_output_tokens} output tokens are more "
+                f"{self.name}: {num_prompt_tokens} prompt and {num_output_tokens} output tokens are more "
                 f"than the model's {max_model_len}: lower them, or raise max_model_len in the model's engine settings"
             )
         ids = range(min(_NUM_RESERVED_IDS, vocab_size - 1), vocab_size)
@@ -47,12 +52,14 @@ class SyntheticTask:
                 request_id=sample.sample_id,
                 sample_id=sample.sample_id,
                 kind="generate",
-                prompt_token_ids=(first_ids[i % len(ids)], *rng.choices(ids, k=self.num_prompt_tokens - 1)),
-                num_context_tokens=self.num_prompt_tokens,
-                max_output_tokens=self.num_output_tokens,
+                prompt_token_ids=(first_ids[i % len(ids)], *rng.choices(ids, k=num_prompt_tokens - 1)),
+                num_context_tokens=num_prompt_tokens,
+                max_output_tokens=num_output_tokens,
                 ignore_eos=True,
             )
-            for i, sample in enumerate(self.samples())
+            for i, (sample, (num_prompt_tokens, num_output_tokens)) in enumerate(
+                zip(self.samples(), lengths, strict=True)
+            )
         ]
 
     def score(self, completions: Sequence[Completion]) -> Quality:
@@ -64,3 +71,8 @@ class SyntheticTask:
             stderr=None,
             reason="random prompts have no right answer",
         )
+
+
+def _spread(length: int | Sequence[int], task: SyntheticTask) -> Sequence[int]:
+    """Return [num_requests] lengths."""
+    return [length] * task.num_requests if isinstance(length, int) else length

@@ -94,7 +94,7 @@ def follow_load(points: pl.DataFrame, limits: Limits) -> pl.DataFrame:
 
 
 def _blocks(points: pl.DataFrame) -> list[pl.DataFrame]:
-    is_open = pl.col("concurrency").is_null() & pl.col("request_rate_per_s_requested").is_not_null()
+    is_open = pl.col("concurrency").is_null() & pl.col("burstiness").is_not_null()
     by = ("block_id", "request_rate_per_s_requested", "gpu_name")
     return points.filter(is_open).partition_by(*by, maintain_order=True)
 

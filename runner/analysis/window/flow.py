@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runner.analysis.energy.curve import energy_curve
 from runner.results.measurement import Measurement
-from runner.spec.load import OpenLoop
+from runner.spec.load import ClosedLoop
 from runner.spec.request import Completion
 
 Ints = NDArray[np.int64]
@@ -36,7 +36,7 @@ def describe_flow(measurement: Measurement, energy_j: float | None) -> Flow:
     Args:
         energy_j: the window's energy; None where it is unknown.
     """
-    if not isinstance(measurement.identity.load, OpenLoop):
+    if isinstance(measurement.identity.load, ClosedLoop):
         return Flow()
     start_ns, end_ns = measurement.start_ns, measurement.end_ns
     duration_s = (end_ns - start_ns) * 1e-9

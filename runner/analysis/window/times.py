@@ -12,7 +12,7 @@ from runner.analysis.window.flow import mean_in_system
 from runner.analysis.window.token_times import count_tokens
 from runner.analysis.window.work import select_sound
 from runner.results.measurement import Measurement
-from runner.spec.load import OpenLoop
+from runner.spec.load import ClosedLoop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ def describe_times(measurement: Measurement) -> Times:
     """Return the times of a window. Log-likelihoods generate nothing, so that they have no TTFT and no TPOT."""
     generates = measurement.identity.request_kind == "generate"
     duration_s = (measurement.end_ns - measurement.start_ns) * 1e-9
-    is_open = isinstance(measurement.identity.load, OpenLoop)
+    is_open = not isinstance(measurement.identity.load, ClosedLoop)
     sound = select_sound(measurement.counted)
     latency_s: list[float] = []
     ttft_s: list[float] = []

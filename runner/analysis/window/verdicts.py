@@ -14,7 +14,7 @@ from runner.analysis.window.gpu_state import GpuState
 from runner.analysis.window.times import Times
 from runner.analysis.window.work import Work
 from runner.results.measurement import Identity
-from runner.spec.load import ClosedLoop
+from runner.spec.load import ClosedLoop, OpenLoop
 
 Verdict = Literal[
     SourceProblem,
@@ -203,6 +203,7 @@ def _is_overloaded(identity: Identity, work: Work, times: Times, flow: Flow, evi
     load, mean = identity.load, times.concurrency_mean
     if isinstance(load, ClosedLoop) or flow.queue_growth is None or mean is None:
         return False
-    deviation = (2 * mean * max(1 / load.burstiness, 1.0)) ** 0.5
+    burstiness = load.burstiness if isinstance(load, OpenLoop) else 1.0
+    deviation = (2 * mean * max(1 / burstiness, 1.0)) ** 0.5
     bound = max(MAX_QUEUE_GROWTH_SHARE * work.num_requests, MAX_QUEUE_GROWTH_DEVIATIONS * deviation)
     return evidence.unfinished or flow.queue_growth > bound

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.display.text.quantities import UNKNOWN
-from runner.spec.load import LOAD_COLUMNS, Load, OpenLoop, read_load
+from runner.spec.load import LOAD_COLUMNS, Load, OpenLoop, Replay, read_load
 
 Row = Mapping[str, Any]
 """A row of a table, by column."""
@@ -28,12 +28,12 @@ def name_block(row: Row) -> str:
 
 def load_heading(loads: Iterable[Load | None]) -> str:
     """Return what stands above loads as `short_load` writes them."""
-    return "load" if any(isinstance(load, OpenLoop) for load in loads) else LOAD_HEADING
+    return "load" if any(isinstance(load, OpenLoop | Replay) for load in loads) else LOAD_HEADING
 
 
 def short_load(load: Load | None) -> str:
     """Write a load as it stands in a table below its heading, e.g. "16" or "2.5/s"; an en dash where it is unknown."""
-    if isinstance(load, OpenLoop):
+    if isinstance(load, OpenLoop | Replay):
         return str(load).replace(" requests/s", "/s")
     return UNKNOWN if load is None else str(load).removesuffix(f" {LOAD_HEADING}")
 

@@ -15,7 +15,7 @@ from runner.inference.arrivals import explain_too_long
 from runner.physics.gpu_model import GpuModel, find_gpu_model, load_gpu_model
 from runner.physics.shape import ModelShape, decode_work, find_modelled_shape, get_shape, prefill_work
 from runner.results.plan import Plan, PlannedTrial
-from runner.spec.load import ClosedLoop, OpenLoop
+from runner.spec.load import ClosedLoop, OpenLoop, Replay
 from runner.spec.model import ModelSpec
 from runner.spec.operating_point import OperatingPoint, RequestedPoint
 from runner.spec.request import RequestKind, paired_length
@@ -77,7 +77,7 @@ def plan_sweep(
             else:
                 idle_w = gpu_model.idle_power_w(operating_point.sm_clock_mhz, operating_point.mem_clock_mhz)
                 estimate = _estimate_open_trial(wave_of, own_work, block.load, idle_w, sweep)
-                if block.load.request_rate_per_s is not None:
+                if isinstance(block.load, OpenLoop) and block.load.request_rate_per_s is not None:
                     limit_s = sweep.limits.trial_s
                     problem = problem or explain_too_long(block.load, own_work.num_requests, estimate[0], limit_s)
             estimates[requested, role] = (operating_point, problem, *estimate)
@@ -149,21 +149,27 @@ def _estimate_trial(
 
 
 def _estimate_open_trial(
-    wave_of: _WaveOf, work: _Work, load: OpenLoop, idle_w: float, sweep: SweepSpec
+    wave_of: _WaveOf, work: _Work, load: OpenLoop | Replay, idle_w: float, sweep: SweepSpec
 ) -> tuple[float, float]:
     """Return seconds and joules of a trial whose requests arrive at a rate: ramp, window and the last requests' end.
 
     By Little's law the requests in flight are the rate times their latency, which rises with their number.
     """
     rate_per_s = load.request_rate_per_s
-    if rate_per_s is None:  # of the capacity, which is about what the most requests in flight reach
+    if (
+        isinstance(load, OpenLoop) and rate_per_s is None
+    ):  # of the capacity, which is about what the most requests in flight reach
         most_s, _ = wave_of(ASSUMED_MOST_IN_FLIGHT)
         rate_per_s = (load.capacity_fraction or 0.0) * ASSUMED_MOST_IN_FLIGHT / most_s
+    assert rate_per_s is not None
     in_flight = 1
     while in_flight < ASSUMED_MOST_IN_FLIGHT and rate_per_s * wave_of(in_flight)[0] > in_flight:
         in_flight += max(in_flight // 8, 1)
     wave_s, wave_j = wave_of(in_flight)
-    num_rounds = max(math.ceil(rate_per_s * sweep.min_window_s / work.num_requests), 1)
+    # A trace is replayed once.
+    num_rounds = (
+        max(math.ceil(rate_per_s * sweep.min_window_s / work.num_requests), 1) if isinstance(load, OpenLoop) else 1
+    )
     num_requests = num_rounds * work.num_requests
     window_s = num_requests / rate_per_s
     busy_s = min(num_requests / in_flight * wave_s, window_s)
@@ -173,6 +179,15 @@ def _estimate_open_trial(
 
 
 def _estimate_work(task: TaskSpec, sweep: SweepSpec) -> _Work:
+    if task.trace is not None:
+        trace = task.read_trace()
+        num_requests = len(trace.arrival_s)
+        return _Work(
+            kind="generate",
+            num_prompt_tokens=round(sum(trace.num_prompt_tokens) / num_requests),
+            num_output_tokens=round(sum(trace.num_output_tokens) / num_requests),
+            num_requests=num_requests,
+        )
     if task.is_synthetic:
         return _Work(
             kind="generate",

@@ -21,6 +21,10 @@ def check_open_loops(sweep: "SweepSpec") -> None:
             )
     has_rates = False
     for index, task in enumerate(sweep.task):
+        if task.trace is not None:
+            has_rates = True
+            _check_replay(sweep, task)
+            continue
         loads = _open_loops(sweep, task)
         has_rates = has_rates or bool(loads)
         if loads:
@@ -58,6 +62,27 @@ def _check_task(sweep: "SweepSpec", index: int, task: "TaskSpec", loads: list[Op
         )
 
 
+def _check_replay(sweep: "SweepSpec", task: "TaskSpec") -> None:
+    for index, override in enumerate(sweep.override):
+        asks = override.concurrency is not None or override.request_rate is not None
+        if asks and override.task == task.display_name:
+            raise ValueError(
+                f'override[{index}] gives task "{override.task}" another load, and its trace says when requests '
+                "arrive: leave the load out of the override, or the trace out of the task"
+            )
+    duration_s = task.read_trace().duration_s
+    if duration_s > sweep.limits.trial_s:
+        raise ValueError(
+            f'the trace of task "{task.display_name}" lasts {duration_s:g} s, longer than limits.trial_s = '
+            f"{sweep.limits.trial_s:g}: replay a part (trace_slice_s), scale its time, or raise the limit"
+        )
+    if sweep.ramp_of_open_loops_s >= duration_s:
+        raise ValueError(
+            f"ramp_s = {sweep.ramp_of_open_loops_s:g} leaves nothing of the {duration_s:g} s that the trace of task "
+            f'"{task.display_name}" lasts: give a shorter ramp_s'
+        )
+
+
 def _check_window(sweep: "SweepSpec") -> None:
     total_s = sweep.ramp_of_open_loops_s + sweep.min_window_s
     if sweep.max_window_s is not None:
@@ -76,5 +101,5 @@ def _check_window(sweep: "SweepSpec") -> None:
 
 def _open_loops(sweep: "SweepSpec", task: "TaskSpec") -> list[OpenLoop]:
     """Return the loads of a task, for any model, that are open loops."""
-    loads = (load for model in sweep.models for load in sweep.axes_of(model, task).loads)
+    loads = (load for model in sweep.models for load in sweep.loads_of(model, task))
     return [load for load in loads if isinstance(load, OpenLoop)]

@@ -24,8 +24,8 @@ def check_tasks_differ(sweep: "SweepSpec") -> None:
     """
     for (first, one), (second, other) in combinations(enumerate(sweep.task), 2):
         for model in sweep.models:
-            loads = sweep.axes_of(model, other).loads
-            in_both = [load for load in sweep.axes_of(model, one).loads if load in loads]
+            loads = sweep.loads_of(model, other)
+            in_both = [load for load in sweep.loads_of(model, one) if load in loads]
             if shared := [load for load in in_both if _is_same_work(one, other, load)]:
                 raise ValueError(
                     f'task[{first}] "{one.display_name}" and task[{second}] "{other.display_name}" differ at most in '
@@ -46,8 +46,8 @@ def check_models_differ(sweep: "SweepSpec") -> None:
         if contents[one.label] != contents[other.label] or one.label == other.label:  # `check_names` refuses the latter
             continue
         for task in sweep.task:
-            loads = sweep.axes_of(other, task).loads
-            if shared := [load for load in sweep.axes_of(one, task).loads if load in loads]:
+            loads = sweep.loads_of(other, task)
+            if shared := [load for load in sweep.loads_of(one, task) if load in loads]:
                 raise ValueError(
                     f'model "{one.label}" and model "{other.label}" differ at most in their label and share a load '
                     f"({shared[0]}), so their trials would have the same ids: remove one of the two, or give it other "
@@ -107,7 +107,7 @@ def check_repeat_each(sweep: "SweepSpec") -> None:
             continue
         asked = f"task[{index}].repeat_each_s = {task.repeat_each_s:g}"
         for model in sweep.models:
-            if other := [load for load in sweep.axes_of(model, task).loads if not load.is_single]:
+            if other := [load for load in sweep.loads_of(model, task) if not load.is_single]:
                 raise ValueError(
                     f"{asked} measures a prompt that is alone on the GPU: its concurrency must be 1, "
                     f"not {other[0]} (give the task an [[override]] with concurrency = 1)"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from runner.execution.worker.trial.rounds import EdgesNs, repeat_rounds, run_batches, until_interrupted
-from runner.inference.arrivals import Arrivals, draw_arrivals, explain_too_long
+from runner.inference.arrivals import Arrivals, draw_arrivals, explain_too_long, replay_arrivals
 from runner.inference.engine import Engine, EngineRun, Sampling
-from runner.spec.load import Load, OpenLoop
+from runner.spec.load import ClosedLoop, Load, OpenLoop, Replay
 from runner.spec.request import Completion, Request
 from runner.spec.sweep import SweepSpec
+from runner.spec.trace import Trace
 from runner.spec.trial import Block
 from runner.timebase import TimeSource
 
@@ -36,11 +37,13 @@ class Procedure:
     """How long requests of an open loop arrive before the window opens."""
     seed: int = 0
     """Of the arrivals of an open loop."""
+    trace: Trace | None = None
+    """When the requests of a replay arrive."""
 
     @property
     def holds_rounds(self) -> bool:
-        """Whether a window holds rounds in which each request stands once."""
-        return not self.static_batches and self.repeat_each_s is None
+        """Whether a window holds rounds in which each request stands once. A replay's ramp takes a part of its own."""
+        return not self.static_batches and self.repeat_each_s is None and self.trace is None
 
 
 def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
@@ -56,6 +59,7 @@ def choose_procedure(sweep: SweepSpec, block: Block) -> Procedure:
         repeat_each_s=block.task.repeat_each_s,
         ramp_s=sweep.ramp_of_open_loops_s,
         seed=sweep.seed,
+        trace=None if block.task.trace is None else block.task.read_trace(),
     )
 
 
@@ -87,7 +91,7 @@ def run_requests(
     """Run the requests of a window. In an open loop `on_edge` is called when the window opens and when it closes.
 
     Raises: EngineError; ValueError: they arrive over longer than a trial may last."""
-    if isinstance(load, OpenLoop):
+    if not isinstance(load, ClosedLoop):
         return _run_arrivals(
             engine,
             requests,
@@ -137,24 +141,16 @@ def run_requests(
 def _run_arrivals(
     engine: Engine,
     requests: Sequence[Request],
-    load: OpenLoop,
+    load: OpenLoop | Replay,
     procedure: Procedure,
     *,
     on_progress: Callable[[int, int], None] | None,
     on_edge: Callable[[], None],
     is_interrupted: Callable[[], bool],
 ) -> RequestsRun:
-    arrivals = draw_arrivals(
-        load,
-        num_round=len(requests),
-        min_window_s=procedure.min_window_s,
-        ramp_s=procedure.ramp_s,
-        seed=procedure.seed,
-    )
-    if problem := explain_too_long(load, len(requests), arrivals.ramp_s + arrivals.window_s, procedure.deadline_s):
-        raise ValueError(problem)
+    arrivals, in_order = _arrange(requests, load, procedure)
     run = engine.run(
-        until_interrupted(is_interrupted, _from_the_windows_first(requests, arrivals)),
+        until_interrupted(is_interrupted, in_order),
         arrivals,
         procedure.sampling,
         deadline_s=procedure.deadline_s,
@@ -169,6 +165,26 @@ def _run_arrivals(
         if completion.in_window or (completion.queued_ns or 0) <= start_ns < (completion.last_token_ns or end_ns)
     ]
     return RequestsRun(run=run, start_ns=start_ns, end_ns=end_ns, completions=in_flight)
+
+
+def _arrange(
+    requests: Sequence[Request], load: OpenLoop | Replay, procedure: Procedure
+) -> tuple[Arrivals, Iterator[Request]]:
+    """Return when requests arrive, and the requests in that order. Raises: ValueError: a trial may not last so long."""
+    if isinstance(load, Replay):
+        trace = procedure.trace
+        assert trace is not None, "a replay has a trace"
+        return replay_arrivals(trace.arrival_s, trace.duration_s, procedure.ramp_s), cycle(requests)
+    arrivals = draw_arrivals(
+        load,
+        num_round=len(requests),
+        min_window_s=procedure.min_window_s,
+        ramp_s=procedure.ramp_s,
+        seed=procedure.seed,
+    )
+    if problem := explain_too_long(load, len(requests), arrivals.edges_s[1], procedure.deadline_s):
+        raise ValueError(problem)
+    return arrivals, _from_the_windows_first(requests, arrivals)
 
 
 def _from_the_windows_first(requests: Sequence[Request], arrivals: Arrivals) -> Iterator[Request]:

@@ -8,8 +8,10 @@ import pytest
 from runner.analysis.window.trial_row import AnalysedTrial, analyse_trial
 from runner.inference.arrivals import draw_times
 from runner.results.measurement import Measurement
-from runner.spec.load import OpenLoop
+from runner.spec.load import OpenLoop, Replay
 from runner.spec.slo import Slo
+from runner.spec.trace import Trace
+from runner.tasks.synthetic import SyntheticTask
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 SLO = Slo.model_validate({"ttft": "200 ms", "tpot": "20 ms"})
@@ -110,3 +112,22 @@ def test_an_interrupt_ends_a_run_before_its_window_does(context: VirtualContext,
 
     with pytest.raises(InterruptedTrialError):
         measure(context, 10.0, is_interrupted=is_interrupted)
+
+
+def test_a_trace_is_replayed_as_it_was_recorded(context: VirtualContext) -> None:
+    arrival_s = (0.0, 0.5, 1.0, 2.5, 2.6, 4.0)
+    prompts, outputs = (100, 200, 300, 400, 500, 600), (10, 20, 30, 40, 50, 60)
+    trace = Trace(arrival_s=arrival_s, num_prompt_tokens=prompts, num_output_tokens=outputs, duration_s=4.0, digest="d")
+    task = SyntheticTask(num_prompt_tokens=prompts, num_output_tokens=outputs, num_requests=6, seed=0)
+    requests = task.requests(None, max_model_len=4096, vocab_size=32000)
+    identity = {"load": Replay(request_rate_per_s=1.5), "slo": SLO}
+    measurement = context.measure(requests, identity, trace=trace, ramp_s=0.75)
+    counted = sorted(measurement.counted, key=lambda c: c.queued_ns or 0)
+    arrived_s = [((c.queued_ns or 0) - measurement.start_ns) * 1e-9 for c in counted]
+    assert arrived_s == pytest.approx([0.25, 1.75, 1.85, 3.25], abs=1e-8)
+    assert [c.num_prompt_tokens for c in counted] == [300, 400, 500, 600]
+    assert [c.num_output_tokens for c in counted] == [30, 40, 50, 60]
+    row = analyse_trial(measurement).row
+    assert (row["num_requests"], row["burstiness"], row["concurrency"]) == (4, None, None)
+    assert row["duration_s"] == pytest.approx(3.25)
+    assert row["slo_attainment_fraction"] == 1.0
