@@ -12,7 +12,7 @@ from runner.spec.activity import UnitActivity
 from runner.spec.load import Load
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Completion, PhaseRole, RequestKind, Step
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 from runner.spec.trial import make_row_id
 
 

@@ -25,9 +25,9 @@ from runner.spec.checks.parts import (
 from runner.spec.load import WARM_UP_CONCURRENCY, ClosedLoop, Load, Replay
 from runner.spec.model import ModelSpec
 from runner.spec.problems import explain
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
+from runner.spec.serving.trace import Trace, read_trace
 from runner.spec.strict import StrictSpec
-from runner.spec.trace import Trace, read_trace
 from runner.spec.values import PositiveInt, RequestCount, as_tuple, count_requests
 
 

@@ -17,7 +17,7 @@ from runner.spec.load import ClosedLoop, Load, Replay
 from runner.spec.model import ModelSpec
 from runner.spec.operating_point import DEFAULT, RequestedPoint
 from runner.spec.request import PhaseRole
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 from runner.spec.sweep import SweepSpec, TaskSpec
 
 _ROLES: dict[str, PhaseRole] = {role: role for role in get_args(PhaseRole)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runner.results.measurement import Measurement
 from runner.spec.request import Completion
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

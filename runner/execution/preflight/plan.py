@@ -156,9 +156,8 @@ def _estimate_open_trial(
     By Little's law the requests in flight are the rate times their latency, which rises with their number.
     """
     rate_per_s = load.request_rate_per_s
-    if (
-        isinstance(load, OpenLoop) and rate_per_s is None
-    ):  # of the capacity, which is about what the most requests in flight reach
+    if isinstance(load, OpenLoop) and rate_per_s is None:
+        # The capacity is about what the most requests in flight reach.
         most_s, _ = wave_of(ASSUMED_MOST_IN_FLIGHT)
         rate_per_s = (load.capacity_fraction or 0.0) * ASSUMED_MOST_IN_FLIGHT / most_s
     assert rate_per_s is not None

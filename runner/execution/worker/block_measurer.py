@@ -28,7 +28,7 @@ from runner.results.sensors import SensorFindings
 from runner.spec.load import Load, OpenLoop
 from runner.spec.operating_point import OperatingPoint
 from runner.spec.request import Request, RequestKind
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 from runner.spec.sweep import SweepSpec
 from runner.spec.trial import Block, Trial
 from runner.tasks.task import Task, TaskError

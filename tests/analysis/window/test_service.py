@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runner.analysis.window.service import Service, describe_service, keeps_slo
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 from tests.analysis.measurements import make_completion, make_measurement
 
 SLO = Slo.model_validate({"ttft": "500 ms", "tpot": "100 ms", "e2el": "1.2 s"})

@@ -17,7 +17,7 @@ from runner.inference.arrivals import Arrivals, draw_arrivals
 from runner.inference.engine import Engine, EngineRun
 from runner.spec.load import ClosedLoop, OpenLoop
 from runner.spec.request import Completion, Request
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 
 MOST_IN_FLIGHT = 256
 """Requests in flight when the bound from above is found: vLLM's usual limit."""

@@ -13,8 +13,8 @@ from runner.inference.arrivals import Arrivals, draw_arrivals, explain_too_long,
 from runner.inference.engine import Engine, EngineRun, Sampling
 from runner.spec.load import ClosedLoop, Load, OpenLoop, Replay
 from runner.spec.request import Completion, Request
+from runner.spec.serving.trace import Trace
 from runner.spec.sweep import SweepSpec
-from runner.spec.trace import Trace
 from runner.spec.trial import Block
 from runner.timebase import TimeSource
 

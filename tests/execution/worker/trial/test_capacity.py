@@ -8,7 +8,7 @@ from runner.execution.worker.trial.capacity import RESOLUTION, find_capacity
 from runner.execution.worker.trial.procedure import Procedure
 from runner.inference.engine import Sampling
 from runner.spec.operating_point import OperatingPoint
-from runner.spec.slo import Slo
+from runner.spec.serving.slo import Slo
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 
 SLO = Slo.model_validate({"ttft": "300 ms", "tpot": "25 ms"})

@@ -9,8 +9,8 @@ from runner.analysis.window.trial_row import AnalysedTrial, analyse_trial
 from runner.inference.arrivals import draw_times
 from runner.results.measurement import Measurement
 from runner.spec.load import OpenLoop, Replay
-from runner.spec.slo import Slo
-from runner.spec.trace import Trace
+from runner.spec.serving.slo import Slo
+from runner.spec.serving.trace import Trace
 from runner.tasks.synthetic import SyntheticTask
 from tests.execution.trial_contexts import VirtualContext, make_requests, open_context
 

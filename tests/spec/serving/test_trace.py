@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from runner.spec.load import Replay
+from runner.spec.serving.trace import read_trace
 from runner.spec.sweep import SweepFileError, parse_sweep
-from runner.spec.trace import read_trace
 from runner.spec.trial import expand_trials
 
 ROWS = {"arrival_s": [10.0, 10.5, 12.0, 14.0], "num_prompt_tokens": [5, 6, 7, 8], "num_output_tokens": [1, 2, 3, 4]}

@@ -1,0 +1,1 @@
+"""What is asked of a service: the promises for each request, and recorded traffic."""
