@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from itertools import count
 
 import psutil
 import pytest
 
+from runner.inference.arrivals import draw_arrivals
 from runner.inference.engine import EngineError, EngineTimeoutError, Sampling
 from runner.inference.vllm import engine as vllm_engine
 from runner.inference.vllm.compat import FrontEnd
 from runner.inference.vllm.engine import VllmEngine
+from runner.spec.load import OpenLoop
 from runner.tasks.features.tokens import make_likelihood_request, prompt_likelihood_nats
 from tests.engines import SMALL_ARGS, SMALL_MODEL, on_engine
 from tests.inference.requests import GREEDY, generate, load, score
@@ -210,3 +214,26 @@ def test_a_closed_engine_says_so_and_has_asked_its_core_to_end(monkeypatch):
         with pytest.raises(EngineError, match="the engine has been closed; open it anew"):
             use()
     engine.close()
+
+
+@on_engine
+def test_requests_arrive_at_a_rate_and_are_followed_to_their_end(small_engine):
+    arrivals = draw_arrivals(OpenLoop(request_rate_per_s=20.0), num_round=30, min_window_s=1.5, ramp_s=0.5, seed=4)
+    edges_ns = []
+    run = small_engine.run(
+        (generate(i, 12, 6) for i in count()), arrivals, GREEDY, on_edge=lambda: edges_ns.append(time.time_ns())
+    )
+    counted = sorted((c for c in run.completions if c.in_window), key=lambda c: c.queued_ns)
+    assert len(counted) == 30
+    assert all(completion.error is None for completion in counted)
+    arrived_s = [(completion.queued_ns - run.start_ns) * 1e-9 - arrivals.ramp_s for completion in counted]
+    assert arrived_s == pytest.approx(list(arrivals.window), abs=1e-6)
+    # Nobody is handed in early, and a first token comes after the request was handed in.
+    for completion in counted:
+        assert completion.arrival_lateness_s >= 0
+        assert completion.first_token_ns > completion.queued_ns + completion.arrival_lateness_s * 1e9
+    opened_s, closed_s = ((edge_ns - run.start_ns) * 1e-9 for edge_ns in edges_ns)
+    assert opened_s >= arrivals.ramp_s
+    assert closed_s >= arrivals.ramp_s + arrivals.window_s
+    assert any(completion.queued_ns - run.start_ns > arrivals.edges_s[1] * 1e9 for completion in run.completions)
+    assert len(small_engine.run(iter([generate(0, 12, 6)]), load(1), GREEDY).completions) == 1  # nothing was left

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from runner.inference.arrivals import Arrivals
 from runner.inference.vllm import request_loop
 from runner.inference.vllm.compat import FrontEnd
 from runner.inference.vllm.iteration_log import IterationLog
 from runner.inference.vllm.request_loop import RequestLoop
+from runner.spec.request import UNFINISHED
 from tests.inference.requests import GREEDY, generate, load
 from tests.inference.vllm.stand_in import DeadError, StandInEngine
 
@@ -118,3 +120,64 @@ def test_a_dead_core_has_nothing_to_withdraw(stand_in: StandInEngine, monkeypatc
         run(loop, [generate(0)], 1)
     loop.abort("interrupted")
     assert [completion.error for completion in loop.completions(0)] == ["interrupted"]
+
+
+# requests that arrive -------------------------------------------------------------------------------------------------
+
+
+def run_arrivals(loop: RequestLoop, stand_in: StandInEngine, num_requests: int, **options):
+    """A request every 10 ms: two in a ramp, four in a window. A step is always ready to end."""
+    for _ in range(1000):
+        stand_in.engine_core.outputs_queue.put(None)
+    arrivals = Arrivals(
+        ramp=(0.01, 0.02),
+        ramp_s=0.02,
+        window=(0.01, 0.02, 0.03, 0.04),
+        window_s=0.04,
+        follow_s=options.pop("follow_s", 5),
+    )
+    requests = iter([generate(i) for i in range(num_requests)])
+    start_ns = time.monotonic_ns()
+    loop.run_arrivals(requests, arrivals, start_ns=start_ns, **({"deadline_s": None, "on_progress": None} | options))
+    return start_ns, loop.completions(0)
+
+
+def test_requests_are_handed_in_when_they_arrive_and_not_before(stand_in: StandInEngine) -> None:
+    start_ns, completions = run_arrivals(make_loop(stand_in), stand_in, 100)
+    counted = [completion for completion in completions if completion.in_window]
+    assert [completion.request_id for completion in counted] == ["r2", "r3", "r4", "r5"]
+    arrived_ms = [round((completion.queued_ns - start_ns) * 1e-6) for completion in counted]
+    assert arrived_ms == [30, 40, 50, 60]
+    assert all(completion.arrival_lateness_s >= 0 for completion in completions)
+    assert all(completion.error is None for completion in counted)
+
+
+def test_the_edges_of_the_window_are_told_once_each(stand_in: StandInEngine) -> None:
+    told: list[int] = []
+    start_ns, _ = run_arrivals(make_loop(stand_in), stand_in, 100, on_edge=lambda: told.append(time.monotonic_ns()))
+    assert len(told) == 2
+    assert [told[0] - start_ns >= 20_000_000, told[1] - start_ns >= 60_000_000] == [True, True]
+
+
+def test_a_request_that_does_not_end_is_withdrawn_when_it_is_no_longer_followed(
+    stand_in: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in, "step", list)
+    _, completions = run_arrivals(make_loop(stand_in), stand_in, 100, follow_s=0.05)
+    assert {completion.error for completion in completions} == {UNFINISHED}
+    assert {f"r{i}#0" for i in range(6)} <= set(stand_in.withdrawn)
+
+
+def test_a_refused_request_of_the_window_has_ended(stand_in: StandInEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("too long")
+
+    monkeypatch.setattr(stand_in, "add_request", refuse)
+    _, completions = run_arrivals(make_loop(stand_in), stand_in, 100)
+    assert {completion.error for completion in completions} == {"refused: too long"}
+    assert sum(completion.in_window for completion in completions) == 4
+
+
+def test_an_iterator_that_ends_ends_the_run(stand_in: StandInEngine) -> None:
+    _, completions = run_arrivals(make_loop(stand_in), stand_in, 3)
+    assert len(completions) == 3
