@@ -77,7 +77,7 @@ class OpenLoop:
 
     def __str__(self) -> str:
         share = "" if self.capacity_fraction is None else f"{100 * self.capacity_fraction:g} % of capacity"
-        rate = "" if self.request_rate_per_s is None else f"{self.request_rate_per_s:.4g} requests/s"
+        rate = "" if self.request_rate_per_s is None else f"{self.request_rate_per_s:.3g} requests/s"
         bursts = "" if self.burstiness == 1 else f", burstiness {self.burstiness:g}"
         return (f"{rate} ({share})" if rate and share else rate or share) + bursts
 

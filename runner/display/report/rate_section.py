@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from runner.analysis.study import Study
 from runner.display.report.document import Column, Findings, Mark, Part, Section, Sentences, Table
+from runner.display.text.advice import is_default_only
 from runner.display.text.names import Row, short_load, short_names
 from runner.display.text.quantities import UNKNOWN, format_number
 from runner.display.text.rates import (
@@ -25,7 +26,8 @@ def rate_section(study: Study) -> Section | None:
     rates = study.rates.to_dicts()
     if not rates:
         return None
-    parts: list[Part] = [Findings(texts=tuple(describe_load(study)))] if study.following.height else []
+    said = tuple(describe_load(study))
+    parts: list[Part] = [Findings(texts=said)] if said else []
     marks: tuple[Mark, ...] = tuple(_mark(row) for row in rates)
     parts.append(Table(columns=tuple(_columns(rates)), row_marks=marks))
     reasons = dict.fromkeys(f"At {short_load(read_load(row))}: {row['reason']}." for row in rates if row["reason"])
@@ -37,7 +39,9 @@ def rate_section(study: Study) -> Section | None:
 
 
 def describe_load(study: Study) -> list[str]:
-    """Say what to set for each model and task whose requests arrive at several rates."""
+    """Say what to set for each model and task whose requests arrive at several rates; nothing of one clock alone."""
+    if is_default_only(study):
+        return []
     rates = study.rates.to_dicts()
     shared = ("model", "task", "burstiness", "gpu_name")
     return [

@@ -34,7 +34,7 @@ def load_heading(loads: Iterable[Load | None]) -> str:
 def short_load(load: Load | None) -> str:
     """Write a load as it stands in a table below its heading, e.g. "16" or "2.5/s"; an en dash where it is unknown."""
     if isinstance(load, OpenLoop | Replay):
-        return str(load).replace(" requests/s", "/s")
+        return str(load).replace(" requests/s", "/s").replace(" of capacity)", ")")
     return UNKNOWN if load is None else str(load).removesuffix(f" {LOAD_HEADING}")
 
 
