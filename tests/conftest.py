@@ -18,15 +18,23 @@ def pytest_configure() -> None:
 
 SLOW = (
     "execution/",  # most start Ray, or measure whole trials in virtual time
+    "test_interface.py",  # runs a study
+    "cli/",  # start processes; so do the next four
+    "hardware/clocks/test_guard.py",
+    "hardware/test_doctor.py",
+    "inference/server/",
+    "display/report/test_page.py",  # draw whole pages; so do the next four
+    "display/report/test_exports.py",
+    "display/report/test_build.py",
+    "display/plots/test_vega.py",
+    "display/plots/test_pictures.py",
     "benchmarks/test_accuracy.py",
     "analysis/run/test_intervals.py",  # statistics over thousands of made runs
     "analysis/inputs/test_coefficients.py",
     "analysis/inputs/test_correlation.py",
     "hardware/simulated/test_faults.py",
-    "inference/server/test_engine.py",  # starts a server and a client for each test
     "display/plots/test_all_plots.py",
     "display/plots/test_front_plots.py",
-    "cli/test_report_command.py",
     "tasks/test_small_models.py",  # torch computes with the models
     "tasks/harness/test_index.py",  # reads the thousands of tasks of the harness
     "tasks/harness/test_scoring.py",

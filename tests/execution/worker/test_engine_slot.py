@@ -84,7 +84,7 @@ def open_slot(gpu: FakeGpu, told: Told, monkeypatch: pytest.MonkeyPatch) -> Call
 
     def make() -> EngineSlot:
         reporter: Any = told
-        held: Any = SimpleNamespace(gpu=gpu, placement=None, lease=None, sampler=None)
+        held: Any = SimpleNamespace(gpu=gpu, placement=None, lease=None, sampler=None, host=None)
         sweep: Any = None
         return EngineSlot(sweep, EngineSetup(name="vllm", time_source=VirtualTime()), held, reporter)
 

@@ -78,7 +78,7 @@ def test_all_that_is_unknown_at_rest_stays_so_without_a_load(tmp_path: Path) -> 
         at_rest = gpu.context.sampler.sensors
         assert at_rest is not None
         context = replace(gpu.context, engine=Lazy())  # type: ignore[arg-type]
-        found = watch_first_load(context, make_requests(), 8, PROCEDURE, at_rest)
+        found = watch_first_load(context, make_requests(), ClosedLoop(concurrency=8), PROCEDURE, at_rest)
     assert found == at_rest
     assert found.sensors["average"].averaging_window_s is None
     assert found.sensors["average"].reason
