@@ -95,11 +95,19 @@ def _try_restore(path: Path, journal: LeaseJournal) -> bool:
     try:
         with hold_journal(path):
             if _is_ours(path, journal):
-                restore_gpu(journal)
+                restore_gpu(_read_last(path, journal))
     except GpuError:
         traceback.print_exc()
         return False
     return True
+
+
+def _read_last(path: Path, journal: LeaseJournal) -> LeaseJournal:
+    """Return the journal as its owner left it. The one that was seen while the owner lived may lack its last change."""
+    try:
+        return read_journal(path) or journal
+    except GpuError:  # damaged
+        return journal
 
 
 def _is_ours(path: Path, journal: LeaseJournal) -> bool:

@@ -195,6 +195,20 @@ def test_a_journal_spoilt_after_the_owners_death_is_carried_out_as_the_guard_kno
     assert not path_of(folders).exists()
 
 
+def test_what_the_owner_set_just_before_it_died_is_put_back(
+    folders: tuple[Path, Path], start_owner: Callable[..., Owner]
+) -> None:
+    """On a busy machine the guard may read the journal, and see much later that the owner has died meanwhile."""
+    owner = start_owner()
+    journal = read_journal(path_of(folders))
+    assert journal is not None
+    assert journal.changed
+    owner.kill_with_guard()
+    guard_module.recover(path_of(folders), replace(journal, changed=()))
+    assert gpu_settings(folders) == (None, None)
+    assert not path_of(folders).exists()
+
+
 def test_a_lease_that_set_nothing_resets_nothing(folders: tuple[Path, Path], start_owner: Callable[..., Owner]) -> None:
     open_gpu(folders).apply(OperatingPoint(sm_clock_mhz=990, power_limit_w=600.0))  # an administrator's settings
     num_settings = len(GpuState(folders[0] / "GPU-SIM-H200-0").settings_history())
