@@ -260,7 +260,7 @@ def test_what_was_not_seen_for_half_the_window_is_not_known(context: VirtualCont
 
 def test_a_gpu_that_is_lost(context: VirtualContext) -> None:
     trial = Trial(context, sm_clock_mhz_requested=990)
-    with pytest.raises(GpuLostError, match="nvml(Device|Gpm)"):
+    with pytest.raises(GpuLostError, match=r"nvml(Device|Gpm)"):
         trial.fault(EVERY_CALL, fail(SimulatedNvml.NVML_ERROR_GPU_IS_LOST), 4.0).row()
     context.nvml.faults.clear()  # so that the trial context may put it back
 
