@@ -216,7 +216,8 @@ class SweepSpec(StrictSpec):
         changes: dict[str, object] = {}
         for override in self.override:
             if override.model in (None, model.label, model.id) and override.task in (None, task.display_name):
-                own = override.model_dump(exclude={"model", "task"}, exclude_none=True)
+                asked = {name: getattr(override, name) for name in AxesSpec.model_fields}
+                own = {name: values for name, values in asked.items() if values is not None}
                 # An override that gives one kind of load replaces the other kind.
                 if "request_rate" in own:
                     own = {"concurrency": None} | own

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runner.spec.load import ClosedLoop, Load, OpenLoop
 from runner.spec.sweep import SweepSpec, parse_sweep
 from runner.spec.trial import Block, expand_trials
 
@@ -138,3 +139,52 @@ def test_the_ids_of_release_0_1_stay() -> None:
     """Their run directories are continued. The ids were taken from files of that release."""
     sweep = make_sweep(model=[{"id": "a", "engine": {"max_model_len": 512}}], task=[{"name": "boolq", "limit": 9}])
     assert sorted(block.block_id for block in expand_trials(sweep)) == BLOCK_IDS_OF_0_1
+
+
+def test_rates_and_concurrencies_make_loads_of_their_own() -> None:
+    document: dict[str, Any] = {
+        "name": "x",
+        "model": {"id": "m"},
+        "task": [{"name": "boolq"}, {"name": "arc_easy"}, {"name": "hellaswag"}],
+        "axes": {"concurrency": [4], "request_rate": [2, "80%"]},
+        "slo": {"ttft": "1 s"},
+        "override": [
+            {"task": "arc_easy", "request_rate": [5], "burstiness": ["inf", 0.5]},
+            {"task": "hellaswag", "concurrency": [1]},
+        ],
+    }
+    loads: dict[str, set[Load]] = {}
+    for block in expand_trials(parse_sweep(document)):
+        loads.setdefault(block.task.name, set()).add(block.load)
+    assert loads == {
+        "boolq": {
+            ClosedLoop(concurrency=4),
+            OpenLoop(request_rate_per_s=2.0),
+            OpenLoop(capacity_fraction=0.8),
+        },
+        "arc_easy": {
+            OpenLoop(request_rate_per_s=5.0, burstiness=float("inf")),
+            OpenLoop(request_rate_per_s=5.0, burstiness=0.5),
+        },
+        "hellaswag": {ClosedLoop(concurrency=1)},
+    }
+
+
+def test_a_ceiling_is_another_operating_point_and_pinned_ids_stay() -> None:
+    document: dict[str, Any] = {"name": "x", "model": {"id": "m"}, "task": {"name": "boolq"}}
+    clocks = {"sm_clock": ["default", 1000]}
+    (pinned,) = expand_trials(parse_sweep(document | {"axes": clocks}))
+    (both,) = expand_trials(parse_sweep(document | {"axes": clocks | {"clock_lock": ["pinned", "ceiling"]}}))
+    asked = {(trial.requested_point.sm_clock, trial.requested_point.clock_lock) for trial in both.trials}
+    assert asked == {("default", "pinned"), (1000, "pinned"), (1000, "ceiling")}
+    assert {trial.trial_id for trial in pinned.trials} <= {trial.trial_id for trial in both.trials}
+
+
+def test_a_promise_makes_other_trials_and_its_absence_none() -> None:
+    document: dict[str, Any] = {"name": "x", "model": {"id": "m"}, "task": {"name": "boolq"}}
+    ids = [
+        {trial.trial_id for block in expand_trials(parse_sweep(document | slo)) for trial in block.trials}
+        for slo in ({}, {"slo": {"ttft": "1 s"}}, {"slo": {"ttft": "1000 ms"}}, {"slo": {"ttft": "2 s"}})
+    ]
+    assert ids[1] == ids[2]
+    assert len({frozenset(one) for one in ids}) == 3
