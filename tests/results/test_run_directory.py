@@ -375,3 +375,12 @@ def test_events_are_lines_of_json_without_what_is_unknown(store: RunStore) -> No
         {"time_ns": 1, "level": "info", "kind": "sweep_started", "message": "2 trials\non 1 GPU"},
         {"time_ns": 2, "level": "error", "kind": "trial_failed", "message": "no", "trial_id": "a"},
     ]
+
+
+def test_a_capacity_is_kept_by_its_key(store: RunStore) -> None:
+    assert store.read_capacity("a") is None
+    store.append_capacity("a", {"model": "m"}, 12.5)
+    store.append_capacity("b", {"model": "m"}, 7.0)
+    assert (store.read_capacity("a"), store.read_capacity("b"), store.read_capacity("c")) == (12.5, 7.0, None)
+    lines = (store.directory / "capacities.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {"key": "a", "model": "m", "capacity_per_s": 12.5}
