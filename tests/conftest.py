@@ -19,24 +19,26 @@ def pytest_configure() -> None:
 SLOW = (
     "execution/",  # most start Ray, or measure whole trials in virtual time
     "test_interface.py",  # runs a study
-    "cli/",  # start processes; so do the next four
-    "hardware/clocks/test_guard.py",
+    "cli/",  # start processes; so do the next three
+    "hardware/clocks/",
     "hardware/test_doctor.py",
     "inference/server/",
-    "display/report/test_page.py",  # draw whole pages; so do the next four
+    "display/plots/",  # draw whole plots and pages; so do the next three
+    "display/report/test_page.py",
     "display/report/test_exports.py",
     "display/report/test_build.py",
-    "display/plots/test_vega.py",
-    "display/plots/test_pictures.py",
+    "hardware/simulated/",  # compare long simulations
+    "hardware/sensors/",
     "benchmarks/test_accuracy.py",
     "analysis/run/test_intervals.py",  # statistics over thousands of made runs
     "analysis/inputs/test_coefficients.py",
     "analysis/inputs/test_correlation.py",
-    "hardware/simulated/test_faults.py",
-    "display/plots/test_all_plots.py",
-    "display/plots/test_front_plots.py",
+    "inference/test_arrivals.py",  # import vLLM; so does the next one
+    "inference/vllm/test_engine.py",
     "tasks/test_small_models.py",  # torch computes with the models
-    "tasks/harness/test_index.py",  # reads the thousands of tasks of the harness
+    "tasks/own/",  # import the harness; so do the next three
+    "tasks/study/",
+    "tasks/harness/test_index.py",
     "tasks/harness/test_scoring.py",
 )
 """Folders and modules that `make test-fast` leaves out, below tests/."""
