@@ -36,7 +36,7 @@ else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
-# What needs neither an engine nor Ray, but for the slowest: under two minutes on two cores.
+# What needs neither an engine nor Ray, but for the slowest: about a minute on two cores.
 test-fast: setup
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not vllm and not slow" $(ARGS)
 
