@@ -1,7 +1,6 @@
 """The vLLM engines that tests share: each is opened once, for the first test that asks for it.
 
-An engine takes half a minute to open on two cores. With `--dist loadgroup`, pytest-xdist runs all tests that share
-engines in one process.
+An engine takes half a minute to open on two cores. Each process of pytest-xdist opens those that its modules share.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from runner.inference.vllm.engine import VllmEngine
 
-ON_ENGINE = [pytest.mark.vllm, pytest.mark.xdist_group("vllm")]
+ON_ENGINE = [pytest.mark.vllm]
 """Marks of a test that starts a vLLM engine, or shares one."""
 ON_PACED_ENGINE = [*ON_ENGINE, pytest.mark.paced]
 """Marks of a test whose engine must keep the pace of a simulated GPU, so that it wants the machine for itself."""

@@ -77,6 +77,16 @@ def _check_limit(value: object) -> object:
     return float(value) if type(_check_point(value, "W")) is int else value  # type: ignore[arg-type]
 
 
+_TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s)$")
+_SECONDS = {"ms": 1e-3, "s": 1.0}
+
+
+def parse_time_s(text: str) -> float | None:
+    """Return "200 ms" or "1.5s" in s; None where it is no time above 0 with its unit."""
+    match = _TIME.match(text.strip())
+    return float(match[1]) * _SECONDS[match[2]] if match and float(match[1]) > 0 else None
+
+
 def parse_share(text: str) -> float:
     """Return "80%" as 0.8. Raises: ValueError: it is not a percentage."""
     match = _PERCENT.match(text)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.spec.values import parse_time_s
+
 _PERCENT = re.compile(r"^([+-]?\d+(?:\.\d+)?)\s*%$")
-_TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s)$")
-_SECONDS = {"ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +139,7 @@ def _read_percent(option: str, text: str | None, low: float, high: float, exampl
 def _read_time(option: str, text: str | None, example: str) -> float | None:
     if text is None:
         return None
-    match = _TIME.match(text.strip())
-    if not match or float(match[1]) == 0:
+    time_s = parse_time_s(text)
+    if time_s is None:
         raise ValueError(f"{option} = {text!r} is not allowed: give a time above 0 with its unit, such as {example}")
-    return float(match[1]) * _SECONDS[match[2]]
+    return time_s

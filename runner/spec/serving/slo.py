@@ -9,17 +9,16 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, model_validator
 
 from runner.spec.strict import StrictSpec
+from runner.spec.values import parse_time_s
 
-_TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s)$")
 _PERCENT = re.compile(r"^(\d+(?:\.\d+)?)\s*%$")
-_SECONDS = {"ms": 1e-3, "s": 1.0}
 
 
 def _read_time(value: object) -> float:
-    match = _TIME.match(value.strip()) if isinstance(value, str) else None
-    if match is None or float(match[1]) == 0:
+    time_s = parse_time_s(value) if isinstance(value, str) else None
+    if time_s is None:
         raise ValueError('is not allowed: give a time above 0 with its unit, such as "200 ms" or "1.5 s"')
-    return float(match[1]) * _SECONDS[match[2]]
+    return time_s
 
 
 def _read_share(value: object) -> float:

@@ -43,8 +43,6 @@ from tests.execution.worker.nvml_failures import (
     run_campaign,
 )
 
-pytestmark = pytest.mark.xdist_group("nvml_failures")  # its campaign runs once in a process
-
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
