@@ -11,13 +11,13 @@ for comparison: the trapezoid over the readings that changed, and the mean readi
 import argparse
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.loads import Stretch, draw_load
 from runner.analysis.energy.account import account_energy, min_window_s
 from runner.execution.worker.sensor_calibration import REST_BEFORE_S, SPELLS_S
 from runner.hardware.factory import open_nvml
@@ -36,11 +36,8 @@ from runner.timebase import VirtualTime
 
 NUM_LOADS = 200
 WINDOW_S = (5.0, 40.0)
-MIN_POWER_W, MAX_POWER_W = 130.0, 700.0
-"""From the idle power of an H200 at its highest clock to its power limit."""
 FIRST_LOAD_W = 300.0, 700.0
 """Power of an engine at work: on an H200, small batches draw 300 to 510 W, large ones up to the limit."""
-RAMP_STEP_S = 0.01
 NAIVE_POLL_S = 0.1
 IDENTITY = Identity(
     trial_id="0",
@@ -53,9 +50,6 @@ IDENTITY = Identity(
     is_sentinel=False,
 )
 PLACEMENT = Placement(gpu_uuids=(), gpu_name="", host="", fingerprint="", simulated=True)
-
-Stretch = tuple[float, float]
-"""(s, W)"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,19 +66,6 @@ class Case:
     """Whether the true energy lies within the stated uncertainty."""
     changed_error: float | None
     mean_error: float | None
-
-
-def draw_load(rng: random.Random, window_s: float) -> tuple[str, list[Stretch]]:
-    """Return a kind of load and its stretches of constant power, which fill the window."""
-    kind = rng.choice(sorted(_KINDS))
-    stretches: list[Stretch] = []
-    left_s = window_s
-    for seconds, power_w in _KINDS[kind](rng, window_s):
-        stretches.append((min(seconds, left_s), power_w))
-        left_s -= seconds
-        if left_s <= 0:
-            break
-    return kind, stretches
 
 
 def measure_profile(profile: str, num_loads: int = NUM_LOADS, seed: int = 0) -> list[Case]:
@@ -212,55 +193,6 @@ def _trapezoid_over_changes(polls: list[Stretch], length_s: float) -> float:
     kept = [poll for k, poll in enumerate(polls) if k == 0 or poll[1] != polls[k - 1][1]]
     times_s, powers_w = zip(*kept, (length_s, kept[-1][1]), strict=True)
     return float(np.trapezoid(powers_w, times_s))
-
-
-# loads ---------------------------------------------------------------------------------------------------------------
-
-
-def _power_w(rng: random.Random) -> float:
-    return rng.uniform(MIN_POWER_W, MAX_POWER_W)
-
-
-def _steady(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    yield window_s, _power_w(rng)
-
-
-def _steps(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    """Levels that last seconds, like static batches."""
-    mean_s = window_s / rng.randint(2, 8)
-    while True:
-        yield rng.expovariate(1 / mean_s), _power_w(rng)
-
-
-def _ramps(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    low_w = _power_w(rng)
-    while True:
-        high_w = _power_w(rng)
-        num_steps = max(round(rng.uniform(0.1, 0.6) * window_s / RAMP_STEP_S), 1)
-        for k in range(num_steps):
-            yield RAMP_STEP_S, low_w + (high_w - low_w) * (k + 0.5) / num_steps
-        low_w = high_w
-
-
-def _bursts(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    """Two levels in turn, each with lengths of its own, like prefill among decoding."""
-    levels_w = _power_w(rng), _power_w(rng)
-    means_s = rng.uniform(0.01, 0.5), rng.uniform(0.01, 0.5)
-    while True:
-        for level_w, mean_s in zip(levels_w, means_s, strict=True):
-            yield mean_s * rng.uniform(0.5, 1.5), level_w
-
-
-def _square_wave(rng: random.Random, window_s: float) -> Iterator[Stretch]:
-    """Two levels at a fixed period, which may beat with the period of a sensor."""
-    levels_w = _power_w(rng), _power_w(rng)
-    period_s, duty = math.exp(rng.uniform(math.log(0.02), math.log(3.0))), rng.uniform(0.1, 0.9)
-    while True:
-        yield period_s * duty, levels_w[0]
-        yield period_s * (1 - duty), levels_w[1]
-
-
-_KINDS = {"steady": _steady, "steps": _steps, "ramps": _ramps, "bursts": _bursts, "square wave": _square_wave}
 
 
 # the table -----------------------------------------------------------------------------------------------------------
