@@ -70,15 +70,16 @@ def _check_replay(sweep: "SweepSpec", task: "TaskSpec") -> None:
                 f'override[{index}] gives task "{override.task}" another load, and its trace says when requests '
                 "arrive: leave the load out of the override, or the trace out of the task"
             )
-    duration_s = task.read_trace().duration_s
+    trace = task.read_trace()
+    duration_s = trace.duration_s
     if duration_s > sweep.limits.trial_s:
         raise ValueError(
             f'the trace of task "{task.display_name}" lasts {duration_s:g} s, longer than limits.trial_s = '
             f"{sweep.limits.trial_s:g}: replay a part (trace_slice_s), scale its time, or raise the limit"
         )
-    if sweep.ramp_of_open_loops_s >= duration_s:
+    if sweep.ramp_of_open_loops_s >= trace.arrival_s[-1]:
         raise ValueError(
-            f"ramp_s = {sweep.ramp_of_open_loops_s:g} leaves nothing of the {duration_s:g} s that the trace of task "
+            f"ramp_s = {sweep.ramp_of_open_loops_s:g} leaves no request of the {duration_s:g} s that the trace of task "
             f'"{task.display_name}" lasts: give a shorter ramp_s'
         )
 

@@ -111,8 +111,11 @@ def test_what_a_trace_says_itself_is_refused(tmp_path: Path, changes: dict[str, 
 
 def test_another_load_for_a_trace_and_a_ramp_over_all_of_it_are_refused(tmp_path: Path) -> None:
     document = sweep_of(write(tmp_path, ROWS))
-    with pytest.raises(SweepFileError, match="leaves nothing of the 4 s that the trace"):
+    with pytest.raises(SweepFileError, match="leaves no request of the 4 s that the trace"):
         parse_sweep(document | {"ramp_s": 4.0})
+    quiet = sweep_of(write(tmp_path, ROWS, "quiet.csv"), trace_slice_s=[0.0, 3.9])  # its last request comes at 2 s
+    with pytest.raises(SweepFileError, match=r"leaves no request of the 3.9 s that the trace"):
+        parse_sweep(quiet | {"ramp_s": 2.0})
     override = {"task": "trace-trace", "concurrency": [4]}
     with pytest.raises(SweepFileError, match=r'override\[0\] gives task "trace-trace" another load'):
         parse_sweep(document | {"override": [override]})
